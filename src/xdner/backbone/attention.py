@@ -1,0 +1,235 @@
+"""Prefix attention (Eq. 2) at every attention site, through one registered attention function.
+
+This is the only file that touches the inside of transformers. A model is *instrumented* once: each of its attention
+modules becomes a numbered **site**, and the model's attention implementation is set to :func:`prefix_attention`. A
+forward pass then takes a **plan** as keyword argument ``plan=``; it reaches every site, and says what the queries see
+besides the keys that the module has just computed: each row's prefix, a shared context, or keys and values of earlier
+steps. The plan also owns the mask, because only it knows where everything lies.
+
+Why a plan and not a mask and a cache from transformers: stock mask functions return ``None`` for unpadded input, and
+stock attention then crops or misaligns keys once a prefix makes them outnumber the queries, without any error.
+
+Shapes: B rows, T queries, H query heads, G key-value heads, d head size, n prefix keys, S keys in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface
+
+from xdner.errors import BackboneError
+
+__all__ = ["Plan", "Site", "instrument", "prefix_attention"]
+
+IMPLEMENTATION = "xdner"
+
+
+class Plan(Protocol):
+    """What the queries of one forward pass see. Implementations are in ``cache.py``."""
+
+    record: dict[str, Tensor] | None
+
+    def attend(
+        self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+        """Keys and values [B, G, S, d] and an additive mask [B or 1, 1 or H, T, S] for one site.
+
+        The last number is how many of the S keys, the first ones, are prefix keys.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One attention module of the backbone.
+
+    Attributes:
+        index: position among all sites; prefixes are ordered by it.
+        name: ``self.3``, ``encoder.0``, ``decoder.0`` or ``cross.0``.
+        heads: key-value heads G, from the module itself (never d_model // heads).
+        head_dim: d.
+        module: the attention module.
+    """
+
+    index: int
+    name: str
+    heads: int
+    head_dim: int
+    module: nn.Module
+
+    @property
+    def kind(self) -> str:
+        """``self``, ``encoder``, ``decoder`` or ``cross``."""
+        return self.name.partition(".")[0]
+
+
+def prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    plan: Plan | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **unused: Any,
+) -> tuple[Tensor, None]:
+    """Eq. 2: attention over the plan's keys (prefix first) and the module's own.
+
+    Args:
+        module: an instrumented attention module.
+        query: [B, H, T, d].
+        key, value: [B, G, T, d], of the tokens of this pass (cross-attention: of the encoder's).
+        attention_mask: ignored; the plan owns the mask.
+        plan: see :class:`Plan`.
+        scaling: factor of the scores; 1/sqrt(d) if none.
+        dropout: of the attention weights, as the module asks for it.
+        sliding_window: of this layer, if it has one.
+        softcap: soft bound of the scores (Gemma 2).
+
+    Returns:
+        [B, T, H, d] and ``None``.
+
+    Raises:
+        BackboneError: the model was called without a plan.
+    """
+    if plan is None:
+        raise BackboneError(
+            "the backbone was called without a plan, so nobody knows which prefix belongs to which row",
+            hint="Call it through xdner (Backbone.target_states, Backbone.begin), not directly.",
+        )
+    site: Site = module.xdner_site  # type: ignore[assignment]
+    key, value, mask, n = plan.attend(site, key, value, query, sliding_window)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if plan.record is not None or softcap is not None:
+        out = _explicit(site, plan, query, key, value, mask, n, scale, dropout, softcap)
+    else:
+        out = _fused(query, key, value, mask, scale, dropout)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout: float) -> Tensor:
+    rows, heads, length, dim = query.shape
+    groups = key.shape[1]
+    if groups == heads:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
+    # Grouped heads: the queries of a group become further queries of its one key head. Repeating keys instead would
+    # copy the whole cache at every step.
+    share = heads // groups
+    folded = query.reshape(rows, groups, share * length, dim)
+    if mask is not None:
+        mask = mask.repeat(1, 1, share, 1)
+    out = F.scaled_dot_product_attention(folded, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
+    return out.reshape(rows, heads, length, dim)
+
+
+def _explicit(
+    site: Site,
+    plan: Plan,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    n: int,
+    scale: float,
+    dropout: float,
+    softcap: float | None,
+) -> Tensor:
+    """The same with the weights in the open, for soft-capped models and for reading λ (Eq. 2) per query."""
+    share = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(share, 1), value.repeat_interleave(share, 1)
+    scores = torch.matmul(query, key.transpose(2, 3)) * scale
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if mask is not None:
+        scores = scores + mask
+    weights = scores.softmax(-1, dtype=torch.float32)
+    if plan.record is not None:
+        plan.record[site.name] = weights[..., :n].sum(-1).mean(1).detach()
+    return torch.matmul(F.dropout(weights, dropout, training=dropout > 0).to(value.dtype), value)
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    """The plan owns the mask."""
+
+
+AttentionInterface.register(IMPLEMENTATION, prefix_attention)
+AttentionMaskInterface.register(IMPLEMENTATION, _no_mask)
+
+
+def instrument(model: PreTrainedModel) -> tuple[Site, ...]:
+    """Make every attention module of ``model`` a site, in a fixed order, and route it through :func:`prefix_attention`.
+
+    Raises:
+        BackboneError: the architecture does not let its attention be replaced, or its attention modules are unknown.
+    """
+    sites = tuple(
+        Site(index, name, *_shape(module), module) for index, (name, module) in enumerate(_attention_modules(model))
+    )
+    if not sites:
+        raise BackboneError(
+            f"{type(model).__name__} has no attention modules that xdner knows",
+            hint="Use a Llama-, Qwen-, Mistral- or Gemma-like causal model, or T5, mT5, flan-T5 or umT5.",
+        )
+    for site in sites:
+        site.module.xdner_site = site  # type: ignore[assignment]
+    model.set_attn_implementation(IMPLEMENTATION)
+    # set_attn_implementation only warns where it cannot do what it was asked, so look at every module's own config.
+    for site in sites:
+        chosen = getattr(site.module.config, "_attn_implementation", None)
+        if chosen != IMPLEMENTATION:
+            raise BackboneError(
+                f"{type(model).__name__} keeps its own attention ({chosen}) at {site.name}: a prefix would be ignored",
+                hint="This architecture does not take part in transformers' attention interface; choose another.",
+            )
+    return sites
+
+
+def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    stacks: dict[str, list[nn.Module]] = {"self": [], "encoder": [], "decoder": [], "cross": []}
+    for path, module in model.named_modules():
+        name = path.rpartition(".")[2]
+        if name == "self_attn":
+            stacks["self"].append(module)
+        elif name == "SelfAttention":
+            stacks["decoder" if path.startswith("decoder.") else "encoder"].append(module)
+        elif name == "EncDecAttention":
+            stacks["cross"].append(module)
+    for kind, modules in stacks.items():
+        for index, module in enumerate(modules):
+            yield f"{kind}.{index}", module
+
+
+def _shape(module: nn.Module) -> tuple[int, int]:
+    if hasattr(module, "key_value_proj_dim"):  # T5: d_kv is free of d_model
+        return int(module.n_heads), int(module.key_value_proj_dim)  # type: ignore[arg-type]
+    dim = int(module.head_dim)  # type: ignore[arg-type]
+    return int(module.k_proj.weight.shape[0]) // dim, dim  # type: ignore[union-attr, index]
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A boolean mask as an additive one: 0 where visible, the lowest number elsewhere."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(
+        ~visible, torch.finfo(dtype).min
+    )
+
+
+def rows_of(tensor: Tensor, rows: int) -> Tensor:
+    """[1 or B, ...] as [B, ...] without a copy."""
+    return tensor if tensor.shape[0] == rows else tensor.expand(rows, *tensor.shape[1:])
+
+
+def join(parts: Sequence[Tensor | None], rows: int) -> Tensor:
+    """Concatenate [1 or B, G, *, d] along the keys; absent parts are skipped."""
+    present = [rows_of(part, rows) for part in parts if part is not None and part.shape[2]]
+    return present[0] if len(present) == 1 else torch.cat(present, dim=2)

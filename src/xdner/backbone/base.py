@@ -1,0 +1,246 @@
+"""The protocol that every backbone fulfils: a frozen language model that reads prompts under a prefix.
+
+Two things are asked of it: the hidden states that predict a known target (training), and a :class:`Session` that reads
+prompts and then takes tokens step by step (generation). Everything else, the methods build themselves.
+
+Shapes: B rows, N target tokens of all rows together, U scored ids, d hidden size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from xdner.backbone.attention import Site, instrument
+from xdner.backbone.cache import Context, PrefixRows
+from xdner.backbone.sources import fingerprint
+from xdner.errors import BackboneError
+from xdner.geometry import PrefixGeometry, SiteShape
+
+__all__ = ["Backbone", "Session"]
+
+Ids = Sequence[int]
+
+
+class Session(ABC):
+    """Rows that have been read and now take tokens. Rows leave with :meth:`keep`; order is the caller's.
+
+    Attributes:
+        states: [B, d], the state that predicts each row's next token, after :meth:`Backbone.begin`.
+    """
+
+    states: Tensor
+
+    @abstractmethod
+    def step(self, tokens: Sequence[Ids]) -> Tensor:
+        """Feed each row its next tokens, one or several, in one pass.
+
+        Args:
+            tokens: B non-empty lists.
+
+        Returns:
+            [B, T, d] with T the longest list: entry (b, t) is the state after row b's token t. Entries beyond a row's
+            own list mean nothing.
+        """
+
+    @abstractmethod
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all rows but these; they are renumbered in this order."""
+
+
+class Backbone(ABC):
+    """A frozen language model with numbered attention sites.
+
+    Args:
+        model: a causal language model or an encoder-decoder from transformers.
+        tokenizer: its fast tokenizer.
+        name: what the user called it.
+        recommended: settings that its maker recommends, by group (an instructed backbone knows its prompt).
+
+    Raises:
+        BackboneError: a model that cannot take a prefix at every site, or whose scores cannot be reproduced.
+    """
+
+    kind: Literal["causal", "seq2seq"]
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str = "",
+        recommended: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise BackboneError(
+                f"{name or type(tokenizer).__name__} has no fast tokenizer",
+                hint="xdner needs a tokenizer.json beside the weights; convert the slow tokenizer with transformers.",
+            )
+        self.model, self.tokenizer, self.name = model, tokenizer, name or type(model).__name__
+        self.recommended: Mapping[str, Any] = dict(recommended or {})
+        self.sites: tuple[Site, ...] = instrument(model)
+        self.geometry = PrefixGeometry(tuple(SiteShape(s.name, s.heads, s.head_dim) for s in self.sites))
+        self.freeze()
+        self._probe()
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights and of the states."""
+        return self.model.get_input_embeddings().weight.dtype
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """``sha256:…`` over all weights; another one is another backbone."""
+        return self.compute_fingerprint()
+
+    def compute_fingerprint(self) -> str:
+        """The fingerprint of the weights as they are now."""
+        return fingerprint(self.model.state_dict())
+
+    @property
+    def max_tokens(self) -> int:
+        """Positions the model was made for, prefix included; a large number where it has no bound."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or 1_000_000)
+
+    # -- frozen --------------------------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """No gradient for any weight, embeddings and output layer included; no dropout."""
+        self.model.requires_grad_(False)
+        self.model.eval()
+
+    @contextlib.contextmanager
+    def dropout(self, on: bool) -> Iterator[None]:
+        """Switch the model's own dropout on for a while."""
+        self.model.train(on)
+        try:
+            yield
+        finally:
+            self.model.eval()
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    def word_embeddings(self, ids: Ids) -> Tensor:
+        """[len(ids), d]: the input embeddings (LM_w of Eq. 5)."""
+        return self.model.get_input_embeddings().weight[torch.as_tensor(list(ids), device=self.device)]
+
+    def logits(self, states: Tensor, ids: Ids | None = None) -> Tensor:
+        """Scores of these ids, or of the whole vocabulary.
+
+        Args:
+            states: [N, d].
+            ids: U token ids.
+
+        Returns:
+            [N, U] in 32 bits, as the model's own output layer gives them.
+        """
+        head: nn.Linear = self.model.get_output_embeddings()
+        weight, bias = head.weight, head.bias
+        if ids is not None:
+            index = torch.as_tensor(list(ids), device=weight.device)
+            weight, bias = weight[index], None if bias is None else bias[index]
+        return self._scale_logits(nn.functional.linear(self._scale_states(states), weight, bias).float())
+
+    def _scale_states(self, states: Tensor) -> Tensor:
+        return states
+
+    def _scale_logits(self, logits: Tensor) -> Tensor:
+        return logits
+
+    def empty_prefix(self) -> PrefixRows:
+        """No prefix: with it the backbone is the stock model."""
+        return PrefixRows.empty([(s.heads, s.head_dim) for s in self.sites], self.model.get_input_embeddings().weight)
+
+    # -- what a kind of model does in its own way ------------------------------------------------------------------
+
+    @abstractmethod
+    def read_context(self, ids: Ids, prefix: PrefixRows) -> Context:
+        """Read the part of the prompt that all sentences of a domain share, under one prefix (gradients flow)."""
+
+    @abstractmethod
+    def target_states(
+        self, sources: Sequence[Ids], targets: Sequence[Ids], prefix: PrefixRows, context: Context | None = None
+    ) -> Tensor:
+        """Teacher forcing: the states that predict each target token.
+
+        Args:
+            sources: B prompts (without the context).
+            targets: B targets, each ending with the end token.
+            prefix: one for all rows or one a row.
+            context: shared by all rows.
+
+        Returns:
+            [N, d], row by row; gradients flow into the prefix.
+        """
+
+    @abstractmethod
+    def begin(
+        self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
+    ) -> Session:
+        """Read B prompts, each after its own context, and be ready for up to ``room[b]`` tokens each."""
+
+    @abstractmethod
+    def read_keys_values(self, ids: Ids) -> list[tuple[Tensor, Tensor]]:
+        """Per site, the keys and values [G, len(ids), d] of a text under no prefix: a prefix to start from."""
+
+    @abstractmethod
+    def prefix_mass(self, source: Ids, target: Ids, prefix: PrefixRows, context: Context | None = None) -> dict[str, Tensor]:
+        """λ of Eq. 2: per site the attention mass on the prefix, mean over heads, one number a query [T]."""
+
+    # -- self-check ----------------------------------------------------------------------------------------------
+
+    def _probe(self) -> None:
+        """Does a prefix reach every site, and do our scores equal the model's own?"""
+        generator = torch.Generator().manual_seed(0)
+        values = [
+            (torch.randn(1, s.heads, 1, s.head_dim, generator=generator) * 0.1)
+            .to(self.device, self.dtype)
+            .requires_grad_(True)
+            for s in self.sites
+        ]
+        keys = [torch.zeros_like(v) for v in values]
+        rows = PrefixRows(keys, values, torch.ones(1, dtype=torch.long, device=self.device))
+        with torch.enable_grad():
+            states = self.target_states([[5, 6]], [[7, 8]], rows)
+            # A random direction: with a plain sum, a final layer norm can cancel every gradient.
+            direction = torch.randn(states.shape, generator=generator).to(states)
+            gradients = torch.autograd.grad((states * direction).sum(), values, allow_unused=True)
+        deaf = [s.name for s, g in zip(self.sites, gradients, strict=True) if g is None or not g.abs().sum() > 0]
+        if deaf:
+            raise BackboneError(
+                f"a prefix does not reach {len(deaf)} of {len(self.sites)} attention sites of {self.name}: "
+                + ", ".join(deaf[:5]),
+                hint="This architecture or transformers version bypasses the attention interface; choose another.",
+            )
+
+
+def padded(lists: Sequence[Ids], device: torch.device, fill: int = 0) -> Tensor:
+    """[B, longest] of ids, padded on the right; what stands in the padding is never seen."""
+    width = max(len(x) for x in lists)
+    return torch.tensor([[*x, *([fill] * (width - len(x)))] for x in lists], dtype=torch.long, device=device)
+
+
+def lengths_of(lists: Sequence[Ids], device: torch.device) -> Tensor:
+    """[B] lengths."""
+    return torch.tensor([len(x) for x in lists], dtype=torch.long, device=device)
+
+
+def target_rows(starts: Sequence[int], counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Row and place of each of N states: ``counts[b]`` places from ``starts[b]`` on."""
+    rows = [b for b, n in enumerate(counts) for _ in range(n)]
+    places = [s + i for s, n in zip(starts, counts, strict=True) for i in range(n)]
+    return torch.tensor(rows, device=device), torch.tensor(places, device=device)

@@ -1,0 +1,335 @@
+"""What the rows of a batch attend to: prefixes, contexts, and the store of keys and values of earlier steps.
+
+Three plans for :func:`~xdner.backbone.attention.prefix_attention`:
+
+* :class:`Fresh` - every key is computed in this pass or handed over whole; gradients flow (training, encoders).
+* :class:`Stored` - keys go into a preallocated store and stay there (generation).
+* :class:`Crossed` - cross-attention to an encoder's keys, kept after the first pass (T5's decoder).
+
+In a store, row b holds its prefix in the first ``n`` places and its text behind it, place ``n + i`` for the text's
+position i: no holes, so the causal mask is a comparison of positions, and a row's padding is simply overwritten by its
+next tokens.
+
+Shapes: B rows, T queries, G key-value heads, d head size, n prefix keys, C context keys, L text places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from xdner.backbone.attention import Site, additive, join, rows_of
+
+__all__ = ["Context", "Crossed", "Fresh", "PrefixRows", "Store", "Stored"]
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixRows:
+    """One prefix for each row of a batch, or one for all of them.
+
+    Attributes:
+        keys, values: per site [B or 1, G, n, d]; shorter prefixes are padded at the front.
+        lengths: [B or 1], each row's own n.
+    """
+
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+    lengths: Tensor
+
+    @property
+    def width(self) -> int:
+        """n of the longest prefix."""
+        return self.keys[0].shape[2] if len(self.keys) else 0
+
+    def visible(self) -> Tensor:
+        """[B or 1, n]: which keys are real."""
+        n = self.width
+        return torch.arange(n, device=self.lengths.device) >= (n - self.lengths)[:, None]
+
+    def select(self, rows: Tensor) -> PrefixRows:
+        """The rows with these indices [R]; ``rows`` may repeat."""
+        if self.lengths.shape[0] == 1:
+            return self
+        return PrefixRows([k[rows] for k in self.keys], [v[rows] for v in self.values], self.lengths[rows])
+
+    @classmethod
+    def empty(cls, shapes: Sequence[tuple[int, int]], like: Tensor) -> PrefixRows:
+        """No prefix at all, for sites of these (heads, head size)."""
+        nothing = [like.new_zeros(1, heads, 0, dim) for heads, dim in shapes]
+        return cls(nothing, nothing, torch.zeros(1, dtype=torch.long, device=like.device))
+
+    @classmethod
+    def stack(cls, prefixes: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]], rows: Sequence[int]) -> PrefixRows:
+        """Rows that each take one of a few distinct prefixes: ``prefixes[i] = (keys, values)`` per site [G, n_i, d]."""
+        lengths = [keys[0].shape[1] for keys, _ in prefixes]
+        width = max(lengths)
+        device = prefixes[0][0][0].device
+        index = torch.tensor(list(rows), device=device)
+
+        def table(part: int, site: int) -> Tensor:
+            tensors = [p[part][site] for p in prefixes]
+            padded = [
+                t if t.shape[1] == width else torch.cat([t.new_zeros(t.shape[0], width - t.shape[1], t.shape[2]), t], 1)
+                for t in tensors
+            ]
+            return torch.stack(padded)[index]
+
+        sites = range(len(prefixes[0][0]))
+        return cls(
+            [table(0, s) for s in sites], [table(1, s) for s in sites], torch.tensor(lengths, device=device)[index]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """The part of the prompt that all sentences of a domain share (instruction and options), already read.
+
+    Attributes:
+        ids: its tokens.
+        keys, values: per site [1, G, C, d], given the domain's prefix; empty for an encoder-decoder model, whose
+            encoder reads context and sentence together.
+    """
+
+    ids: tuple[int, ...]
+    keys: Sequence[Tensor] = ()
+    values: Sequence[Tensor] = ()
+
+    @property
+    def length(self) -> int:
+        """C: keys that need not be computed again."""
+        return self.keys[0].shape[2] if len(self.keys) else 0
+
+
+class Bias(Protocol):
+    """A relative position bias, for models that have one (T5)."""
+
+    def __call__(self, site: Site, queries: Tensor, keys: Tensor) -> Tensor | None:
+        """[B or 1, H, T, K] for query positions [B or 1, T] and key positions [B or 1, K]; ``None`` without bias."""
+        ...
+
+
+@dataclass
+class _Masks:
+    """Additive masks, computed once per pass and window, shared by all layers; T5's bias is added per site."""
+
+    bias: Bias | None = None
+    made: dict[int | None, Tensor] = field(default_factory=dict)
+    biased: tuple[Tensor, Tensor] | None = None
+
+    def get(
+        self,
+        site: Site,
+        window: int | None,
+        queries: Tensor,
+        keys: Tensor,
+        visible: Tensor,
+        prefix: Tensor | None,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """[B or 1, 1 or H, T, n + K].
+
+        Args:
+            queries, keys: logical positions [B or 1, T] and [B or 1, K].
+            visible: [B or 1, T, K].
+            prefix: [B or 1, n], or ``None`` where there is no prefix.
+        """
+        base = self.made.get(window)
+        if base is None:
+            seen = visible
+            if window is not None:
+                seen = seen & (queries[:, :, None] - keys[:, None, :] < window)
+            if prefix is not None:
+                rows = max(seen.shape[0], prefix.shape[0])
+                wide = prefix[:, None, :].expand(-1, queries.shape[1], -1)
+                seen = torch.cat([rows_of(wide, rows), rows_of(seen, rows)], dim=2)
+            base = self.made[window] = additive(seen, dtype)[:, None]
+        bias = None if self.bias is None else self.bias(site, queries, keys)
+        if bias is None:
+            return base
+        if self.biased is None or self.biased[0] is not bias:  # T5's layers share one bias, umT5's have their own
+            extra = 0 if prefix is None else prefix.shape[1]
+            # A prefix key has no position: its bias is zero.
+            wide = torch.cat([bias.new_zeros(*bias.shape[:3], extra), bias], dim=3) if extra else bias
+            self.biased = (bias, base + wide.to(dtype))
+        return self.biased[1]
+
+
+class Fresh:
+    """Prefix, context and this pass's own keys, concatenated; nothing is kept but what ``capture`` asks for.
+
+    Args:
+        prefix: rows of prefixes.
+        rows, length: B and T.
+        context: keys and values that stand before the text, or ``None``.
+        lengths: [B], the rows' real lengths; needed when attention is bidirectional.
+        causal: whether a query sees only itself and what is before it.
+        bias: relative position bias.
+        capture: if given, every site's own keys and values are put there, by site index.
+        crossed: what cross-attention sees, in a decoder.
+    """
+
+    def __init__(
+        self,
+        prefix: PrefixRows,
+        rows: int,
+        length: int,
+        *,
+        context: Context | None = None,
+        lengths: Tensor | None = None,
+        causal: bool = True,
+        bias: Bias | None = None,
+        capture: dict[int, tuple[Tensor, Tensor]] | None = None,
+        crossed: Crossed | None = None,
+    ) -> None:
+        self.prefix, self.rows, self.context = prefix, rows, context
+        self.capture, self.crossed = capture, crossed
+        self.record: dict[str, Tensor] | None = None
+        device = prefix.lengths.device
+        before = context.length if context is not None else 0
+        self.queries = torch.arange(before, before + length, device=device)[None]
+        self.keys = torch.arange(before + length, device=device)[None]
+        if causal:
+            self.visible = self.keys[:, None, :] <= self.queries[:, :, None]
+        elif lengths is not None:
+            self.visible = (self.keys < lengths[:, None])[:, None, :].expand(-1, length, -1)
+        else:
+            self.visible = torch.ones(1, length, length, dtype=torch.bool, device=device)
+        self._prefix_visible = prefix.visible() if prefix.width else None
+        self._masks = _Masks(bias)
+
+    def attend(
+        self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+        if self.capture is not None:
+            self.capture[site.index] = (key, value)
+        if site.kind == "cross":
+            assert self.crossed is not None
+            return self.crossed.attend(site, key, value, query, window)
+        has_context = self.context is not None and self.context.length > 0
+        keys = [self.prefix.keys[site.index], self.context.keys[site.index] if has_context else None, key]  # type: ignore[union-attr]
+        values = [self.prefix.values[site.index], self.context.values[site.index] if has_context else None, value]  # type: ignore[union-attr]
+        mask = self._masks.get(
+            site, window, self.queries, self.keys, self.visible, self._prefix_visible, query.dtype
+        )
+        return join(keys, self.rows), join(values, self.rows), mask, self.prefix.width
+
+
+class Store:
+    """Preallocated keys and values for the rows of a batch, prefix and context first.
+
+    Args:
+        prefix: rows of prefixes, B of them or one for all.
+        sites: indices of the sites that are stored.
+        rows: B.
+        capacity: text places per row.
+    """
+
+    def __init__(self, prefix: PrefixRows, sites: Sequence[int], rows: int, capacity: int) -> None:
+        self.width = prefix.width
+        self.lengths = rows_of(prefix.lengths, rows)
+        self.visible = rows_of(prefix.visible(), rows)
+        self.keys: dict[int, Tensor] = {}
+        self.values: dict[int, Tensor] = {}
+        for site in sites:
+            for table, source in ((self.keys, prefix.keys[site]), (self.values, prefix.values[site])):
+                _, heads, n, dim = source.shape
+                # Zeros, not uninitialized: a masked place still enters the weighted sum, and 0 * nan is nan.
+                place = source.new_zeros(rows, heads, n + capacity, dim)
+                place[:, :, :n] = source
+                table[site] = place
+
+    def put_context(self, row: int, context: Context) -> None:
+        """Copy a domain's context into the first text places of ``row``."""
+        if context.length:
+            for site in self.keys:
+                self.keys[site][row, :, self.width : self.width + context.length] = context.keys[site][0]
+                self.values[site][row, :, self.width : self.width + context.length] = context.values[site][0]
+
+    def write(self, site: int, key: Tensor, value: Tensor, places: Tensor) -> None:
+        """Put [B, G, T, d] at the text places [B, T]."""
+        index = (places + self.width)[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
+        self.keys[site].scatter_(2, index, key)
+        self.values[site].scatter_(2, index, value)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these."""
+        self.lengths, self.visible = self.lengths[rows], self.visible[rows]
+        for site in self.keys:
+            self.keys[site] = self.keys[site][rows]
+            self.values[site] = self.values[site][rows]
+
+
+class Stored:
+    """One step over a :class:`Store`: T new tokens a row, at the places ``start[b] … start[b] + T - 1``.
+
+    A row that has fewer than T tokens is padded; what its padding writes is overwritten before anything sees it, or
+    lies at ``last``, a place that no real token takes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        start: Tensor,
+        length: int,
+        *,
+        last: int,
+        bias: Bias | None = None,
+        crossed: Crossed | None = None,
+    ) -> None:
+        self.store, self.crossed = store, crossed
+        self.record: dict[str, Tensor] | None = None
+        self.places = (start[:, None] + torch.arange(length, device=start.device)).clamp_(max=last)
+        self.reach = int(self.places.max()) + 1
+        self.keys = torch.arange(self.reach, device=start.device)[None]
+        self.visible = self.keys[:, None, :] <= self.places[:, :, None]
+        self._masks = _Masks(bias)
+
+    def attend(
+        self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+        if site.kind == "cross":
+            assert self.crossed is not None
+            return self.crossed.attend(site, key, value, query, window)
+        store = self.store
+        store.write(site.index, key, value, self.places)
+        end = store.width + self.reach
+        prefix = store.visible if store.width else None
+        mask = self._masks.get(site, window, self.places, self.keys, self.visible, prefix, query.dtype)
+        return store.keys[site.index][:, :, :end], store.values[site.index][:, :, :end], mask, store.width
+
+
+class Crossed:
+    """Cross-attention of a decoder: prefix keys, then the encoder's, whose projections are kept after the first pass."""
+
+    def __init__(self, prefix: PrefixRows, lengths: Tensor, width: int) -> None:
+        self.prefix, self.lengths, self.width = prefix, lengths, width
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._mask: dict[tuple[int, torch.dtype], Tensor] = {}
+
+    def attend(
+        self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+        rows = query.shape[0]
+        if site.index not in self.kept:
+            self.kept[site.index] = (
+                join([self.prefix.keys[site.index], key], rows),
+                join([self.prefix.values[site.index], value], rows),
+            )
+        keys, values = self.kept[site.index]
+        at = (query.shape[2], query.dtype)
+        if at not in self._mask:
+            seen = torch.arange(self.width, device=query.device) < self.lengths[:, None]
+            if self.prefix.width:
+                seen = torch.cat([rows_of(self.prefix.visible(), rows), seen], dim=1)
+            self._mask[at] = additive(seen, query.dtype)[:, None, None, :].expand(-1, -1, query.shape[2], -1)
+        return keys, values, self._mask[at], self.prefix.width
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these."""
+        self.lengths, self.prefix = self.lengths[rows], self.prefix.select(rows)
+        self.kept = {site: (k[rows], v[rows]) for site, (k, v) in self.kept.items()}
+        self._mask.clear()

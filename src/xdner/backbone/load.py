@@ -1,0 +1,65 @@
+"""Load a backbone by alias, hub id or folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from xdner.backbone.base import Backbone
+from xdner.backbone.causal import CausalBackbone
+from xdner.backbone.sources import DEFAULT_BACKBONE, resolve
+from xdner.backbone.t5 import T5Backbone
+from xdner.errors import BackboneError
+
+__all__ = ["load_backbone"]
+
+_KINDS: dict[str, tuple[Any, type[Backbone]]] = {
+    "causal": (AutoModelForCausalLM, CausalBackbone),
+    "seq2seq": (AutoModelForSeq2SeqLM, T5Backbone),
+}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype: str = "float32") -> Backbone:
+    """Load a backbone and freeze it.
+
+    Args:
+        name: an alias, a hub id or a folder; ``None`` is the embedded default.
+        device: where the weights go.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        BackboneNotFoundError: the name leads to no weights.
+        BackboneError: weights of a kind that takes no prefix, or an unknown dtype.
+    """
+    if dtype not in _DTYPES:
+        raise BackboneError(f"unknown dtype {dtype!r}", hint=f"Use one of: {', '.join(_DTYPES)}.")
+    found = resolve(DEFAULT_BACKBONE if name is None else name)
+    if found.kind not in _KINDS:
+        raise BackboneError(
+            f"{found.name} is an {found.kind} model; a prefix recognizer generates text",
+            hint="Use a causal model (Llama-, Qwen-, Gemma-like) or T5.",
+        )
+    loader, kind = _KINDS[found.kind]
+    try:
+        model = loader.from_pretrained(found.path, dtype=_DTYPES[dtype], local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BackboneError(
+            f"cannot load {found.name} from {found.path}: {str(error).splitlines()[0]}",
+            hint="The folder needs config.json, model.safetensors and tokenizer.json of one model.",
+        ) from error
+    return kind(model.to(device), tokenizer, name=found.name, recommended=_recommended(found.path))
+
+
+def _recommended(folder: Path) -> Mapping[str, Any]:
+    """Settings that the backbone's maker put beside it (``xdner instruct`` does)."""
+    manifest = folder / "xdner-backbone.json"
+    if not manifest.exists():
+        return {}
+    return json.loads(manifest.read_text(encoding="utf-8")).get("recommended", {})  # type: ignore[no-any-return]

@@ -1,0 +1,89 @@
+"""What the commands share: consoles, errors without tracebacks, and common options."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from xdner.errors import DataError, XdnerError
+
+__all__ = ["BackboneOption", "JsonOption", "LibraryOption", "SetOption", "guarded", "print_json", "stderr", "stdout"]
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+BackboneOption = Annotated[
+    str | None, typer.Option("--backbone", "-b", help="Alias, hub id or folder of the frozen model.", show_default=False)
+]
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option("--library", "-l", help="Folder of trained domains [default: $XDNER_LIBRARY or ./xdner-library].",
+                 show_default=False),
+]  # fmt: skip
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a setting, e.g. --set epochs=10 (repeatable).", show_default=False),
+]
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Errors that we raise on purpose end a command with one clear message and exit code 1."""
+    try:
+        yield
+    except XdnerError as error:
+        stderr.print(f"[bold red]error:[/] {_safe(error.message)}", highlight=False, soft_wrap=True)
+        if error.hint:
+            stderr.print(f"[cyan]→[/] {_safe(error.hint)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        stderr.print("interrupted")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        # The reader of a pipe went away (`xdner predict … | head`): nothing is wrong.
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+    except MemoryError:
+        stderr.print("[bold red]error:[/] out of memory", highlight=False)
+        stderr.print("[cyan]→[/] Lower --set batch_size, or use a smaller backbone.", highlight=False)
+        raise typer.Exit(1) from None
+
+
+def _safe(text: str) -> str:
+    """Markup characters and lone surrogates must not break an error message."""
+    return text.replace("[", "\\[").encode("utf-8", "replace").decode("utf-8")
+
+
+def print_json(value: Any) -> None:
+    """Clean JSON on standard output; lone surrogates are escaped."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=True, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def read_lines(path: Path) -> list[str]:
+    """The non-empty lines of a UTF-8 text file, or of standard input for ``-``.
+
+    Raises:
+        DataError: the file is missing, a folder, or not UTF-8.
+    """
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", hint="Give a text file, one text a line.") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}:{line}: not UTF-8 (byte 0x{data[error.start]:02x})",
+            hint="Convert it, for example with `iconv -f latin1 -t utf-8`.",
+        ) from None
+    return [line for line in text.split("\n") if line.strip()]

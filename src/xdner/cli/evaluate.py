@@ -1,0 +1,38 @@
+"""``xdner evaluate``: score a domain on labelled sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xdner.cli.common import BackboneOption, JsonOption, LibraryOption, guarded, print_json, stdout
+
+
+def evaluate(
+    domain: Annotated[str, typer.Option("--domain", "-d", help="A trained domain.", show_default=False)],
+    data: Annotated[Path, typer.Option("--data", help="Labelled sentences.", show_default=False)],
+    backbone: BackboneOption = None,
+    library: LibraryOption = None,
+    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens [default: by content].", show_default=False)] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
+    json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Score a domain's predictions against labelled sentences: exact spans, per type, with intervals and errors.
+
+    Example: xdner evaluate --domain cooking --data test.jsonl
+    """
+    with guarded():
+        from xdner.cli.render import report_tables
+        from xdner.recognizers.workflow import evaluate_domain
+
+        report = evaluate_domain(
+            domain, data, backbone=backbone, library=library, format=format, dtype=dtype, device=device
+        )
+        if json_:
+            print_json(report.to_dict())
+            return
+        for table in report_tables(report):
+            stdout.print(table)

@@ -1,0 +1,63 @@
+"""``xdner predict``: recognize entities in texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xdner.cli.common import (
+    BackboneOption,
+    JsonOption,
+    LibraryOption,
+    guarded,
+    print_json,
+    read_lines,
+    stderr,
+    stdout,
+)
+
+
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; quote each.", show_default=False)] = None,
+    domain: Annotated[str, typer.Option("--domain", "-d", help="A trained domain.", show_default=False)] = ...,  # type: ignore[assignment]
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with one text a line ('-': standard input).", show_default=False)] = None,
+    backbone: BackboneOption = None,
+    library: LibraryOption = None,
+    scores: Annotated[bool, typer.Option("--scores", help="Show each entity's score.")] = False,
+    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
+    json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Recognize entities in texts with a trained domain.
+
+    Example: xdner predict --domain cooking "Whisk the egg whites in a copper bowl."
+    """
+    with guarded():
+        from xdner.cli.highlight import highlighted, legend
+        from xdner.errors import DataError
+        from xdner.recognizers.workflow import open_domain
+
+        items = [*(texts or []), *(read_lines(file) if file is not None else [])]
+        if not items:
+            raise DataError("there is no text to read", hint='Give texts in quotes, or a file with --file ("-": stdin).')
+        recognizer = open_domain(domain, backbone=backbone, library=library, dtype=dtype, device=device)
+        results = recognizer.predict(items, domain=domain)
+        if json_:
+            print_json([r.to_dict() for r in results])
+            return
+        labels = recognizer.labels(domain)
+        if stdout.is_terminal:
+            stderr.print(legend(labels))
+        for result in results:
+            stdout.print(highlighted(result, labels, scores=scores), soft_wrap=True)
+        notes: dict[str, int] = {}
+        for result in results:
+            for what, count in result.diagnostics.items():
+                notes[what] = notes.get(what, 0) + count
+        split = sum(r.windows > 1 for r in results)
+        if split:
+            stderr.print(f"[yellow]note:[/] {split} long text(s) were read in windows and put together", highlight=False)
+        for what, count in notes.items():
+            stderr.print(f"[yellow]note:[/] {what.replace('_', ' ')}: {count}", highlight=False)

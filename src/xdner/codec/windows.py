@@ -1,0 +1,81 @@
+"""Long sentences as overlapping windows, and their entities put together again.
+
+The rule: windows of at most ``window`` words and ``max_pieces`` sub-word pieces, each sharing ``overlap`` words with
+the next (fewer where pieces are short). Each word belongs to the *core* of exactly one window: the overlap is cut in
+the middle. An entity counts if its middle word is in the core of the window that found it; of two that then still
+overlap, the more confident stays. No word is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Window", "merge_windows", "split_windows"]
+
+Found = tuple[int, int, str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Words ``first`` to ``last``, half-open."""
+
+    first: int
+    last: int
+
+
+def split_windows(lengths: Sequence[int], *, window: int, overlap: int, max_pieces: int) -> list[Window]:
+    """Split a sentence.
+
+    Args:
+        lengths: pieces of each word.
+        window: words in a window, at most.
+        overlap: words shared by neighbours, less than ``window``.
+        max_pieces: pieces in a window, at most; a single longer word gets a window of its own.
+
+    Returns:
+        Windows from left to right that cover all words; none for no words.
+    """
+    windows: list[Window] = []
+    first = 0
+    while first < len(lengths):
+        last, pieces = first, 0
+        while last < len(lengths) and last - first < window:
+            pieces += lengths[last]
+            if pieces > max_pieces and last > first:
+                break
+            last += 1
+        windows.append(Window(first, last))
+        if last == len(lengths):
+            break
+        # Never share more than half a window, or short windows would hardly move.
+        first = last - min(overlap, (last - first) // 2)
+    return windows
+
+
+def merge_windows(windows: Sequence[Window], found: Sequence[Sequence[Found]]) -> list[Found]:
+    """Put the entities of overlapping windows together.
+
+    Args:
+        windows: as :func:`split_windows` gave them.
+        found: per window ``(first, last, label, score)`` in words of the whole sentence.
+
+    Returns:
+        The same, sorted, without duplicates or overlaps.
+    """
+    borders = [0]
+    for left, right in zip(windows, windows[1:], strict=False):
+        borders.append((right.first + left.last) // 2)
+    borders.append(windows[-1].last if windows else 0)
+    kept: list[Found] = []
+    for index, entities in enumerate(found):
+        for entity in entities:
+            middle = (entity[0] + entity[1] - 1) // 2
+            if borders[index] <= middle < borders[index + 1]:
+                kept.append(entity)
+    kept.sort(key=lambda e: (-(e[3] if e[3] is not None else 1.0), e[0], e[1], e[2]))
+    final: list[Found] = []
+    for entity in kept:
+        if all(entity[1] <= other[0] or other[1] <= entity[0] for other in final):
+            final.append(entity)
+    return sorted(final, key=lambda e: e[:3])

@@ -1,0 +1,154 @@
+"""The exceptions of xdner.
+
+Every error says what was wrong and carries a ``hint``: the next step for the person who reads it.
+
+::
+
+    XdnerError
+    ├── DataError                 what the user gave us cannot be used
+    │   ├── CorpusError           a corpus file: knows the path and the line
+    │   ├── DomainError           a domain's name, labels or verbalizations
+    │   └── CodecError            a sentence or target that cannot be expressed
+    ├── SettingsError             unknown or impossible settings, all of them at once
+    ├── BackboneError
+    │   ├── BackboneNotFoundError a name that leads to no weights
+    │   └── BackboneMismatchError weights that are not the ones they should be
+    ├── PrefixError
+    │   ├── PrefixFormatError     a file that is not, or is no longer, a prefix
+    │   └── PrefixMismatchError   a good prefix, on the wrong backbone or with the wrong shape
+    ├── LibraryError
+    │   └── UnknownDomainError    no domain of that name in the library
+    ├── TrainingError
+    │   └── TrainingInterrupted   stopped on request; a checkpoint is kept
+    └── StorageError              the disk is full, read-only or otherwise unwilling
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = [
+    "BackboneError",
+    "BackboneMismatchError",
+    "BackboneNotFoundError",
+    "CodecError",
+    "CorpusError",
+    "DataError",
+    "DomainError",
+    "LibraryError",
+    "PrefixError",
+    "PrefixFormatError",
+    "PrefixMismatchError",
+    "SettingsError",
+    "StorageError",
+    "TrainingError",
+    "TrainingInterrupted",
+    "UnknownDomainError",
+    "XdnerError",
+]
+
+
+class XdnerError(Exception):
+    """Base of all errors that xdner raises on purpose.
+
+    Args:
+        message: what was expected and what came.
+        hint: what to do next; shown on its own line.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  → {self.hint}" if self.hint else self.message
+
+
+class DataError(XdnerError):
+    """What the user gave cannot be used."""
+
+
+class CorpusError(DataError):
+    """A corpus file cannot be read or written.
+
+    Args:
+        message: what is wrong.
+        path: the file, if there is one.
+        line: the one-based line, if one is to blame.
+        hint: the next step.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | Path | None = None,
+        line: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(place + message, hint=hint)
+        self.path = None if path is None else Path(path)
+        self.line = line
+
+
+class DomainError(DataError):
+    """A domain's name, labels or verbalizations are unusable."""
+
+
+class CodecError(DataError):
+    """A sentence, label or target cannot be expressed in the target language."""
+
+
+class SettingsError(XdnerError):
+    """Settings are wrong; ``problems`` lists every mistake that was found."""
+
+    def __init__(self, problems: Iterable[str], *, hint: str | None = None) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(self.problems), hint=hint)
+
+
+class BackboneError(XdnerError):
+    """Something about the frozen language model."""
+
+
+class BackboneNotFoundError(BackboneError):
+    """A backbone's name leads to no weights."""
+
+
+class BackboneMismatchError(BackboneError):
+    """The weights are not the ones they should be."""
+
+
+class PrefixError(XdnerError):
+    """Something about a prefix."""
+
+
+class PrefixFormatError(PrefixError):
+    """The file is not a prefix, or has been truncated or altered."""
+
+
+class PrefixMismatchError(PrefixError):
+    """The prefix was made for another backbone, or has another shape."""
+
+
+class LibraryError(XdnerError):
+    """Something about the folder of domains."""
+
+
+class UnknownDomainError(LibraryError):
+    """The library has no domain of that name."""
+
+
+class TrainingError(XdnerError):
+    """Training cannot start, go on or be resumed."""
+
+
+class TrainingInterrupted(TrainingError):
+    """Training was stopped on request; the checkpoint says where to go on."""
+
+
+class StorageError(XdnerError):
+    """The disk is full, read-only or otherwise unwilling; nothing half-written is left behind."""

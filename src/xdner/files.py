@@ -1,0 +1,109 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from xdner.errors import StorageError
+
+__all__ = ["replace_folder", "storage_errors", "write_atomically"]
+
+
+@contextlib.contextmanager
+def storage_errors(path: str | Path) -> Iterator[None]:
+    """Turn the system's refusals (full disk, no permission) into a :class:`StorageError` that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}",
+            hint="Free some space or choose another folder; nothing half-written was left behind.",
+        ) from error
+
+
+def write_atomically(path: str | Path, data: bytes | str) -> None:
+    """Write ``data`` to ``path`` in one step: readers see the old file or the new one, never a part.
+
+    A link is followed. Text is written as UTF-8, with its line ends as they are. What is no ordinary file, such as
+    ``/dev/stdout``, is written to, not replaced.
+
+    Raises:
+        StorageError: the disk is full, the folder cannot be written, or the text has no UTF-8 form.
+    """
+    target = _usable(path)
+    try:
+        payload = data.encode("utf-8") if isinstance(data, str) else data
+    except UnicodeEncodeError as error:
+        raise StorageError(
+            f"cannot write {path}: character {error.start} of the text is half a surrogate pair",
+            hint="Remove the character; it has no form in UTF-8.",
+        ) from None
+    with storage_errors(path):
+        if target.exists() and not target.is_file() and not target.is_dir():
+            target.write_bytes(payload)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = _beside(target)
+        try:
+            # Not tempfile: it makes files that only their owner may read, whatever the umask says.
+            with open(part, "xb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def replace_folder(path: str | Path) -> Iterator[Path]:
+    """Give a fresh folder to fill; when the block ends well it takes ``path``'s place, otherwise it is removed.
+
+    Raises:
+        StorageError: the disk is full or the parent folder cannot be written.
+    """
+    target = _usable(path)
+    fresh = _beside(target)
+    old = fresh.with_suffix(".old")
+    with storage_errors(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir()
+    try:
+        with storage_errors(path):
+            yield fresh
+            if target.exists():
+                os.replace(target, old)
+            os.replace(fresh, target)
+    except BaseException:
+        _discard(fresh)
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        raise
+    finally:
+        _discard(old)
+
+
+def _usable(path: str | Path) -> Path:
+    """The file or folder itself, behind all links; paths that no system call accepts are refused here."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:  # a NUL character, or half a surrogate pair
+        raise StorageError(f"cannot write {str(path)!r}: {error}", hint="Choose another name.") from None
+
+
+def _beside(path: Path) -> Path:
+    """A new name in the same folder, thus on the same disk; short, because names have a greatest length."""
+    return path.parent / f".{path.name[:32]}.{secrets.token_hex(6)}.part"
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

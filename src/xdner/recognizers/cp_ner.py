@@ -1,0 +1,392 @@
+"""CP-NER: a frozen language model, and for each domain a trained prefix (arXiv 2301.10410).
+
+This file is the public face of the method; the way a sentence takes is in ``reader.py`` and ``generation/engine.py``,
+what is minimized in ``training/``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xdner.backbone.base import Backbone
+from xdner.backbone.cache import PrefixRows
+from xdner.backbone.load import load_backbone
+from xdner.codec.instructor import Instructor
+from xdner.domain import DEFAULT_INSTRUCTION, Domain
+from xdner.errors import BackboneMismatchError, DataError, DomainError, TrainingError, UnknownDomainError
+from xdner.evaluation.report import Report, evaluate
+from xdner.library.entry import DomainEntry
+from xdner.prefix.parametrization import DirectParametrization, MLPParametrization, Parametrization
+from xdner.prefix.prefix import Prefix
+from xdner.recognizers.base import Request, Result, as_sentence
+from xdner.recognizers.reader import Reader, Steered
+from xdner.settings import PrefixSettings, Settings
+from xdner.text import Sentence
+from xdner.training.domain_task import Augmentation, DomainTask, lost_entities, make_items
+from xdner.training.loop import TrainingResult, train
+from xdner.training.progress import Progress
+
+__all__ = ["CPNER", "Trained"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What training a domain gave.
+
+    Attributes:
+        entry: the domain with its prefix and settings, as it is saved.
+        result: epochs, losses and dev scores.
+        inexpressible: gold entities that the target language cannot express, by reason (the ceiling of recall).
+    """
+
+    entry: DomainEntry
+    result: TrainingResult
+    inexpressible: Mapping[str, int]
+
+
+class CPNER:
+    """Recognizes entities with one frozen backbone and a prefix per domain.
+
+    Use :meth:`from_pretrained`; then :meth:`train` or :meth:`load` domains, and :meth:`predict`.
+
+    >>> recognizer = CPNER.from_pretrained("smollm2-135m-ner")          # doctest: +SKIP
+    >>> recognizer.train(domain, sentences, dev=dev_sentences)            # doctest: +SKIP
+    >>> recognizer.predict(["Fold in the egg whites."], domain="cooking") # doctest: +SKIP
+    """
+
+    def __init__(self, backbone: Backbone, *, settings: Settings | None = None) -> None:
+        self.backbone = backbone
+        self.settings = settings or Settings.build(base=backbone.recommended)
+        self.reader = Reader(backbone, self.settings.decoding)
+        self._entries: dict[str, DomainEntry] = {}
+        self._steered: dict[str, Steered] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        backbone: str | Path | None = None,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        settings: Settings | None = None,
+    ) -> CPNER:
+        """Load a backbone by alias, hub id or folder.
+
+        Args:
+            backbone: ``None`` is the embedded default.
+            device: ``cpu``, ``cuda``, …
+            dtype: ``float32`` or ``bfloat16``, of the frozen weights; prefixes are trained in 32 bits all the same.
+            settings: defaults for this recognizer; without them, what the backbone recommends.
+
+        Raises:
+            BackboneNotFoundError: the name leads to no weights.
+        """
+        return cls(load_backbone(backbone, device=device, dtype=dtype), settings=settings)
+
+    # -- domains ---------------------------------------------------------------------------------------------------
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains that are ready."""
+        return tuple(self._entries)
+
+    def add(self, entry: DomainEntry) -> None:
+        """Make a trained domain ready.
+
+        Raises:
+            PrefixMismatchError: its prefix was made for another backbone.
+        """
+        entry.prefix.check(self.backbone.fingerprint, self.backbone.geometry, self.backbone.name)
+        self._entries[entry.domain.name] = entry
+        self._steered.pop(entry.domain.name, None)
+
+    def save(self, name: str, folder: str | Path) -> Path:
+        """Write a domain's folder (domain, prefix, settings).
+
+        Returns:
+            The folder.
+
+        Raises:
+            UnknownDomainError: no such domain here.
+            StorageError: the folder cannot be written.
+        """
+        self._entry(name).save(folder)
+        return Path(folder)
+
+    def load(self, folder: str | Path) -> str:
+        """Read a domain's folder and make it ready.
+
+        Returns:
+            The domain's name.
+
+        Raises:
+            PrefixFormatError, DomainError: the folder is not a domain, or was altered.
+            PrefixMismatchError: it was trained on another backbone.
+        """
+        entry = DomainEntry.load(folder)
+        self.add(entry)
+        return entry.domain.name
+
+    def _entry(self, name: str) -> DomainEntry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            known = ", ".join(self._entries) or "none yet"
+            raise UnknownDomainError(
+                f"there is no domain {name!r} here", hint=f"Train or load it first. Ready: {known}."
+            ) from None
+
+    def _steer(self, name: str) -> Steered:
+        if name not in self._steered:
+            entry = self._entry(name)
+            with torch.inference_mode():
+                self._steered[name] = self.reader.steer(
+                    entry.domain, entry.settings.codec, entry.prefix.keys, entry.prefix.values
+                )
+        return self._steered[name]
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def recognize(
+        self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None
+    ) -> list[Result]:
+        """Read texts, each in its own domain; results come in the order of the requests."""
+        return self.reader.read([(as_sentence(r.text), self._steer(r.domain)) for r in requests], done=done)
+
+    def predict(
+        self,
+        texts: str | Sentence | Sequence[str | Sentence],
+        *,
+        domain: str | Sequence[str] | None = None,
+        done: Callable[[int], None] | None = None,
+    ) -> list[Result]:
+        """Recognize the entities of texts.
+
+        Args:
+            texts: one or several texts.
+            domain: one name for all texts or one a text; may be left out if only one domain is ready.
+            done: called with the number of windows read so far.
+
+        Raises:
+            UnknownDomainError: no such domain here.
+            DataError: as many domains as texts are needed, or a text is not one.
+        """
+        items = [texts] if isinstance(texts, str | Sentence) else list(texts)
+        if domain is None:
+            if len(self._entries) != 1:
+                raise UnknownDomainError(
+                    f"which domain? {len(self._entries)} are ready: {', '.join(self._entries) or 'none'}",
+                    hint="Pass domain='name'.",
+                )
+            domain = self.domains[0]
+        names = [domain] * len(items) if isinstance(domain, str) else list(domain)
+        if len(names) != len(items):
+            raise DataError(f"{len(items)} texts came with {len(names)} domains", hint="Give one domain, or one a text.")
+        return self.recognize([Request(t, d) for t, d in zip(items, names, strict=True)], done=done)
+
+    def evaluate(
+        self, corpus: Sequence[Sentence], *, domain: str | None = None, done: Callable[[int], None] | None = None
+    ) -> Report:
+        """Score the domain's predictions against a corpus's entities (exact spans; see ``evaluation/report.py``)."""
+        sentences = list(corpus)
+        results = self.predict(sentences, domain=domain, done=done)
+        return evaluate([s.entities for s in sentences], [r.entities for r in results])
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        domain: Domain,
+        train_sentences: Sequence[Sentence],
+        dev: Sequence[Sentence] | None = None,
+        *,
+        settings: Settings | None = None,
+        run_folder: Path | None = None,
+        resume: bool = False,
+        resume_hint: str = "",
+        progress: Progress | None = None,
+    ) -> Trained:
+        """Warm up a prefix on a domain's sentences (Eq. 4), the backbone frozen, and make the domain ready.
+
+        Args:
+            domain: its types.
+            train_sentences: labelled sentences.
+            dev: sentences for early stopping; without them, the last epoch counts.
+            settings: this recognizer's settings if none are given.
+            run_folder: where checkpoints go; none are written without it.
+            resume: go on from the checkpoint in ``run_folder``.
+            resume_hint: how to resume, for the message after Ctrl-C.
+            progress: what is shown meanwhile.
+
+        Returns:
+            The domain with its prefix, and the record of the run.
+
+        Raises:
+            DomainError: labels in the sentences that the domain does not have.
+            TrainingError: nothing to train on, or the loss is not a number any more.
+            TrainingInterrupted: Ctrl-C; a checkpoint was kept if there is a run folder.
+        """
+        settings = settings or self.settings
+        sentences, dev_sentences = list(train_sentences), list(dev or [])
+        _check_labels(domain, sentences, dev_sentences)
+        before = self.backbone.fingerprint
+        initial = self.initial_prefix(settings.prefix)
+        parametrization = _parametrize(initial, settings)
+        task = self._task(domain, sentences, dev_sentences, settings, parametrization, initial)
+        self.assert_frozen(task.parameters())
+        result = train(
+            task,
+            settings.training,
+            run_folder=run_folder,
+            resume=resume,
+            fingerprint=_run_fingerprint(before, domain, settings, sentences, dev_sentences),
+            progress=progress,
+            resume_hint=resume_hint,
+        )
+        if self.backbone.compute_fingerprint() != before:
+            raise BackboneMismatchError(
+                "the backbone's weights changed during training, although they are frozen",
+                hint="This is a bug, or another thread trains the same model; the prefix was not kept.",
+            )
+        keys, values = parametrization.collapse()
+        notes = {
+            "domain": domain.name,
+            "backbone_name": self.backbone.name,
+            "seed": settings.training.seed,
+            "train_sentences": len(sentences),
+            "dev_sentences": len(dev_sentences),
+            "best_epoch": result.best_epoch,
+            "dev_f1": result.best_dev,
+            "steps": result.steps,
+        }
+        prefix = Prefix(self.backbone.geometry, keys, values, before, initial.hash(), notes).rounded()
+        entry = DomainEntry(domain, prefix, settings)
+        self.add(entry)
+        _, reasons = lost_entities(domain, sentences, self.reader.encoder, settings.codec)
+        return Trained(entry, result, reasons)
+
+    def initial_prefix(self, settings: PrefixSettings) -> Prefix:
+        """δ₀: keys and values of the default instruction (repeated to the length), or noise from a fixed seed.
+
+        It does not depend on the domain or the training seed: all prefixes of one library start from the same place.
+        """
+        if settings.init == "instruction":
+            text = self.reader.encoder.text(DEFAULT_INSTRUCTION)
+            ids = (text * (settings.length // len(text) + 1))[: settings.length]
+            pairs = self.backbone.read_keys_values(ids)
+            keys, values = [k.float() for k, _ in pairs], [v.float() for _, v in pairs]
+        else:
+            generator = torch.Generator().manual_seed(0)
+            shapes = [(s.heads, settings.length, s.head_dim) for s in self.backbone.geometry.sites]
+            keys, values = (
+                [torch.randn(shape, generator=generator) * settings.noise for shape in shapes] for _ in range(2)
+            )
+        return Prefix(self.backbone.geometry, tuple(keys), tuple(values), self.backbone.fingerprint)
+
+    def assert_frozen(self, trained: Mapping[str, torch.nn.Parameter]) -> None:
+        """Nothing of the backbone takes a gradient, and nothing that is trained belongs to it.
+
+        Raises:
+            TrainingError: otherwise.
+        """
+        own = {p.data_ptr() for p in self.backbone.model.parameters()}
+        loose = [n for n, p in self.backbone.model.named_parameters() if p.requires_grad]
+        if loose or any(p.data_ptr() in own for p in trained.values()):
+            raise TrainingError(
+                f"the backbone is not frozen: {', '.join(loose[:3]) or 'its weights are among what is trained'}",
+                hint="Call backbone.freeze(), and train prefixes only.",
+            )
+
+    def _task(
+        self,
+        domain: Domain,
+        sentences: Sequence[Sentence],
+        dev: Sequence[Sentence],
+        settings: Settings,
+        parametrization: Parametrization,
+        initial: Prefix,
+    ) -> DomainTask:
+        training = settings.training
+        parametrization.to(self.backbone.device)
+        dtype = self.backbone.dtype
+
+        def rows() -> PrefixRows:
+            keys, values = parametrization()
+            return PrefixRows.stack([([k.to(dtype) for k in keys], [v.to(dtype) for v in values])], [0])
+
+        def distance() -> Tensor:
+            keys, values = parametrization()
+            pairs = zip((*keys, *values), (*initial.keys, *initial.values), strict=True)
+            return training.anchor * sum(((a - b.to(a)) ** 2).sum() for a, b in pairs)  # type: ignore[return-value]
+
+        scored = _dev_sample(dev, training.dev_limit)
+
+        def score() -> float | None:
+            if not scored:
+                return None
+            with torch.inference_mode():
+                steered = self.reader.steer(domain, settings.codec, *parametrization())
+            results = self.reader.read([(s, steered) for s in scored])
+            return evaluate([s.entities for s in scored], [r.entities for r in results], samples=0).micro.f1
+
+        encoder = self.reader.encoder
+        items = make_items(domain, sentences, encoder, Instructor(encoder, settings.codec), training.max_pieces)
+        return DomainTask(
+            self.backbone,
+            items,
+            settings.codec,
+            training,
+            encoder=encoder,
+            augmentation=Augmentation(shuffle=training.shuffle_options, drop=training.drop_options),
+            parameters=dict(parametrization.named_parameters()),
+            prefix=rows,
+            score=score,
+            penalty=distance if training.anchor else None,
+        )
+
+
+def _parametrize(initial: Prefix, settings: Settings) -> Parametrization:
+    if settings.prefix.reparametrization == "none":
+        return DirectParametrization(initial.geometry, initial.keys, initial.values)
+    return MLPParametrization(
+        initial.geometry, initial.keys, initial.values, hidden=settings.prefix.hidden, seed=settings.training.seed
+    )
+
+
+def _check_labels(domain: Domain, *corpora: Sequence[Sentence]) -> None:
+    unknown = sorted({e.label for corpus in corpora for s in corpus for e in s.entities if e.label not in domain})
+    if unknown:
+        raise DomainError(
+            f"the sentences have labels that domain {domain.name!r} does not: {', '.join(unknown)}",
+            hint=f"Add them to the domain, or correct the sentences. The domain has: {', '.join(domain.label_names)}.",
+        )
+
+
+def _dev_sample(dev: Sequence[Sentence], limit: int) -> list[Sentence]:
+    """All of dev, or a sample that is the same for every seed and setting."""
+    if not limit or len(dev) <= limit:
+        return list(dev)
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(dev), generator=generator)[:limit].tolist()
+    return [dev[i] for i in sorted(chosen)]
+
+
+def _run_fingerprint(
+    backbone: str, domain: Domain, settings: Settings, sentences: Sequence[Sentence], dev: Sequence[Sentence]
+) -> str:
+    """What a run depends on; a checkpoint of another run is refused."""
+    digest = hashlib.sha256()
+    described: dict[str, Any] = {"backbone": backbone, "domain": domain.to_dict(), "settings": settings.to_dict()}
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    for sentence in (*sentences, *dev):
+        digest.update(json.dumps([sentence.text, [dataclasses.astuple(e) for e in sentence.entities]]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""From sentences to entities: windows, prompts, the engine, and exact offsets back.
+
+Generative recognizers share this; they differ in what steers the backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from xdner.backbone.base import Backbone
+from xdner.backbone.cache import PrefixRows
+from xdner.codec.grammar import Grammar
+from xdner.codec.instructor import Instructor
+from xdner.codec.windows import Window, merge_windows, split_windows
+from xdner.codec.words import WordEncoder
+from xdner.domain import Domain
+from xdner.generation.engine import Engine, Generated, Job, Steering
+from xdner.recognizers.base import Result
+from xdner.settings import CodecSettings, DecodingSettings
+from xdner.text import Entity, Sentence
+
+__all__ = ["Reader", "Steered"]
+
+
+@dataclass(frozen=True, eq=False)
+class Steered:
+    """A domain that is ready to be read in: its grammar, its instructor, its prefix and context."""
+
+    domain: Domain
+    grammar: Grammar
+    instructor: Instructor
+    steering: Steering
+
+
+class Reader:
+    """Reads sentences in domains with one backbone.
+
+    Args:
+        backbone: the frozen model.
+        decoding: batch size and windows.
+    """
+
+    def __init__(self, backbone: Backbone, decoding: DecodingSettings) -> None:
+        self.backbone, self.decoding = backbone, decoding
+        self.encoder = WordEncoder(backbone.tokenizer)
+        self.engine = Engine(backbone, batch_size=decoding.batch_size)
+
+    def steer(self, domain: Domain, codec: CodecSettings, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Steered:
+        """Make a domain ready: read its instruction and options once, under its prefix (per site [G, n, d])."""
+        dtype, device = self.backbone.dtype, self.backbone.device
+        keys, values = ([t.to(device, dtype) for t in part] for part in (keys, values))
+        instructor = Instructor(self.encoder, codec)
+        rows = PrefixRows.stack([(keys, values)], [0])
+        context = self.backbone.read_context(instructor.context(domain), rows)
+        return Steered(domain, Grammar(self.encoder, domain, codec), instructor, Steering(keys, values, context))
+
+    def read(
+        self, items: Sequence[tuple[Sentence, Steered]], *, done: Callable[[int], None] | None = None
+    ) -> list[Result]:
+        """Read each sentence in its domain; domains may be mixed.
+
+        Args:
+            items: sentences with their domains.
+            done: called with the number of windows read so far.
+        """
+        windows: list[list[Window]] = []
+        jobs: list[Job] = []
+        pieces: list[tuple[tuple[int, ...], ...]] = []
+        for sentence, steered in items:
+            words = self.encoder.words(sentence)
+            pieces.append(words)
+            split = [] if not any(words) else self._split(words, steered)
+            windows.append(split)
+            jobs.extend(self._job(words[w.first : w.last], steered) for w in split)
+        generated = iter(self.engine.run(jobs, done=done))
+        results = []
+        for (sentence, steered), words, split in zip(items, pieces, windows, strict=True):
+            outcome = [next(generated) for _ in split]
+            results.append(self._result(sentence, steered, words, split, outcome))
+        return results
+
+    def _split(self, words: Sequence[tuple[int, ...]], steered: Steered) -> list[Window]:
+        used = steered.steering.keys[0].shape[1] + len(steered.steering.context.ids) + 16
+        budget = max(16, (self.backbone.max_tokens - used) // 4) if self.backbone.kind == "causal" else 100_000
+        return split_windows(
+            [len(w) for w in words],
+            window=self.decoding.window,
+            overlap=self.decoding.overlap,
+            max_pieces=min(budget, 24 * self.decoding.window),
+        )
+
+    def _job(self, words: Sequence[tuple[int, ...]], steered: Steered) -> Job:
+        # Enough for every word to be a mention of its own with the longest type and both separators.
+        room = sum(map(len, words)) + len(words) * steered.grammar.longest_label_cost + 2
+        return Job(steered.instructor.source(words), steered.grammar.start(words), steered.steering, room)
+
+    def _result(
+        self,
+        sentence: Sentence,
+        steered: Steered,
+        words: Sequence[tuple[int, ...]],
+        windows: Sequence[Window],
+        generated: Sequence[Generated],
+    ) -> Result:
+        found = []
+        for window, output in zip(windows, generated, strict=True):
+            inside = []
+            for mention in output.mentions:
+                score = 1.0
+                for probability in output.probabilities[mention.start_token : mention.end_token]:
+                    score *= probability
+                first, last = mention.first + window.first, mention.last + window.first
+                inside.append((first, last, mention.label, score))
+            found.append(inside)
+        merged = merge_windows(windows, found) if len(windows) > 1 else (found[0] if found else [])
+        entities: tuple[Entity, ...] = tuple(sentence.entity(f, last, label, score) for f, last, label, score in merged)
+        capped = sum(len(ids) >= self.encoder.max_pieces for ids in words)
+        incomplete = sum(not output.complete for output in generated)
+        diagnostics = {k: n for k, n in (("capped_words", capped), ("incomplete", incomplete)) if n}
+        return Result(sentence.text, entities, steered.domain.name, max(1, len(windows)), diagnostics)

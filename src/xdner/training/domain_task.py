@@ -1,0 +1,195 @@
+"""Training items of one or several domains: sentence and domain in, loss out.
+
+The same task trains a prefix (only its parameters are given) and, for ``xdner instruct`` and the baselines, weights of
+the model itself: it does not know which, it only knows how sentences become prompts and targets.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xdner.backbone.base import Backbone
+from xdner.backbone.cache import PrefixRows
+from xdner.codec.instructor import Instructor
+from xdner.codec.target import Target, TargetCodec
+from xdner.codec.windows import split_windows
+from xdner.codec.words import WordEncoder
+from xdner.domain import Domain, Label
+from xdner.errors import TrainingError
+from xdner.settings import CodecSettings, TrainingSettings
+from xdner.text import Entity, Sentence
+from xdner.training.objectives import target_loss
+
+__all__ = ["Augmentation", "DomainTask", "Item", "augmented", "lost_entities", "make_items"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A training sentence (or a window of a long one) of a domain, with its words' ids."""
+
+    domain: Domain
+    sentence: Sentence
+    words: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How the options of a prompt vary from step to step.
+
+    Attributes:
+        shuffle: draw a new order.
+        drop: share of the prompts in which each type is left out with probability 0.3, together with its answers.
+        add: share of the prompts that also list up to ``add_at_most`` types of other domains, which nothing answers.
+        pool: labels to add from.
+        add_at_most: see ``add``.
+    """
+
+    shuffle: bool = True
+    drop: float = 0.0
+    add: float = 0.0
+    pool: tuple[Label, ...] = ()
+    add_at_most: int = 4
+
+
+def augmented(domain: Domain, how: Augmentation, rng: random.Random) -> Domain:
+    """The domain with its options shuffled, dropped and added to; never without any."""
+    labels = list(domain.labels)
+    if how.drop and rng.random() < how.drop:
+        kept = [label for label in labels if rng.random() >= 0.3]
+        labels = kept or [rng.choice(labels)]
+    if how.add and how.pool and rng.random() < how.add:
+        taken = {x.verbalization.casefold() for x in domain.labels} | {x.name for x in domain.labels}
+        for label in rng.sample(how.pool, k=min(len(how.pool), rng.randint(1, how.add_at_most))):
+            if label.verbalization.casefold() not in taken and label.name not in taken:
+                labels.append(label)
+                taken |= {label.verbalization.casefold(), label.name}
+    if how.shuffle:
+        rng.shuffle(labels)
+    return Domain(domain.name, tuple(labels), domain.instruction)
+
+
+def make_items(
+    domain: Domain,
+    sentences: Sequence[Sentence],
+    encoder: WordEncoder,
+    instructor: Instructor,
+    max_pieces: int,
+) -> list[Item]:
+    """Sentences as items; one whose prompt and target would exceed ``max_pieces`` becomes windows without overlap."""
+    context = len(instructor.context(domain))
+    # Prompt (the sentence up to twice) and a target that copies every word: three times the words, plus cues.
+    budget = max(8, (max_pieces - context - 16) // 3)
+    items = []
+    for sentence in sentences:
+        words = encoder.words(sentence)
+        for window in split_windows([len(w) for w in words], window=10_000, overlap=0, max_pieces=budget):
+            items.append(Item(domain, _cut(sentence, window.first, window.last), words[window.first : window.last]))
+    return items
+
+
+def _cut(sentence: Sentence, first: int, last: int) -> Sentence:
+    if first == 0 and last == len(sentence.words):
+        return sentence
+    words = sentence.words[first:last]
+    inside = [e for e in sentence.entities if words[0].start <= e.start and e.end <= words[-1].end]
+    return Sentence(sentence.text, words, tuple(inside), f"{sentence.id}[{first}:{last}]")
+
+
+class DomainTask:
+    """Fulfils :class:`xdner.training.loop.TrainingTask` for items of any mix of domains.
+
+    Args:
+        backbone: the model that reads.
+        items: what to learn from.
+        codec: how prompts and targets are written.
+        training: likelihood and dropout.
+        augmentation: of the options.
+        parameters: what is trained, by name.
+        prefix: gives the current prefix for one row, gradients flowing.
+        score: gives the dev score, or ``None``.
+        penalty: an extra loss (distance to δ₀), or ``None``.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        items: Sequence[Item],
+        codec: CodecSettings,
+        training: TrainingSettings,
+        *,
+        encoder: WordEncoder,
+        augmentation: Augmentation,
+        parameters: Mapping[str, torch.nn.Parameter],
+        prefix: Callable[[], PrefixRows],
+        score: Callable[[], float | None],
+        penalty: Callable[[], Tensor] | None = None,
+    ) -> None:
+        if not items:
+            raise TrainingError("there is no sentence to train on", hint="Give a training file with sentences in it.")
+        self._backbone, self._items, self._codec, self._training = backbone, list(items), codec, training
+        self._encoder, self._augmentation = encoder, augmentation
+        self._parameters, self._prefix, self._score, self._penalty = dict(parameters), prefix, score, penalty
+        self._instructor = Instructor(encoder, codec)
+        self.target_tokens = 0
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Exactly what is trained."""
+        return self._parameters
+
+    def lengths(self) -> list[int]:
+        """Tokens that an item costs, about: its words once per repetition and a third of them again as target."""
+        return [sum(map(len, item.words)) * self._codec.repeats + len(item.words) // 3 for item in self._items]
+
+    def groups(self) -> list[str]:
+        """Items of one domain share a batch: its context is then read once."""
+        return [item.domain.name for item in self._items]
+
+    def evaluate(self) -> float | None:
+        """The dev score, higher is better."""
+        return self._score()
+
+    def loss(self, indices: Sequence[int], rng: random.Random) -> Tensor:
+        """Eq. 4 over these items, under options drawn for this step."""
+        items = [self._items[i] for i in indices]
+        views = {item.domain.name: augmented(item.domain, self._augmentation, rng) for item in items}
+        codecs = {name: TargetCodec(self._encoder, view, self._codec) for name, view in views.items()}
+        targets = [self._target(item, views[item.domain.name], codecs[item.domain.name]) for item in items]
+        sources = [self._instructor.source(item.words) for item in items]
+        prefix = self._prefix()
+        contexts = {name: self._instructor.context(view) for name, view in views.items()}
+        with self._backbone.dropout(self._training.backbone_dropout):
+            if len(contexts) == 1:
+                # One domain, one context: it is read once for the whole batch, and gradients flow through it.
+                context = self._backbone.read_context(next(iter(contexts.values())), prefix)
+            else:
+                context = None
+                sources = [(*contexts[i.domain.name], *s) for i, s in zip(items, sources, strict=True)]
+            states = self._backbone.target_states(sources, [t.ids for t in targets], prefix, context)
+        self.target_tokens += len(states)
+        loss = target_loss(self._backbone, states, targets, self._training.likelihood)
+        return loss if self._penalty is None else loss + self._penalty()
+
+    def _target(self, item: Item, view: Domain, codec: TargetCodec) -> Target:
+        known = [e for e in item.sentence.entities if e.label in view]
+        sentence = item.sentence.with_entities(known)
+        return codec.encode(sentence, words=item.words, with_legal=self._training.likelihood == "grammar")
+
+
+def lost_entities(
+    domain: Domain, sentences: Sequence[Sentence], encoder: WordEncoder, codec: CodecSettings
+) -> tuple[list[Entity], dict[str, int]]:
+    """Gold entities that the target language cannot express, with the reasons counted: the ceiling of recall."""
+    target = TargetCodec(encoder, domain, codec)
+    lost: list[Entity] = []
+    reasons: dict[str, int] = {}
+    for sentence in sentences:
+        encoded = target.encode(sentence)
+        lost.extend(encoded.lost)
+        for reason, count in encoded.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    return lost, reasons

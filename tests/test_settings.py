@@ -1,0 +1,152 @@
+"""Settings: files, overrides, and all mistakes at once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xdner.errors import SettingsError
+from xdner.settings import CodecSettings, DecodingSettings, PrefixSettings, Settings, TrainingSettings
+
+BOUNDED = settings(max_examples=100, deadline=None)
+
+
+def problems(**options) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.build(**options)
+    return caught.value.problems
+
+
+def test_defaults_are_possible_and_survive_toml(tmp_path):
+    made = Settings.build()
+    assert made == Settings()
+    (tmp_path / "s.toml").write_text(made.to_toml())
+    assert Settings.build(tmp_path / "s.toml") == made
+
+
+def test_base_then_file_then_overrides(tmp_path):
+    (tmp_path / "s.toml").write_text("[training]\nepochs = 5\nseed = 5\n")
+    made = Settings.build(
+        tmp_path / "s.toml",
+        ["seed=6", "codec.form=paper", "training.learning_rate=1", "prefix.length = 20"],
+        base={"training": {"epochs": 4, "seed": 4, "patience": 4}},
+    )
+    assert (made.training.patience, made.training.epochs, made.training.seed) == (4, 5, 6)
+    assert made.codec.form == "paper"
+    assert isinstance(made.training.learning_rate, float)
+    assert made.prefix.length == 20
+
+
+def test_a_byte_order_mark_is_accepted(tmp_path):
+    (tmp_path / "s.toml").write_bytes(b"\xef\xbb\xbf[training]\nepochs = 5\n")
+    assert Settings.build(tmp_path / "s.toml").training.epochs == 5
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    (tmp_path / "s.toml").write_text("[trainin]\nepochs = 5\n[training]\nepoch = 5\nseed = '1'\nbatch_size = 0\n")
+    found = problems(file=tmp_path / "s.toml", overrides=["nonsense", "lenght=3", "codec.form=free", "a.b.c=1"])
+    assert found == [
+        "unknown group 'trainin' (did you mean 'training'?)",
+        "unknown setting 'training.epoch' (did you mean 'epochs'?)",
+        "training.seed must be int, not '1'",
+        "'nonsense' is not of the form key=value",
+        "unknown setting 'lenght' (did you mean 'prefix.length'?)",
+        "codec.form must be one of 'lines', 'paper', not 'free'",
+        "unknown group 'a.b'",
+        "training.batch_size must be at least 1, not 0",
+    ]
+
+
+def test_the_hint_lists_what_there_is():
+    with pytest.raises(SettingsError) as caught:
+        Settings.build(overrides=["x=1"])
+    for group in dataclasses.fields(Settings):
+        for key in dataclasses.fields(getattr(Settings(), group.name)):
+            assert key.name in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("epochs=true", "must be int"),
+        ("epochs=1.5", "must be int"),
+        ("shuffle_options=1", "must be bool"),
+        ("learning_rate=nan", "positive and finite"),
+        ("learning_rate=inf", "positive and finite"),
+        ("learning_rate=1" + "0" * 400, "positive and finite"),
+        ("epochs=1" + "0" * 5000, "must be int"),
+        ("noise=nan", "prefix.noise must not be negative"),
+        ("weight_decay=nan", "training.weight_decay must not be negative"),
+        ("clip=inf", "training.clip must not be negative or infinite"),
+        ("anchor=-1", "training.anchor must not be negative"),
+        ("drop_options=nan", "training.drop_options must be from 0 to 1"),
+        ("warmup=1.1", "training.warmup must be from 0 to 1"),
+        ("max_pieces=63", "at least 64"),
+        ("repeats=3", "codec.repeats must be 1 or 2"),
+        ("version=2", "not known here"),
+        ("length=0", "from 1 to 512"),
+        ("hidden=0", "prefix.hidden must be positive"),
+        ("window=3", "at least 4 words"),
+        ("overlap=41", "half the window (40)"),
+        ("decoding.batch_size=0", "decoding.batch_size must be at least 1"),
+        ("batch_size=4", "unknown setting 'batch_size'"),  # two groups have it
+        ("epochs=" + "[" * 5000, "must be int"),
+    ],
+)
+def test_impossible_values_are_told(override, says):
+    assert says in problems(overrides=[override])[0]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"= 1", b"a = 1" + b"0" * 5000, b"a = " + b"[" * 5000])
+def test_unreadable_files_are_told(tmp_path, content):
+    (tmp_path / "s.toml").write_bytes(content)
+    assert problems(file=tmp_path / "s.toml")[0].startswith(f"cannot read settings from {tmp_path / 's.toml'}")
+
+
+def test_missing_files_and_folders_are_told(tmp_path):
+    assert "cannot read settings from" in problems(file=tmp_path / "none.toml")[0]
+    assert "cannot read settings from" in problems(file=tmp_path)[0]
+
+
+def test_a_base_of_odd_keys_is_told():
+    assert problems(base={1: {}, "training": {2: 3}}) == ["unknown group 1", "unknown setting 'training.2'"]
+
+
+def test_direct_construction_checks_values():
+    with pytest.raises(SettingsError, match=r"training\.epochs must be at least 1, not 0"):
+        Settings(training=TrainingSettings(epochs=0))
+
+
+@BOUNDED
+@given(st.lists(st.text() | st.from_regex(r"[a-z_.]{0,20}=.{0,20}"), max_size=3))
+def test_any_override_is_used_or_refused_with_a_settings_error(overrides):
+    with contextlib.suppress(SettingsError):
+        assert isinstance(Settings.build(overrides=overrides), Settings)
+
+
+VALUE = {int: st.integers(-2, 10**6), float: st.floats(), bool: st.booleans()}
+
+
+@BOUNDED
+@given(st.data())
+def test_what_can_be_built_survives_toml(tmp_path_factory, data):
+    group, kind = data.draw(
+        st.sampled_from([("codec", CodecSettings), ("prefix", PrefixSettings), ("training", TrainingSettings)])
+        | st.just(("decoding", DecodingSettings))
+    )
+    numbers = [f for f in dataclasses.fields(kind) if type(f.default) in VALUE]
+    entry = data.draw(st.sampled_from(numbers))
+    value = data.draw(VALUE[type(entry.default)])
+    try:
+        made = Settings.build(base={group: {entry.name: value}})
+    except SettingsError:
+        return
+    assert not (isinstance(value, float) and not math.isfinite(value))
+    path = tmp_path_factory.mktemp("settings") / "s.toml"
+    path.write_text(made.to_toml())
+    assert Settings.build(path) == made

@@ -228,7 +228,10 @@ class Settings:
             group, dot, name = key.strip().rpartition(".")
             if not dot:
                 owners = [g for g in values if name in _types(g)]
-                if len(owners) != 1:
+                if len(owners) > 1:
+                    problems.append(f"{name!r} is ambiguous: write {' or '.join(f'{g}.{name}' for g in owners)}")
+                    continue
+                if not owners:
                     every = [f"{g}.{n}" for g in values for n in _types(g)]
                     problems.append(f"unknown setting {name!r}{_near(name, every)}")
                     continue

@@ -61,7 +61,10 @@ def stock_logits(backbone: Backbone, stock: torch.nn.Module, source: list[int], 
 @pytest.mark.parametrize("architecture", ALL)
 def test_an_empty_prefix_is_the_stock_model_padded_and_unpadded(architecture: str) -> None:
     backbone, stock = make(architecture)
-    alone = [backbone.logits(backbone.target_states([s], [t], backbone.empty_prefix())) for s, t in zip(SOURCES, TARGETS, strict=True)]
+    alone = [
+        backbone.logits(backbone.target_states([s], [t], backbone.empty_prefix()))
+        for s, t in zip(SOURCES, TARGETS, strict=True)
+    ]
     batch = backbone.logits(backbone.target_states(SOURCES, TARGETS, backbone.empty_prefix()))
     expected = torch.cat([stock_logits(backbone, stock, s, t) for s, t in zip(SOURCES, TARGETS, strict=True)])
     assert (torch.cat(alone) - expected).abs().max() < EXACT

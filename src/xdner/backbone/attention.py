@@ -219,9 +219,7 @@ def _shape(module: nn.Module) -> tuple[int, int]:
 
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     """A boolean mask as an additive one: 0 where visible, the lowest number elsewhere."""
-    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(
-        ~visible, torch.finfo(dtype).min
-    )
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 def rows_of(tensor: Tensor, rows: int) -> Tensor:

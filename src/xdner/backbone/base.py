@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from xdner.backbone.attention import Site, instrument
 from xdner.backbone.cache import Context, PrefixRows
-from xdner.backbone.sources import fingerprint
+from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError
 from xdner.geometry import PrefixGeometry, SiteShape
 
@@ -62,6 +62,7 @@ class Backbone(ABC):
         model: a causal language model or an encoder-decoder from transformers.
         tokenizer: its fast tokenizer.
         name: what the user called it.
+        identity: fingerprint of the stored weights; computed from the model if it is not given.
         recommended: settings that its maker recommends, by group (an instructed backbone knows its prompt).
 
     Raises:
@@ -76,6 +77,7 @@ class Backbone(ABC):
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str = "",
+        identity: str = "",
         recommended: Mapping[str, Any] | None = None,
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
@@ -84,6 +86,7 @@ class Backbone(ABC):
                 hint="xdner needs a tokenizer.json beside the weights; convert the slow tokenizer with transformers.",
             )
         self.model, self.tokenizer, self.name = model, tokenizer, name or type(model).__name__
+        self._identity = identity
         self.recommended: Mapping[str, Any] = dict(recommended or {})
         self.sites: tuple[Site, ...] = instrument(model)
         self.geometry = PrefixGeometry(tuple(SiteShape(s.name, s.heads, s.head_dim) for s in self.sites))
@@ -104,11 +107,11 @@ class Backbone(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """``sha256:…`` over all weights; another one is another backbone."""
-        return self.compute_fingerprint()
+        """``sha256:…`` over all stored weights; another one is another backbone."""
+        return self._identity or self.compute_fingerprint()
 
     def compute_fingerprint(self) -> str:
-        """The fingerprint of the weights as they are now."""
+        """The fingerprint of the weights as they are in memory now: the same before and after training."""
         return fingerprint(self.model.state_dict())
 
     @property
@@ -149,7 +152,8 @@ class Backbone(ABC):
             [N, U] in 32 bits, as the model's own output layer gives them.
         """
         head: nn.Linear = self.model.get_output_embeddings()
-        weight, bias = head.weight, head.bias
+        weight: Tensor = head.weight
+        bias: Tensor | None = head.bias
         if ids is not None:
             index = torch.as_tensor(list(ids), device=weight.device)
             weight, bias = weight[index], None if bias is None else bias[index]
@@ -198,7 +202,9 @@ class Backbone(ABC):
         """Per site, the keys and values [G, len(ids), d] of a text under no prefix: a prefix to start from."""
 
     @abstractmethod
-    def prefix_mass(self, source: Ids, target: Ids, prefix: PrefixRows, context: Context | None = None) -> dict[str, Tensor]:
+    def prefix_mass(
+        self, source: Ids, target: Ids, prefix: PrefixRows, context: Context | None = None
+    ) -> dict[str, Tensor]:
         """λ of Eq. 2: per site the attention mass on the prefix, mean over heads, one number a query [T]."""
 
     # -- self-check ----------------------------------------------------------------------------------------------

@@ -212,9 +212,7 @@ class Fresh:
         has_context = self.context is not None and self.context.length > 0
         keys = [self.prefix.keys[site.index], self.context.keys[site.index] if has_context else None, key]  # type: ignore[union-attr]
         values = [self.prefix.values[site.index], self.context.values[site.index] if has_context else None, value]  # type: ignore[union-attr]
-        mask = self._masks.get(
-            site, window, self.queries, self.keys, self.visible, self._prefix_visible, query.dtype
-        )
+        mask = self._masks.get(site, window, self.queries, self.keys, self.visible, self._prefix_visible, query.dtype)
         return join(keys, self.rows), join(values, self.rows), mask, self.prefix.width
 
 

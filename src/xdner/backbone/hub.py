@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Any
 
-from xdner.errors import BackboneNotFoundError, StorageError
+from xdner.backbone.folders import check_folder
+from xdner.errors import BackboneError, BackboneNotFoundError, StorageError
 
 __all__ = ["from_hub"]
 
 #: The files of a model's folder and nothing else: no pickles, no code, no other runtime's weights.
 _WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 _UNWANTED = ["*/*", "consolidated*"]
-_SECONDS = 5.0
+_SECONDS = 4.0
 
 
 def from_hub(name: str, *, hint: str) -> Path:
@@ -38,9 +38,7 @@ def from_hub(name: str, *, hint: str) -> Path:
     try:
         files = {sibling.rfilename for sibling in HfApi().model_info(name, timeout=_SECONDS).siblings or []}
         _refuse_pickles(name, files)
-        return Path(
-            snapshot_download(name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, etag_timeout=_SECONDS)
-        )
+        return Path(snapshot_download(name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, etag_timeout=_SECONDS))
     except BackboneNotFoundError:
         raise
     except HFValidationError:
@@ -56,7 +54,7 @@ def from_hub(name: str, *, hint: str) -> Path:
         ) from None
     except OfflineModeIsEnabled:
         raise BackboneNotFoundError(
-            f"{name!r} is no alias, no folder and not in the hub's local cache, and HF_HUB_OFFLINE forbids to ask the hub",
+            f"{name!r} is no alias, no folder and not in the hub's local cache, and HF_HUB_OFFLINE is set",
             hint=hint,
         ) from None
     except Exception as error:  # the hub's client lets the errors of several HTTP libraries through
@@ -70,9 +68,6 @@ def from_hub(name: str, *, hint: str) -> Path:
 def _cached(name: str) -> Path | None:
     """The local copy, if config and weights are complete: no network, and the same weights as last time."""
     from huggingface_hub import snapshot_download
-
-    from xdner.backbone.sources import check_folder
-    from xdner.errors import BackboneError
 
     try:
         folder = Path(snapshot_download(name, local_files_only=True))
@@ -95,5 +90,5 @@ def _refuse_pickles(name: str, files: set[str]) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    lines: list[Any] = str(error).strip().splitlines()
-    return str(lines[0])[:200] if lines else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

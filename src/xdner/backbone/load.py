@@ -14,6 +14,7 @@ from xdner.backbone.base import Backbone
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.sources import DEFAULT_BACKBONE, resolve
 from xdner.backbone.t5 import T5Backbone
+from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError
 
 __all__ = ["load_backbone"]
@@ -47,14 +48,18 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
         )
     loader, kind = _KINDS[found.kind]
     try:
-        model = loader.from_pretrained(found.path, dtype=_DTYPES[dtype], local_files_only=True)
+        model = loader.from_pretrained(found.path, dtype="auto", local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise BackboneError(
             f"cannot load {found.name} from {found.path}: {str(error).splitlines()[0]}",
             hint="The folder needs config.json, model.safetensors and tokenizer.json of one model.",
         ) from error
-    return kind(model.to(device), tokenizer, name=found.name, recommended=_recommended(found.path))
+    # The identity of a backbone is that of its stored weights, whatever type it computes in: a prefix that was trained
+    # in 32 bits may be served in 16.
+    identity = fingerprint(model.state_dict())
+    model = model.to(device=device, dtype=_DTYPES[dtype])
+    return kind(model, tokenizer, name=found.name, identity=identity, recommended=_recommended(found.path))
 
 
 def _recommended(folder: Path) -> Mapping[str, Any]:
@@ -62,4 +67,4 @@ def _recommended(folder: Path) -> Mapping[str, Any]:
     manifest = folder / "xdner-backbone.json"
     if not manifest.exists():
         return {}
-    return json.loads(manifest.read_text(encoding="utf-8")).get("recommended", {})  # type: ignore[no-any-return]
+    return json.loads(manifest.read_text(encoding="utf-8")).get("recommended", {})

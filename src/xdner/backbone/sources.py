@@ -6,24 +6,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from xdner.backbone.aliases import DEFAULT_BACKBONE, Kind, aliases, folder_of, is_pulled, read_manifest
+from xdner.backbone.folders import check_folder, kind_of
 from xdner.backbone.hub import from_hub
 from xdner.backbone.tensors import fingerprint
-from xdner.errors import BackboneError, BackboneNotFoundError
+from xdner.errors import BackboneNotFoundError
 
-__all__ = ["DEFAULT_BACKBONE", "ResolvedBackbone", "check_folder", "fingerprint", "kind_of", "resolve"]
+__all__ = ["DEFAULT_BACKBONE", "ResolvedBackbone", "aliases", "fingerprint", "resolve"]
 
-_ENCODERS = {
-    "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "eurobert", "flaubert",
-    "modernbert", "mpnet", "nomic_bert", "roberta", "roformer", "xlm-roberta", "xlm-roberta-xl",
-}  # fmt: skip
-_SEQ2SEQ = {"t5", "mt5", "umt5", "longt5"}
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
@@ -68,8 +63,8 @@ def resolve(name: str | Path) -> ResolvedBackbone:
         title = read_manifest(folder).get("name")
         return ResolvedBackbone(folder, str(title or folder.resolve().name), kind_of(folder), "folder")
     embedded = (
-        f"Use the embedded backbone {DEFAULT_BACKBONE} (`xdner backbones pull {DEFAULT_BACKBONE}`), or give the path of "
-        "a folder with config.json, model.safetensors and tokenizer.json."
+        f"Use the embedded backbone {DEFAULT_BACKBONE} (`xdner backbones pull {DEFAULT_BACKBONE}`), or give the path "
+        "of a folder with config.json, model.safetensors and tokenizer.json."
     )
     if isinstance(name, Path) or not _HUB_ID.fullmatch(name):
         raise BackboneNotFoundError(f"there is no folder {str(name)!r}", hint=embedded)
@@ -83,93 +78,3 @@ def _is_there(folder: Path) -> bool:
         return folder.exists()
     except (OSError, ValueError):  # too long, or characters that no path can hold
         return False
-
-
-def check_folder(folder: Path, name: str) -> None:
-    """A folder must hold ``config.json`` and safetensors weights that are complete; only headers are read.
-
-    Raises:
-        BackboneNotFoundError: it does not.
-        BackboneError: a weights file is cut off, or is only a pointer to the weights.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not folder.is_dir():
-        raise BackboneNotFoundError(
-            f"{name} is a file, not a model's folder", hint="Give the folder that holds config.json and the weights."
-        )
-    if not (folder / "config.json").is_file():
-        raise BackboneNotFoundError(
-            f"the folder {name} has no config.json",
-            hint="Give the folder of one model, as transformers' save_pretrained writes it.",
-        )
-    weights = _weight_files(folder, name)
-    if not weights:
-        pickles = sorted(p.name for suffix in ("bin", "pt", "pth") for p in folder.glob(f"*.{suffix}"))
-        if pickles:
-            raise BackboneNotFoundError(
-                f"the folder {name} has only pickled weights ({', '.join(pickles[:3])}), which can run code when opened",
-                hint="If you trust them, load the model with transformers once and save it anew with save_pretrained: "
-                "that writes model.safetensors.",
-            )
-        raise BackboneNotFoundError(
-            f"the folder {name} has no model.safetensors",
-            hint="Give the folder of one model, as transformers' save_pretrained writes it.",
-        )
-    for path in weights:
-        try:
-            with safe_open(path, framework="numpy"):
-                pass
-        except (OSError, SafetensorError) as error:
-            raise BackboneError(
-                f"{path} is not a complete safetensors file: {error}",
-                hint="Copy or download it again; a file of a few hundred bytes is only a pointer to the weights.",
-            ) from None
-
-
-def _weight_files(folder: Path, name: str) -> list[Path]:
-    """``model.safetensors``, or all parts that its index names."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file() or not index.is_file():
-        return [single] if single.is_file() else []
-    parts = sorted(set(_read_json(index).get("weight_map", {}).values()))
-    missing = [part for part in parts if not (folder / part).is_file()]
-    if missing or not parts:
-        raise BackboneNotFoundError(
-            f"the folder {name} lacks {len(missing)} of {len(parts)} parts of its weights: {', '.join(missing[:3])}",
-            hint="Copy or download the model again.",
-        )
-    return [folder / part for part in parts]
-
-
-def kind_of(folder: Path) -> Kind:
-    """What ``config.json`` says that the model is.
-
-    Raises:
-        BackboneError: the file is not JSON or names no model type.
-    """
-    config = _read_json(folder / "config.json")
-    architectures = [str(a) for a in config.get("architectures") or []]
-    model_type = str(config.get("model_type") or "")
-    if not model_type:
-        raise BackboneError(
-            f"{folder / 'config.json'} names no model_type", hint="Give the folder of a transformers model."
-        )
-    if architectures and all(a.endswith("EncoderModel") for a in architectures):
-        return "encoder"
-    if config.get("is_encoder_decoder") or model_type in _SEQ2SEQ:
-        return "seq2seq"
-    masked = any(a.endswith("ForMaskedLM") for a in architectures)
-    if (model_type in _ENCODERS or masked) and not config.get("is_decoder"):
-        return "encoder"
-    return "causal"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{path} cannot be read: {error}", hint="Copy or download the model again.") from None
-    if not isinstance(value, dict):
-        raise BackboneError(f"{path} is not a JSON object", hint="Copy or download the model again.")
-    return value

@@ -41,7 +41,10 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
         chunks = (flat[start : start + _CHUNK] for start in range(0, flat.size, _CHUNK))
         return b"".join(pool.map(lambda chunk: hashlib.sha256(chunk).digest(), chunks))
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as outer, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as inner:
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as outer,
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as inner,
+    ):
         digests = dict(zip(same, outer.map(lambda tensor: digest(tensor, inner), same.values()), strict=True))
     total = hashlib.sha256()
     for name in sorted(state):

@@ -20,7 +20,8 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 BackboneOption = Annotated[
-    str | None, typer.Option("--backbone", "-b", help="Alias, hub id or folder of the frozen model.", show_default=False)
+    str | None,
+    typer.Option("--backbone", "-b", help="Alias, hub id or folder of the frozen model.", show_default=False),
 ]
 LibraryOption = Annotated[
     Path | None,

@@ -56,16 +56,23 @@ def show(
 
         entry = Library(library).get(name)
         if json_:
-            print_json(
-                _facts(entry) | {"domain": entry.domain.to_dict(), "settings": entry.settings.to_dict()}
-            )
+            print_json(_facts(entry) | {"domain": entry.domain.to_dict(), "settings": entry.settings.to_dict()})
             return
         facts = _facts(entry)
         table = Table("type", "read as", title=f"{name}: {entry.domain.instruction}")
         for label in entry.domain.labels:
             table.add_row(label.name, label.verbalization)
         stdout.print(table)
-        for key in ("backbone", "fingerprint", "prefix_length", "bytes", "train_sentences", "dev_f1", "seed", "initial"):
+        for key in (
+            "backbone",
+            "fingerprint",
+            "prefix_length",
+            "bytes",
+            "train_sentences",
+            "dev_f1",
+            "seed",
+            "initial",
+        ):
             stdout.print(f"{key.replace('_', ' '):>16}  {facts[key]}", highlight=False)
 
 

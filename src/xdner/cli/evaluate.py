@@ -26,7 +26,7 @@ def evaluate(
     """
     with guarded():
         from xdner.cli.render import report_tables
-        from xdner.recognizers.workflow import evaluate_domain
+        from xdner.workflows import evaluate_domain
 
         report = evaluate_domain(
             domain, data, backbone=backbone, library=library, format=format, dtype=dtype, device=device

@@ -37,11 +37,13 @@ def predict(
     with guarded():
         from xdner.cli.highlight import highlighted, legend
         from xdner.errors import DataError
-        from xdner.recognizers.workflow import open_domain
+        from xdner.workflows import open_domain
 
         items = [*(texts or []), *(read_lines(file) if file is not None else [])]
         if not items:
-            raise DataError("there is no text to read", hint='Give texts in quotes, or a file with --file ("-": stdin).')
+            raise DataError(
+                "there is no text to read", hint='Give texts in quotes, or a file with --file ("-": stdin).'
+            )
         recognizer = open_domain(domain, backbone=backbone, library=library, dtype=dtype, device=device)
         results = recognizer.predict(items, domain=domain)
         if json_:
@@ -58,6 +60,8 @@ def predict(
                 notes[what] = notes.get(what, 0) + count
         split = sum(r.windows > 1 for r in results)
         if split:
-            stderr.print(f"[yellow]note:[/] {split} long text(s) were read in windows and put together", highlight=False)
+            stderr.print(
+                f"[yellow]note:[/] {split} long text(s) were read in windows and put together", highlight=False
+            )
         for what, count in notes.items():
             stderr.print(f"[yellow]note:[/] {what.replace('_', ' ')}: {count}", highlight=False)

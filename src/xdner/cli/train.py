@@ -32,8 +32,8 @@ def train(
     Example: xdner train cooking --train train.jsonl --dev dev.jsonl
     """
     with guarded():
-        from xdner.recognizers.workflow import train_domain
         from xdner.training.progress import RichProgress
+        from xdner.workflows import train_domain
 
         outcome = train_domain(
             name,
@@ -60,4 +60,4 @@ def train(
         dev = "" if outcome.dev_f1 is None else f", dev F1 {outcome.dev_f1:.3f} (epoch {outcome.best_epoch})"
         stderr.print(f"[green]✓[/] domain [bold]{name}[/] trained in {outcome.seconds:.0f} s{dev}", highlight=False)
         stderr.print(f"  {outcome.folder}  ({outcome.kilobytes:.0f} kB)", highlight=False)
-        stderr.print(f"  next: xdner predict --domain {name} \"your text\"", highlight=False)
+        stderr.print(f'  next: xdner predict --domain {name} "your text"', highlight=False)

@@ -202,11 +202,10 @@ class GrammarState:
         Raises:
             CodecError: it is not legal here.
         """
+        # Counted first: the hypotheses note which token an entity began and ended with.
         self.tokens += 1
-        following: list[_Hypothesis] = []
-        for hypothesis in self._hypotheses:
-            following.extend(self._consume(hypothesis, token))
-        if not following and not self.done:
+        following = [h for hypothesis in self._hypotheses for h in self._consume(hypothesis, token)]
+        if not following:
             self.tokens -= 1
             raise CodecError(
                 f"token {token} is not legal at position {self.tokens} of the target",
@@ -220,15 +219,12 @@ class GrammarState:
         ahead = self
         while True:
             if len(ahead._hypotheses) == 1:
-                expected = self._expected(ahead._hypotheses[0])
-                if len(expected) != 1:
-                    return tuple(run)
-                (token,) = expected
+                expected = ahead._expected(ahead._hypotheses[0])
             else:
-                legal = ahead.legal()
-                if len(legal) != 1:
-                    return tuple(run)
-                token = legal[0]
+                expected = ahead.legal()
+            if len(expected) != 1:
+                return tuple(run)
+            (token,) = expected
             run.append(token)
             if ahead is self:
                 ahead = self.copy()
@@ -236,7 +232,7 @@ class GrammarState:
 
     def mentions(self) -> list[Mention]:
         """The complete mentions so far, from left to right."""
-        return list(min((h.done for h in self._hypotheses), key=len, default=()))
+        return list(min((h.done for h in self._hypotheses), key=lambda done: len(done), default=()))
 
     # -- hypotheses --------------------------------------------------------------------------------------------------
 

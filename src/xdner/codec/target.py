@@ -94,7 +94,9 @@ class TargetCodec:
                     legal.append(state.legal())
                 state.advance(token)
             found = [(m.first, m.last, m.label) for m in state.mentions()]
-            wrong = next((i for i, s in enumerate(spans) if i >= len(found) or found[i] != (s[0], s[1], s[2].label)), None)
+            wrong = next(
+                (i for i, s in enumerate(spans) if i >= len(found) or found[i] != (s[0], s[1], s[2].label)), None
+            )
             if wrong is None:
                 return Target(tuple(ids), tuple(legal), tuple(lost), reasons)
             # Decoding would place it at an earlier copy of its words; rather not teach that.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 __all__ = ["Window", "merge_windows", "split_windows"]
 
@@ -64,7 +65,7 @@ def merge_windows(windows: Sequence[Window], found: Sequence[Sequence[Found]]) -
         The same, sorted, without duplicates or overlaps.
     """
     borders = [0]
-    for left, right in zip(windows, windows[1:], strict=False):
+    for left, right in pairwise(windows):
         borders.append((right.first + left.last) // 2)
     borders.append(windows[-1].last if windows else 0)
     kept: list[Found] = []

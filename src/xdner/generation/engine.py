@@ -161,7 +161,10 @@ class Engine:
         rows = [_Row(i, job.state.copy(), job.room) for i, job in enumerate(jobs)]
         alive = rows
         session = self.backbone.begin(
-            [job.source for job in jobs], _gather(jobs), [job.steering.context for job in jobs], [job.room for job in jobs]
+            [job.source for job in jobs],
+            _gather(jobs),
+            [job.steering.context for job in jobs],
+            [job.room for job in jobs],
         )
         states = session.states
         self._count(len(jobs), sum(len(job.source) for job in jobs), 0)
@@ -201,7 +204,9 @@ def score_legal(backbone: Backbone, states: Tensor, legal: Sequence[Ids]) -> lis
     logits = backbone.logits(states, union)
     width = max(len(ids) for ids in legal)
     index = torch.tensor([[place[t] for t in ids] + [0] * (width - len(ids)) for ids in legal], device=logits.device)
-    real = torch.arange(width, device=logits.device) < torch.tensor([len(x) for x in legal], device=logits.device)[:, None]
+    real = (
+        torch.arange(width, device=logits.device) < torch.tensor([len(x) for x in legal], device=logits.device)[:, None]
+    )
     scores = logits.gather(1, index).masked_fill(~real, float("-inf"))
     best = scores.argmax(1)
     probability = scores.softmax(1).gather(1, best[:, None])[:, 0]

@@ -84,6 +84,7 @@ class MLPParametrization(Parametrization):
         self.inner_bias = nn.Parameter(torch.zeros(hidden))
         rows = [t.detach().float().transpose(0, 1).reshape(length, -1) for t in (*keys, *values)]
         initial = torch.cat(rows, dim=1)
+        self.offset: Tensor
         self.register_buffer("offset", initial)
         self.outer = nn.Parameter(torch.zeros(hidden, initial.shape[1]))
         self.outer_bias = nn.Parameter(torch.zeros(initial.shape[1]))
@@ -93,9 +94,7 @@ class MLPParametrization(Parametrization):
         emitted = self.offset + hidden @ self.outer + self.outer_bias
         sites = [*self.geometry.sites, *self.geometry.sites]
         parts = emitted.split([s.heads * s.head_dim for s in sites], dim=1)
-        tensors = [
-            p.view(p.shape[0], s.heads, s.head_dim).transpose(0, 1) for p, s in zip(parts, sites, strict=True)
-        ]
+        tensors = [p.view(p.shape[0], s.heads, s.head_dim).transpose(0, 1) for p, s in zip(parts, sites, strict=True)]
         half = len(tensors) // 2
         return tensors[:half], tensors[half:]
 

@@ -112,9 +112,7 @@ class Prefix:
 
     def rounded(self) -> Prefix:
         """The same prefix with 16-bit values, held in 32 bits: what will be read back after :meth:`save`."""
-        return replace(
-            self, keys=tuple(_half(k) for k in self.keys), values=tuple(_half(v) for v in self.values)
-        )
+        return replace(self, keys=tuple(_half(k) for k in self.keys), values=tuple(_half(v) for v in self.values))
 
     def check(self, backbone: str, geometry: PrefixGeometry, name: str = "this backbone") -> None:
         """Refuse to run on a backbone that the prefix was not made for.
@@ -141,10 +139,17 @@ class Prefix:
         """Write ``prefix.safetensors`` (16 bits) and ``prefix.json`` into ``folder``.
 
         Raises:
-            StorageError: the folder cannot be written; an older prefix there stays whole.
+            PrefixFormatError: a value is too large for 16 bits, or not a number.
+            StorageError: the folder cannot be written.
         """
         folder = Path(folder)
         tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in self.tensors().items()}
+        bad = next((name for name, t in tensors.items() if not bool(t.isfinite().all())), None)
+        if bad is not None:
+            raise PrefixFormatError(
+                f"{bad} holds values that do not fit into 16 bits, or are not numbers",
+                hint="Training went astray: lower the learning rate and train again.",
+            )
         data = safetensors.torch.save(tensors, metadata={"format": "pt"})
         manifest = {
             "format": FORMAT,
@@ -172,7 +177,8 @@ class Prefix:
             data = (folder / "prefix.safetensors").read_bytes()
         except OSError as error:
             raise PrefixFormatError(
-                f"cannot read {folder / 'prefix.safetensors'}: {error.strerror}", hint="Restore the file, or train again."
+                f"cannot read {folder / 'prefix.safetensors'}: {error.strerror}",
+                hint="Restore the file, or train again.",
             ) from None
         found = hashlib.sha256(data).hexdigest()
         if found != manifest["file"]["sha256"]:
@@ -208,7 +214,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{path} has format {manifest['format']}, this version reads {FORMAT}", hint="Install a newer xdner."
         )
     rows = manifest["sites"]
-    if not all(isinstance(r, list) and len(r) == 3 and isinstance(r[0], str) and r[1:] == [int(x) for x in r[1:]] for r in rows):
+    if not all(isinstance(r, list) and [type(x) for x in r] == [str, int, int] for r in rows):
         raise PrefixFormatError(f"{path} has broken entries in 'sites'", hint=hint)
     if not {"sha256", "bytes"} <= set(manifest["file"]):
         raise PrefixFormatError(f"{path} lacks the file's hash", hint=hint)

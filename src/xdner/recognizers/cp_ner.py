@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,15 @@ class CPNER:
         self._entries[entry.domain.name] = entry
         self._steered.pop(entry.domain.name, None)
 
+    def add_untrained(self, domain: Domain) -> None:
+        """Make a domain ready with the initial prefix δ₀: what the frozen backbone does without training."""
+        prefix = self.initial_prefix(self.settings.prefix)
+        self.add(DomainEntry(domain, replace(prefix, initial=prefix.hash()), self.settings))
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """The label names of a domain that is ready."""
+        return self._entry(name).domain.label_names
+
     def save(self, name: str, folder: str | Path) -> Path:
         """Write a domain's folder (domain, prefix, settings).
 
@@ -156,9 +165,7 @@ class CPNER:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def recognize(
-        self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None
-    ) -> list[Result]:
+    def recognize(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Result]:
         """Read texts, each in its own domain; results come in the order of the requests."""
         return self.reader.read([(as_sentence(r.text), self._steer(r.domain)) for r in requests], done=done)
 
@@ -190,7 +197,9 @@ class CPNER:
             domain = self.domains[0]
         names = [domain] * len(items) if isinstance(domain, str) else list(domain)
         if len(names) != len(items):
-            raise DataError(f"{len(items)} texts came with {len(names)} domains", hint="Give one domain, or one a text.")
+            raise DataError(
+                f"{len(items)} texts came with {len(names)} domains", hint="Give one domain, or one a text."
+            )
         return self.recognize([Request(t, d) for t, d in zip(items, names, strict=True)], done=done)
 
     def evaluate(
@@ -199,7 +208,8 @@ class CPNER:
         """Score the domain's predictions against a corpus's entities (exact spans; see ``evaluation/report.py``)."""
         sentences = list(corpus)
         results = self.predict(sentences, domain=domain, done=done)
-        return evaluate([s.entities for s in sentences], [r.entities for r in results])
+        ids = [s.id or f"#{i}" for i, s in enumerate(sentences)]
+        return evaluate([s.entities for s in sentences], [r.entities for r in results], ids=ids)
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -238,7 +248,7 @@ class CPNER:
         settings = settings or self.settings
         sentences, dev_sentences = list(train_sentences), list(dev or [])
         _check_labels(domain, sentences, dev_sentences)
-        before = self.backbone.fingerprint
+        before = self.backbone.compute_fingerprint()
         initial = self.initial_prefix(settings.prefix)
         parametrization = _parametrize(initial, settings)
         task = self._task(domain, sentences, dev_sentences, settings, parametrization, initial)
@@ -248,7 +258,7 @@ class CPNER:
             settings.training,
             run_folder=run_folder,
             resume=resume,
-            fingerprint=_run_fingerprint(before, domain, settings, sentences, dev_sentences),
+            fingerprint=_run_fingerprint(self.backbone.fingerprint, domain, settings, sentences, dev_sentences),
             progress=progress,
             resume_hint=resume_hint,
         )
@@ -268,7 +278,8 @@ class CPNER:
             "dev_f1": result.best_dev,
             "steps": result.steps,
         }
-        prefix = Prefix(self.backbone.geometry, keys, values, before, initial.hash(), notes).rounded()
+        identity = self.backbone.fingerprint
+        prefix = Prefix(self.backbone.geometry, keys, values, identity, initial.hash(), notes).rounded()
         entry = DomainEntry(domain, prefix, settings)
         self.add(entry)
         _, reasons = lost_entities(domain, sentences, self.reader.encoder, settings.codec)
@@ -326,7 +337,7 @@ class CPNER:
         def distance() -> Tensor:
             keys, values = parametrization()
             pairs = zip((*keys, *values), (*initial.keys, *initial.values), strict=True)
-            return training.anchor * sum(((a - b.to(a)) ** 2).sum() for a, b in pairs)  # type: ignore[return-value]
+            return training.anchor * sum(((a - b.to(a)) ** 2).sum() for a, b in pairs)
 
         scored = _dev_sample(dev, training.dev_limit)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     Gemma3TextConfig,
     LlamaConfig,
     MT5Config,
@@ -12,7 +14,6 @@ from transformers import (
     T5Config,
     UMT5Config,
 )
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 __all__ = ["CAUSAL", "SEQ2SEQ", "tiny_causal", "tiny_t5"]
 
@@ -46,7 +47,9 @@ def tiny_causal(architecture: str = "llama", *, vocabulary: int = 300, seed: int
     return _louder(AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"))
 
 
-def tiny_t5(architecture: str = "t5", *, vocabulary: int = 300, seed: int = 0, tied: bool | None = None) -> PreTrainedModel:
+def tiny_t5(
+    architecture: str = "t5", *, vocabulary: int = 300, seed: int = 0, tied: bool | None = None
+) -> PreTrainedModel:
     """A random encoder-decoder of two and two layers, with a head size that is not d_model / heads."""
     shape = {
         "vocab_size": vocabulary,

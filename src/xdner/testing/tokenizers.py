@@ -25,11 +25,16 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @cache
-def t5_like_tokenizer() -> PreTrainedTokenizerFast:
-    """Unigram with T5's habits: NFKC, ``▁``, an unknown token, sentinels, ``</s>`` after a text."""
+def t5_like_tokenizer(words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """Unigram with T5's habits: NFKC, ``▁``, an unknown token, sentinels, ``</s>`` after a text.
+
+    Args:
+        words: further words that are one piece each.
+    """
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
     pieces += [(chr(c), -5.0) for c in range(33, 127)]
     pieces += [(f"▁{word}", -4.0) for word in ("the", "a", "person", "place", "Types", "Sentence", "in", "of")]
+    pieces += [(f"▁{word}", -4.0) for word in words]
     pieces += [("er", -4.5), ("ing", -4.5)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace("\u200b", "")])
@@ -37,9 +42,7 @@ def t5_like_tokenizer() -> PreTrainedTokenizerFast:
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
     )
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=["$A", "</s>"], special_tokens=[("</s>", 1)]
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single=["$A", "</s>"], special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

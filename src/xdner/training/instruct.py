@@ -63,7 +63,7 @@ def instruct(
 ) -> Instructed:
     """Tune LoRA factors on the sources, with the backbone frozen under them, and write them in peft's format.
 
-    Merging them into the weights makes the new backbone: :func:`xdner.backbone.merge.merge_lora`.
+    Merging them into the weights makes the new backbone: :func:`xdner.backbone.lora.merge_lora`.
 
     Args:
         backbone: where to start.
@@ -84,7 +84,7 @@ def instruct(
     how = settings.instruct
     encoder = WordEncoder(backbone.tokenizer)
     items = _items(sources, settings, encoder)
-    before = backbone.fingerprint
+    before = backbone.compute_fingerprint()
     config = LoraConfig(
         r=how.rank,
         lora_alpha=how.alpha,
@@ -124,7 +124,7 @@ def instruct(
         settings.training,
         run_folder=run_folder,
         resume=resume,
-        fingerprint=_run_fingerprint(before, sources, settings),
+        fingerprint=_run_fingerprint(backbone.fingerprint, sources, settings),
         progress=progress,
         resume_hint=resume_hint,
     )
@@ -137,7 +137,7 @@ def instruct(
             "the weights under the LoRA factors changed during training, although they are frozen",
             hint="This is a bug, or another thread trains the same model; nothing was written.",
         )
-    folder = _write(backbone, before, config.to_dict(), adapter, Path(out), sources, settings, result)
+    folder = _write(backbone, config.to_dict(), adapter, Path(out), sources, settings, result)
     return Instructed(result, folder)
 
 
@@ -182,7 +182,6 @@ def _run_fingerprint(backbone: str, sources: Sequence[Source], settings: Setting
 
 def _write(
     backbone: Backbone,
-    base: str,
     config: Mapping[str, Any],
     adapter: Mapping[str, torch.Tensor],
     out: Path,
@@ -192,10 +191,9 @@ def _write(
 ) -> Path:
     """A folder in peft's format, with a manifest that says how the factors were made and how to prompt the result."""
     manifest = {
-        "base": {"name": backbone.name, "fingerprint": base},
+        "base": {"name": backbone.name, "fingerprint": backbone.fingerprint},
         "sources": [{"domain": s.domain.name, "sentences": len(s.sentences)} for s in sources],
         "settings": settings.to_dict(),
-        "recommended": {"codec": settings.to_dict()["codec"]},
         "steps": result.steps,
         "losses": [round(record.loss, 4) for record in result.history],
     }
@@ -204,5 +202,7 @@ def _write(
     with replace_folder(out) as fresh:
         write_atomically(fresh / "adapter_config.json", json.dumps(plain, indent=2, default=str) + "\n")
         write_atomically(fresh / "adapter_model.safetensors", to_safetensors(dict(adapter), metadata={"format": "pt"}))
+        recommended = {"codec": settings.to_dict()["codec"]}
+        write_atomically(fresh / "recommended.json", json.dumps(recommended, indent=2) + "\n")
         write_atomically(fresh / "instruct.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return out

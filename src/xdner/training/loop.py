@@ -1,19 +1,24 @@
 """The one training loop. It knows steps, epochs, dev scores and checkpoints, and no method.
 
 What it trains is a :class:`TrainingTask`. Every random draw comes from a generator seeded with the run's seed and the
-epoch or step, so a run that resumes from a checkpoint makes the same draws as one that was never interrupted.
+epoch, batch or step, so a run that resumes from a checkpoint makes the same draws as one that was never interrupted:
+torch's global generator (dropout) is seeded anew before every optimizer step, and no random state has to be kept. On
+one machine with one thread count the results are the same to the last bit; on a GPU, as far as its kernels are
+deterministic.
+
+A checkpoint that cannot be written does not end a run: the last good one stays, the person is told once, and the
+failures are counted in the result.
 """
 
 from __future__ import annotations
 
-import contextlib
+import json
 import math
 import random
-import signal
-import threading
+import shutil
 import time
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,12 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from xdner.errors import StorageError, TrainingError, TrainingInterrupted
+from xdner.files import write_atomically
 from xdner.settings import TrainingSettings
 from xdner.training.batching import bucketed_batches, padding_share
-from xdner.training.checkpoint import Position, read_checkpoint, write_checkpoint
+from xdner.training.checkpoint import Position, circumstances, identity, read_checkpoint, write_checkpoint
+from xdner.training.interruption import Stop, stop_on_signal
 from xdner.training.progress import Progress, SilentProgress
 
-__all__ = ["EpochRecord", "TrainingResult", "TrainingTask", "train"]
+__all__ = ["EpochRecord", "TrainingResult", "TrainingTask", "rate", "train"]
 
 
 class TrainingTask(Protocol):
@@ -55,7 +62,7 @@ class TrainingTask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One epoch: mean loss, dev score, seconds and steps since the start, share of padding."""
+    """One epoch: mean loss of its items, dev score, seconds and steps since the start, share of padding."""
 
     epoch: int
     loss: float
@@ -67,7 +74,16 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """The record of a run. The task's parameters are those of the best epoch (without dev: of the last)."""
+    """The record of a run. The task's parameters are those of the best epoch (without dev: of the last).
+
+    Attributes:
+        best_epoch, best_dev: the epoch that was kept, and its dev score.
+        epochs_run, steps, seconds: in all sessions together.
+        history: one record an epoch.
+        stopped: why it ended.
+        failed_checkpoints: how many could not be written in this session.
+        state: copies of the parameters that were kept, by name.
+    """
 
     best_epoch: int
     best_dev: float | None
@@ -77,6 +93,7 @@ class TrainingResult:
     history: tuple[EpochRecord, ...]
     stopped: Literal["finished", "patience"]
     failed_checkpoints: int = 0
+    state: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def padding(self) -> float:
@@ -93,24 +110,42 @@ def train(
     fingerprint: str = "",
     progress: Progress | None = None,
     resume_hint: str = "",
+    keep_checkpoint: bool = True,
 ) -> TrainingResult:
     """Train until the epochs are over or dev has not improved for ``patience`` evaluations.
 
     Args:
         task: what is trained.
         settings: see :class:`~xdner.settings.TrainingSettings`.
-        run_folder: ``run_folder/checkpoint`` is written on the settings' interval, and removed at the end by the
-            caller, who knows when the result is safe.
-        resume: go on from that checkpoint.
-        fingerprint: names the run; a checkpoint of another one is refused.
+        run_folder: ``run_folder/checkpoint`` is written at the start, on the settings' interval and after every epoch;
+            ``run_folder/run.json`` records a run that ended.
+        resume: go on from that checkpoint. A run that had ended gives its result again.
+        fingerprint: names data and backbone; a checkpoint of another run (or of other settings or lengths) is refused.
         progress: what is shown.
         resume_hint: how to resume, for the message of an interruption.
+        keep_checkpoint: leave the checkpoint of a run that ended, for a caller who removes it once the result is safe.
 
     Raises:
-        TrainingError: the loss is not a number any more, or the checkpoint cannot be used.
+        TrainingError: nothing to train, the loss, a gradient or the dev score is no finite number, or the checkpoint
+            cannot be used.
         TrainingInterrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
     """
-    return _Run(task, settings, run_folder, fingerprint, progress or SilentProgress(), resume_hint).go(resume)
+    run = _Run(task, settings, run_folder, fingerprint, progress or SilentProgress(), resume_hint)
+    result = run.go(resume)
+    if run.folder is not None and not keep_checkpoint:
+        shutil.rmtree(run.folder, ignore_errors=True)
+    return result
+
+
+def rate(step: int, total: int, warmup: float) -> float:
+    """The learning rate's factor at ``step`` (from 0) of ``total``: linear warm-up, then linear decay to zero.
+
+    The first step of a warm-up is not lost: it has the rate 1 / (w + 1), where w = ``warmup`` × ``total`` steps.
+    """
+    rising = round(warmup * total)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return max(0.0, (total - step) / max(1, total - rising))
 
 
 class _Run:
@@ -123,47 +158,57 @@ class _Run:
         progress: Progress,
         resume_hint: str,
     ) -> None:
-        self.task, self.settings, self.fingerprint = task, settings, fingerprint
+        self.task, self.settings = task, settings
         self.progress, self.resume_hint = progress, resume_hint
+        self.run_folder = run_folder
         self.folder = None if run_folder is None else run_folder / "checkpoint"
         self.parameters = task.parameters()
         self.lengths, self.groups = task.lengths(), task.groups()
+        self._check()
+        self.identity = identity(fingerprint, asdict(settings), list(self.lengths))
         self.optimizer = torch.optim.AdamW(
             list(self.parameters.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
+        self.optimizer.zero_grad(set_to_none=True)
         self.at = Position()
         self.best: dict[str, Tensor] = {}
+        self.saved: int | None = None  # the step of the checkpoint on disk
         self.failed_checkpoints = 0
-        self.steps_per_epoch = math.ceil(len(self._batches(1)) / settings.accumulation)
-        self.total = self.steps_per_epoch * settings.epochs
+        self.total = math.ceil(len(self._batches(1)) / settings.accumulation) * settings.epochs
         self.before = 0.0  # seconds of earlier sessions
         self.began = time.monotonic()
+
+    def _check(self) -> None:
+        if not self.lengths:
+            raise TrainingError("there is nothing to train on: 0 items", hint="Give at least one training sentence.")
+        if not self.parameters:
+            raise TrainingError("there is nothing to train: 0 parameters", hint="Give the task parameters to train.")
+        if len({id(p) for p in self.parameters.values()}) < len(self.parameters):
+            raise TrainingError("a parameter is given under two names", hint="Name each parameter once.")
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     def go(self, resume: bool) -> TrainingResult:
         if resume:
             self._restore()
+        else:
+            self._save()  # from here on, a run that is killed can be resumed
         self.progress.start(self.total, self.at.step)
+        gpus = {p.device for p in self.parameters.values() if p.device.type == "cuda"}
         try:
-            with _stop_on_signal() as stop:
+            # The caller's random numbers go on as if there had been no training.
+            with stop_on_signal() as stop, torch.random.fork_rng(devices=list(gpus)):
                 while not self.at.stopped:
                     self._epoch(stop)
         finally:
             self.progress.finish()
         if self.best:
-            with torch.no_grad():
-                for name, parameter in self.parameters.items():
-                    parameter.copy_(self.best[name])
-        history = tuple(EpochRecord(**record) for record in self.at.history)
-        stopped: Literal["finished", "patience"] = "patience" if self.at.stopped == "patience" else "finished"
-        best_epoch = self.at.best_epoch or (history[-1].epoch if history else 0)
-        return TrainingResult(
-            best_epoch, self.at.best, len(history), self.at.step, self._seconds(), history, stopped,
-            self.failed_checkpoints,
-        )  # fmt: skip
+            self._put(self.best)
+        result = self._result()
+        self._record(result)
+        return result
 
-    def _epoch(self, stop: _Stop) -> None:
+    def _epoch(self, stop: Stop) -> None:
         batches = self._batches(self.at.epoch)
         every = self.settings.checkpoint_every
         while self.at.batch < len(batches):
@@ -181,29 +226,34 @@ class _Run:
             self._interrupt()
 
     def _step(self, group: Sequence[Sequence[int]]) -> None:
+        settings, at = self.settings, self.at
         for parameter_group in self.optimizer.param_groups:
-            parameter_group["lr"] = self.settings.learning_rate * self._rate(self.at.step)
-        torch.manual_seed(_seed(self.settings.seed, "step", self.at.step))
+            parameter_group["lr"] = settings.learning_rate * rate(at.step, self.total, settings.warmup)
+        torch.manual_seed(_seed(settings.seed, "step", at.step))
         items = sum(len(batch) for batch in group)
         total = 0.0
         for number, batch in enumerate(group):
-            rng = random.Random(_seed(self.settings.seed, "batch", self.at.epoch, self.at.batch + number))
-            loss = self.task.loss(batch, rng)
+            loss = self.task.loss(batch, random.Random(_seed(settings.seed, "batch", at.epoch, at.batch + number)))
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss became {value} at step {self.at.step + 1}",
-                    hint=f"Lower the learning rate (now {self.settings.learning_rate:g}), "
-                    "e.g. --set learning_rate=1e-3, or use --dtype float32.",
-                )
-            (loss * (len(batch) / items)).backward()  # type: ignore[no-untyped-call]
-            total += value * len(batch) / items
-            self.at.epoch_loss += value
-        if self.settings.clip:
-            nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip)
+                raise self._diverged("loss", value)
+            (loss * (len(batch) / items)).backward()
+            total += value * len(batch)
+        # The norm is looked at even where it has no bound: a finite loss can have a gradient that is not.
+        norm = float(nn.utils.clip_grad_norm_(list(self.parameters.values()), settings.clip or math.inf))
+        if not math.isfinite(norm):
+            raise self._diverged("gradient's norm", norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.progress.step(self.at.step + 1, total)
+        at.epoch_loss += total
+        self.progress.step(at.step + 1, total / items)
+
+    def _diverged(self, what: str, value: float) -> TrainingError:
+        return TrainingError(
+            f"the {what} became {value} at step {self.at.step + 1} of {self.total}; it should be a finite number",
+            hint=f"Lower the learning rate (now {self.settings.learning_rate:g}), "
+            f"e.g. --set learning_rate={self.settings.learning_rate / 10:g}, or use --dtype float32.",
+        )
 
     def _end_of_epoch(self, batches: Sequence[Sequence[int]]) -> None:
         settings, at = self.settings, self.at
@@ -214,15 +264,19 @@ class _Run:
             self.progress.evaluating()
             dev = self.task.evaluate()
         if dev is not None:
+            if not math.isfinite(dev):
+                raise TrainingError(
+                    f"the dev score of epoch {at.epoch} is {dev}; it should be a finite number",
+                    hint="Look at the dev split: a score that cannot be computed cannot choose the best epoch.",
+                )
             if at.best is None or dev > at.best:
                 at.best, at.best_epoch, at.waited = dev, at.epoch, 0
-                self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
+                self.best = self._copy()
             else:
                 at.waited += 1
-        loss = at.epoch_loss / max(1, len(batches))
-        padding = padding_share(batches, self.lengths)
-        record = EpochRecord(at.epoch, loss, dev, self._seconds(), at.step, padding)
-        at.history.append({name: getattr(record, name) for name in EpochRecord.__slots__})
+        loss = at.epoch_loss / len(self.lengths)
+        record = EpochRecord(at.epoch, loss, dev, self._seconds(), at.step, padding_share(batches, self.lengths))
+        at.history.append(asdict(record))
         self.progress.epoch(at.epoch, loss, dev, at.best)
         if last:
             at.stopped = "finished"
@@ -236,93 +290,105 @@ class _Run:
         rng = random.Random(_seed(self.settings.seed, "epoch", epoch))
         return bucketed_batches(self.lengths, self.settings.batch_size, rng, self.groups)
 
-    def _rate(self, step: int) -> float:
-        """Linear warm-up, then linear decay to zero."""
-        warmup = max(1, round(self.settings.warmup * self.total))
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return max(0.0, (self.total - step) / max(1, self.total - warmup))
-
     def _seconds(self) -> float:
         return self.before + time.monotonic() - self.began
 
-    # -- checkpoints -------------------------------------------------------------------------------------------------
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.parameters.items()}
 
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"parameter.{n}": p for n, p in self.parameters.items()}
+    def _put(self, values: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(values[name])
+
+    def _result(self) -> TrainingResult:
+        history = tuple(EpochRecord(**record) for record in self.at.history)
+        return TrainingResult(
+            best_epoch=self.at.best_epoch or history[-1].epoch,
+            best_dev=self.at.best,
+            epochs_run=len(history),
+            steps=self.at.step,
+            seconds=history[-1].seconds,
+            history=history,
+            stopped="patience" if self.at.stopped == "patience" else "finished",
+            failed_checkpoints=self.failed_checkpoints,
+            state=self.best or self._copy(),
+        )
+
+    # -- on disk -----------------------------------------------------------------------------------------------------
+
+    def _save(self) -> bool:
+        """Write a checkpoint; a failure is told once and counted."""
+        if self.folder is None:
+            return False
+        self.at.seconds = self._seconds()
+        tensors: dict[str, Tensor] = {f"parameter.{n}": p for n, p in self.parameters.items()}
         tensors |= {f"best.{n}": p for n, p in self.best.items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
-        return tensors
-
-    def _save(self) -> bool:
-        """A full disk does not end a run: the last good checkpoint stays, and the failure is counted."""
-        if self.folder is None:
-            return False
-        self.at.seconds = self._seconds()
         try:
-            write_checkpoint(self.folder, self.at, self.fingerprint, self._tensors())
-        except StorageError:
+            write_checkpoint(self.folder, self.at, self.identity, tensors)
+        except StorageError as error:
             self.failed_checkpoints += 1
+            if self.failed_checkpoints == 1:
+                kept = "there is none yet" if self.saved is None else f"that of step {self.saved} is kept"
+                self.progress.note(f"no checkpoint at step {self.at.step} ({error.message}); {kept}; training goes on")
             return False
+        self.saved = self.at.step
         return True
 
     def _restore(self) -> None:
         if self.folder is None:
             raise TrainingError("a run without a folder cannot be resumed", hint="Pass run_folder.")
-        kept = read_checkpoint(self.folder, self.fingerprint)
-        self.at, self.before = kept.position, kept.position.seconds
-        state: dict[Any, dict[str, Tensor]] = {}
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(kept.tensors[f"parameter.{name}"])
-                if f"best.{name}" in kept.tensors:
-                    self.best[name] = kept.tensors[f"best.{name}"].to(parameter.device)
-                own = {
-                    key: kept.tensors[f"optimizer.{key}.{name}"]
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"optimizer.{key}.{name}" in kept.tensors
-                }
-                if own:
-                    state[parameter] = {
-                        k: v if k == "step" else v.to(parameter.device) for k, v in own.items()
-                    }
-        for parameter, values in state.items():
-            self.optimizer.state[parameter] = values
+        kept = read_checkpoint(self.folder, self.identity)
+        values = {name: kept.tensors.get(f"parameter.{name}") for name in self.parameters}
+        wrong = [n for n, p in self.parameters.items() if (v := values[n]) is None or v.shape != p.shape]
+        if wrong or sum(key.startswith("parameter.") for key in kept.tensors) != len(values):
+            raise TrainingError(
+                f"the checkpoint in {self.folder} holds other parameters than those to train"
+                + (f": {', '.join(wrong[:3])} missing or of another shape" if wrong else ""),
+                hint="It was made by another version; start again without --resume.",
+            )
+        self._put({name: value for name, value in values.items() if value is not None})
+        for name, parameter in self.parameters.items():
+            if f"best.{name}" in kept.tensors:
+                self.best[name] = kept.tensors[f"best.{name}"].to(parameter.device)
+            state: dict[str, Any] = {}
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if (value := kept.tensors.get(f"optimizer.{key}.{name}")) is not None:
+                    state[key] = value if key == "step" else value.to(parameter.device)  # AdamW counts on the CPU
+            if state:
+                self.optimizer.state[parameter] = state
+        self.at, self.before, self.saved = kept.position, kept.position.seconds, kept.position.step
+        now = circumstances()
+        changed = [f"{name} {was} then, {now.get(name)} now" for name, was in kept.made.items() if was != now.get(name)]
+        if changed:
+            self.progress.note(f"resumed, but the last bits of the result may differ: {'; '.join(changed)}")
+
+    def _record(self, result: TrainingResult) -> None:
+        if self.run_folder is None:
+            return
+        described = {
+            name: getattr(result, name) for name in TrainingResult.__slots__ if name not in ("history", "state")
+        }
+        described |= {"padding": result.padding, "history": self.at.history}
+        described |= {"settings": asdict(self.settings), "run": self.identity, "made": circumstances()}
+        try:
+            write_atomically(self.run_folder / "run.json", json.dumps(described, indent=1) + "\n")
+        except StorageError as error:  # the result itself is whole
+            self.progress.note(f"the record of the run is lost: {error.message}")
 
     def _interrupt(self) -> None:
-        saved = self._save()
-        where = f"a checkpoint is in {self.folder}" if saved else "no checkpoint could be kept"
-        hint = self.resume_hint if saved else "Start again; give the run a folder to be able to resume."
+        if self._save():
+            where, hint = f"a checkpoint is in {self.folder}", self.resume_hint
+        elif self.saved is not None:
+            where, hint = f"this step could not be saved, the checkpoint of step {self.saved} is kept", self.resume_hint
+        else:
+            where, hint = "no checkpoint could be kept", "Start again; give the run a folder to be able to resume."
         raise TrainingInterrupted(f"stopped after step {self.at.step} of {self.total}; {where}", hint=hint or None)
 
 
 def _seed(*parts: object) -> int:
     """A 63-bit seed from its parts; ``hash`` would differ from process to process."""
     return random.Random(repr(parts)).getrandbits(63)
-
-
-class _Stop:
-    asked = False
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[_Stop]:
-    """SIGINT and SIGTERM ask for a stop after the current step; a second one stops at once."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(number: int, frame: object) -> None:
-        if stop.asked:
-            raise KeyboardInterrupt
-        stop.asked = True
-
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

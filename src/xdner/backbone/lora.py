@@ -1,0 +1,130 @@
+"""LoRA factors into the weights: W + s·B·A, the same bits on every machine.
+
+Prefixes are bound to the fingerprint of the merged weights, so the sum must not depend on the order in which a
+machine's matrix product adds up. Products of 16-bit factors are exact in 64 bits, and so are their sums at the sizes
+that factors have: whatever the order, the same roundings follow, one number at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xdner.backbone.aliases import MANIFEST
+from xdner.backbone.tensors import save_tensors
+from xdner.errors import BackboneMismatchError, BackboneNotFoundError
+from xdner.files import replace_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["merge_factors", "merge_lora"]
+
+# Variants of LoRA that are more than W + s·B·A: key in peft's configuration → the only value that is supported.
+_PLAIN: dict[str, Any] = {
+    "bias": "none",
+    "fan_in_fan_out": False,
+    "use_dora": False,
+    "lora_bias": False,
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+}
+
+
+def merge_factors(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+    """W + scale·B·A.
+
+    Args:
+        weight: W [out, in].
+        down: A [r, in].
+        up: B [out, r].
+        scale: α/r.
+
+    Returns:
+        [out, in], a new tensor of W's type.
+    """
+    change = up.double() @ down.double()
+    return (weight.double() + change * scale).to(weight.dtype)
+
+
+def merge_lora(folder_in: str | Path, adapter: str | Path, folder_out: str | Path) -> None:
+    """Merge LoRA factors into a model's folder, without peft. ``folder_out`` appears complete or not at all.
+
+    Args:
+        folder_in: a folder with one ``model.safetensors``; its other files are copied, but for xdner's manifest.
+        adapter: a folder in peft's format: ``adapter_config.json`` and ``adapter_model.safetensors``.
+        folder_out: where the new model goes.
+
+    Raises:
+        BackboneNotFoundError: one of these files is missing.
+        BackboneMismatchError: the factors do not fit the model, or are not plain LoRA.
+        StorageError: the disk is full.
+    """
+    from safetensors.torch import load_file
+
+    source, adapter = Path(folder_in), Path(adapter)
+    for path in (source / "model.safetensors", adapter / "adapter_config.json", adapter / "adapter_model.safetensors"):
+        if not path.is_file():
+            raise BackboneNotFoundError(f"{path} is missing", hint="Give a model's folder and an adapter's folder.")
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    weights = load_file(source / "model.safetensors")
+    for name, (down, up) in _pairs(load_file(adapter / "adapter_model.safetensors"), weights, adapter).items():
+        weights[name] = merge_factors(weights[name], down, up, _scale(config, down, adapter))
+    with replace_folder(folder_out) as fresh:
+        for path in sorted(source.iterdir()):
+            if path.is_file() and path.name not in ("model.safetensors", MANIFEST):
+                shutil.copyfile(path, fresh / path.name)
+        save_tensors(weights, fresh / "model.safetensors")
+
+
+def _scale(config: Mapping[str, Any], down: Tensor, adapter: Path) -> float:
+    """α/r, or α/√r for rank-stabilized LoRA."""
+    unusual = [key for key, plain in _PLAIN.items() if config.get(key, plain) not in (plain, None, [], {}, False)]
+    if unusual or config.get("peft_type") != "LORA":
+        raise BackboneMismatchError(
+            f"{adapter} is not plain LoRA: {', '.join(unusual) or config.get('peft_type')}",
+            hint="Merge it with peft (merge_and_unload) and use the merged model's folder.",
+        )
+    rank = int(config["r"])
+    if down.shape[0] != rank:
+        raise BackboneMismatchError(
+            f"{adapter} says rank {rank}, but has factors of rank {down.shape[0]}", hint="Copy the adapter again."
+        )
+    return float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _pairs(
+    factors: Mapping[str, Tensor], weights: Mapping[str, Tensor], adapter: Path
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Weight's name → (A, B). Every factor must find its weight and its partner."""
+    halves: dict[str, dict[str, Tensor]] = {}
+    strange = []
+    for key, tensor in factors.items():
+        path, _, half = key.removesuffix(".weight").rpartition(".")
+        # peft names a factor after the module that it wraps, seen from its own model around ours.
+        inner = path.removeprefix("base_model.")
+        candidates = (f"{inner.removeprefix('model.')}.weight", f"{inner}.weight")
+        name = next((c for c in candidates if c in weights), None)
+        if name is None or half not in ("lora_A", "lora_B"):
+            strange.append(key)
+        else:
+            halves.setdefault(name, {})[half] = tensor
+    pairs = {}
+    for name, both in halves.items():
+        down, up = both.get("lora_A"), both.get("lora_B")
+        out, into = weights[name].shape
+        if down is None or up is None or down.shape != (up.shape[1], into) or up.shape[0] != out:
+            strange.append(name)
+        else:
+            pairs[name] = (down, up)
+    if strange or not pairs:
+        raise BackboneMismatchError(
+            f"{len(strange)} factors of {adapter} do not fit this model: {', '.join(strange[:3]) or 'there are none'}",
+            hint="The adapter was trained on another model; use that one.",
+        )
+    return pairs

@@ -1,0 +1,50 @@
+"""The command line, assembled: one command, one file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from xdner import __version__
+from xdner.cli import backbones, domains
+from xdner.cli.demo import demo
+from xdner.cli.doctor import doctor
+from xdner.cli.evaluate import evaluate
+from xdner.cli.inspect import inspect
+from xdner.cli.instruct import instruct
+from xdner.cli.predict import predict
+from xdner.cli.train import train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Cross-domain named-entity recognition: one frozen language model, a small trained prefix for each domain.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"xdner {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:  # fmt: skip
+    """Cross-domain named-entity recognition: one frozen language model, a small trained prefix for each domain."""
+
+
+app.command()(train)
+app.command()(predict)
+app.command()(evaluate)
+app.add_typer(domains.app, name="domains")
+app.add_typer(backbones.app, name="backbones")
+app.command()(instruct)
+app.command()(inspect)
+app.command()(demo)
+app.command()(doctor)

@@ -1,0 +1,38 @@
+"""``xdner instruct``: make a frozen backbone that knows the task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xdner.cli.common import BackboneOption, SetOption, guarded, stderr
+
+
+def instruct(
+    source: Annotated[list[Path], typer.Option("--source", help="Labelled sentences of a source domain (repeatable).", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new backbone.", show_default=False)],
+    backbone: BackboneOption = None,
+    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens [default: by content].", show_default=False)] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 1,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)] = None,
+    set_: SetOption = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+) -> None:  # fmt: skip
+    """Instruction-tune a backbone on source domains with LoRA, and merge the factors into a new backbone.
+
+    Example: xdner instruct --source news.txt --source politics.txt --out my-backbone
+    """
+    with guarded():
+        from xdner.training.progress import RichProgress
+        from xdner.workflows import instruct_backbone
+
+        done = instruct_backbone(
+            source, out, backbone=backbone, format=format, seed=seed, config=config, overrides=set_ or [],
+            dtype=dtype, device=device, resume=resume, progress=RichProgress("instruct"),
+        )  # fmt: skip
+        stderr.print(f"[green]✓[/] {out} ({done.result.steps} steps, {done.result.seconds:.0f} s)", highlight=False)
+        stderr.print(f"  next: xdner train NAME --train FILE --backbone {out}", highlight=False)

@@ -1,0 +1,170 @@
+"""Reports and comparisons as tables for a terminal.
+
+Every function takes the object or its ``to_dict()`` form, so that results read back from a JSON file look the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from xdner.evaluation import PairedBootstrap, Report
+
+__all__ = ["comparison_table", "report_tables"]
+
+_CONFUSIONS = 10  # pairs of types that are shown; JSON has all
+_ERRORS = 6  # errors of one sentence that are shown
+_KINDS = ("correct", "boundary", "type", "both", "missed", "spurious")
+
+
+def report_tables(report: Report | Mapping[str, Any]) -> list[Table]:
+    """Scores, counts by scheme, errors, confused types and the worst sentences; empty tables are left out.
+
+    Args:
+        report: a report, or what its ``to_dict()`` gave.
+    """
+    data = report.to_dict() if isinstance(report, Report) else report
+    tables = [_scores(data), _schemes(data), _errors(data), _confusions(data), _worst(data)]
+    return [table for table in tables if table.row_count]
+
+
+def comparison_table(
+    comparison: PairedBootstrap | Mapping[str, Any], names: tuple[str, str] = ("a", "b"), title: str = "Comparison"
+) -> Table:
+    """Two systems side by side.
+
+    Args:
+        comparison: a paired bootstrap, or what its ``to_dict()`` gave.
+        names: of the two systems.
+        title: of the table.
+    """
+    data = comparison.to_dict() if isinstance(comparison, PairedBootstrap) else comparison
+    interval = data["interval"]
+    runs = f", counts averaged over {data['seeds_a']} and {data['seeds_b']} runs"
+    caption = (
+        f"Micro-F1 in %; 95 % interval and two-sided p by paired bootstrap over {data['sentences']:,} sentences "
+        f"({interval['samples']:,} samples, seed {interval['seed']})"
+    ) + (runs if data["seeds_a"] > 1 or data["seeds_b"] > 1 else "")
+    table = _table(title, [names[0], names[1], "difference", "95 % interval", "p"], left=0, caption=caption)
+    _row(
+        table,
+        _percent(data["a"]),
+        _percent(data["b"]),
+        f"{100 * data['delta']:+.2f}",
+        f"{100 * interval['low']:+.2f} … {100 * interval['high']:+.2f}",
+        f"{data['p_value']:.4f}",
+    )
+    return table
+
+
+def _scores(data: Mapping[str, Any]) -> Table:
+    left_out = [f"{count:,} {reason.replace('_', ' ')}" for reason, count in data["left_out"].items()]
+    caption = f"{data['rule']} {data['sentences']:,} sentences."
+    caption += f" Not scored: {', '.join(left_out)}." if left_out else ""
+    columns = ["", "precision", "recall", "F1", "correct", "predicted", "gold"]
+    table = _table("Scores (%)", columns, caption=caption)
+    _row(table, "micro", *_score(data["micro"]), style="bold")
+    interval = data["interval"]
+    if interval is not None:
+        ends = f"{_percent(interval['low'])} … {_percent(interval['high'])}"
+        how = f"  95 % interval ({interval['samples']:,} samples, seed {interval['seed']})"
+        _row(table, how, "", "", ends, "", "", "")
+    _row(table, f"macro ({data['macro']['types']} types)", *_score(data["macro"]))
+    if data["string_level"] is not None:
+        _row(table, "string-level", *_score(data["string_level"]))
+    table.add_section()
+    for label, score in data["per_type"].items():
+        _row(table, label, *_score(score))
+    return table
+
+
+def _schemes(data: Mapping[str, Any]) -> Table:
+    counts = ("correct", "incorrect", "partial", "missed", "spurious")
+    table = _table("Schemes (scores in %)", ["", *counts, "precision", "recall", "F1"])
+    for scheme, found in data["schemes"].items():
+        numbers = (f"{found[name]:,}" for name in counts)
+        _row(table, scheme, *numbers, *(_percent(found[name]) for name in ("precision", "recall", "f1")))
+    return table
+
+
+def _errors(data: Mapping[str, Any]) -> Table:
+    caption = "boundary: same type, overlapping span. type: same span, other type. both: overlap, other type."
+    table = _table("Errors", ["", *_KINDS], caption=caption)
+    if not data["errors_per_type"]:
+        return table
+    _row(table, "all", *(f"{data['errors'][kind]:,}" for kind in _KINDS), style="bold")
+    for label, counts in data["errors_per_type"].items():
+        _row(table, label, *(f"{counts[kind]:,}" for kind in _KINDS))
+    return table
+
+
+def _confusions(data: Mapping[str, Any]) -> Table:
+    labels, counts = data["confusion"]["labels"], data["confusion"]["counts"]
+    pairs = [
+        (gold, predicted, counts[row][column])
+        for row, gold in enumerate(labels)
+        for column, predicted in enumerate(labels)
+        if row != column and counts[row][column]
+    ]
+    pairs.sort(key=lambda pair: -pair[2])
+    more = len(pairs) - _CONFUSIONS
+    caption = f"and {more} more pairs of types, in the JSON form" if more > 0 else None
+    table = _table("Types taken for others", ["gold", "predicted", "times"], left=2, caption=caption)
+    for gold, predicted, count in pairs[:_CONFUSIONS]:
+        _row(table, gold, predicted, f"{count:,}")
+    return table
+
+
+def _worst(data: Mapping[str, Any]) -> Table:
+    table = _table("Sentences with the most errors", ["sentence", "errors", "what"], left=1)
+    table.columns[2].justify = "left"
+    for sentence in data["worst"]:
+        errors = sentence["errors"]
+        lines = [_error(case) for case in errors[:_ERRORS]]
+        lines += [f"and {len(errors) - _ERRORS} more"] if len(errors) > _ERRORS else []
+        _row(table, sentence["id"] or f"#{sentence['index']}", f"{len(errors)}", "\n".join(lines))
+    return table
+
+
+def _error(case: Mapping[str, Any]) -> str:
+    gold, predicted = (_mention(case[side]) for side in ("gold", "predicted"))
+    if gold and predicted:
+        return f"{case['kind']}: {gold} → {predicted}"
+    return f"{case['kind']}: {gold or predicted}"
+
+
+def _mention(entity: Mapping[str, Any] | None) -> str:
+    if entity is None:
+        return ""
+    words = " ".join(entity["text"].split()) or f"{entity['start']}–{entity['end']}"
+    return f"{words} ({entity['label']})"
+
+
+def _score(score: Mapping[str, Any]) -> Iterable[str]:
+    yield from (_percent(score[name]) for name in ("precision", "recall", "f1"))
+    yield from (f"{score[name]:,}" if name in score else "" for name in ("true_positives", "predicted", "gold"))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _table(title: str, columns: list[str], *, left: int = 1, caption: str | None = None) -> Table:
+    """A table whose first ``left`` columns are text; the others are numbers and stand to the right."""
+    table = Table(title=_plain(title), title_justify="left", title_style="bold", caption_justify="left")
+    table.caption = None if caption is None else _plain(caption)
+    for index, column in enumerate(columns):
+        table.add_column(_plain(column), justify="left" if index < left else "right", overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: str, style: str | None = None) -> None:
+    table.add_row(*(_plain(cell) for cell in cells), style=style)
+
+
+def _plain(text: str) -> Text:
+    """Text, not markup: a label may look like markup, and what could steer a terminal is replaced."""
+    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text))

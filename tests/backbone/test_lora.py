@@ -1,0 +1,113 @@
+"""Merging factors: as peft does it, and with the same bits whatever the order of the sums."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from xdner.backbone.lora import merge_factors, merge_lora
+from xdner.errors import BackboneMismatchError, BackboneNotFoundError
+from xdner.testing.models import tiny_causal
+
+RANK = 4
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    model = tiny_causal()
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "xdner-backbone.json").write_text("{}")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("prefix", ["base_model.model.", "model.", ""])
+def test_merges_by_the_formula(model_folder, tmp_path, prefix, write_adapter):
+    before = load_file(model_folder / "model.safetensors")
+    write_adapter(before, tmp_path / "adapter", prefix=prefix)
+    merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    factors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert set(after) == set(before)
+    for name, weight in before.items():
+        if "_proj" in name:
+            path = prefix + name.removesuffix(".weight")
+            change = factors[f"{path}.lora_B.weight"].float() @ factors[f"{path}.lora_A.weight"].float()
+            torch.testing.assert_close(after[name], weight + 12 / RANK * change)
+            assert not torch.equal(after[name], weight)
+        else:
+            assert torch.equal(after[name], weight)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "llama"
+    assert not (tmp_path / "out" / "xdner-backbone.json").exists()
+
+
+@pytest.mark.parametrize("stabilized", [False, True])
+def test_agrees_with_peft(model_folder, tmp_path, stabilized):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    config = peft.LoraConfig(
+        r=8, lora_alpha=24, target_modules="all-linear", init_lora_weights=False, use_rslora=stabilized
+    )
+    adapted = peft.get_peft_model(tiny_causal(), config)
+    adapted.save_pretrained(tmp_path / "adapter")
+    merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
+    expected = adapted.merge_and_unload()
+    ours = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    for name, weight in expected.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], weight, atol=1e-6, rtol=1e-5)
+    ids = torch.tensor([[3, 99, 4, 7]])
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids).logits, expected(ids).logits, atol=2e-5, rtol=1e-4)
+
+
+def test_the_bits_do_not_depend_on_the_order_of_the_sum():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(96, 80, generator=generator)
+    down, up = torch.randn(64, 80, generator=generator).half(), torch.randn(96, 64, generator=generator).half()
+    merged = merge_factors(weight, down, up, 1 / 3)
+    for seed in range(5):
+        order = torch.randperm(64, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(merge_factors(weight, down[order], up[:, order], 1 / 3), merged)
+    by_rows = torch.cat([merge_factors(w[None], down, u[None], 1 / 3) for w, u in zip(weight, up, strict=True)])
+    assert torch.equal(by_rows, merged)
+
+
+def test_factors_of_another_model_are_refused(model_folder, tmp_path, write_adapter):
+    other = tiny_causal("llama", vocabulary=50).state_dict()
+    wider = {name: torch.cat([w, w], 1) if "_proj" in name else w for name, w in other.items()}
+    write_adapter(wider, tmp_path / "adapter")
+    with pytest.raises(BackboneMismatchError, match=r"\d+ factors of .*adapter do not fit this model: model\.layers"):
+        merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
+    write_adapter({f"deep.{name}": w for name, w in other.items()}, tmp_path / "adapter")
+    with pytest.raises(BackboneMismatchError, match="do not fit this model"):
+        merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
+    write_adapter({}, tmp_path / "adapter")
+    with pytest.raises(BackboneMismatchError, match="there are none"):
+        merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"use_dora": True}, "is not plain LoRA: use_dora"),
+        ({"bias": "all"}, "is not plain LoRA: bias"),
+        ({"rank_pattern": {"q_proj": 8}}, "is not plain LoRA: rank_pattern"),
+        ({"peft_type": "IA3"}, "is not plain LoRA: IA3"),
+        ({"r": 8}, "says rank 8, but has factors of rank 4"),
+    ],
+)
+def test_other_kinds_of_adapters_are_refused(model_folder, tmp_path, change, text, write_adapter):
+    write_adapter(load_file(model_folder / "model.safetensors"), tmp_path / "adapter", **change)
+    with pytest.raises(BackboneMismatchError, match=text):
+        merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_file_is_named(model_folder, tmp_path):
+    with pytest.raises(BackboneNotFoundError, match=r"adapter_config\.json is missing"):
+        merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")

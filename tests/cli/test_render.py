@@ -1,0 +1,100 @@
+"""Reports and comparisons as tables."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from rich.console import Console
+
+from xdner.cli.render import comparison_table, report_tables
+from xdner.evaluation import evaluate, paired_bootstrap, paired_bootstrap_seeds
+from xdner.text import Entity
+
+
+def shown(*tables, width: int = 140) -> str:
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        for table in tables:
+            console.print(table)
+    return capture.get()
+
+
+@pytest.fixture
+def report():
+    gold = [[Entity(0, 7, "person", "Johnson"), Entity(11, 20, "city", "Baltimore")], [Entity(0, 4, "city", "Rome")]]
+    predicted = [[Entity(0, 7, "person", "Johnson"), Entity(11, 20, "team", "Baltimore")], []]
+    return evaluate(gold, predicted, ids=["a-1", ""], seed=5)
+
+
+def flowing(text: str) -> str:
+    """Captions are broken into lines where it fits."""
+    return " ".join(text.split())
+
+
+def row(text: str, name: str) -> list[str]:
+    line, *_ = [line for line in text.splitlines() if line.strip("│ ").startswith(name + " ")]
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_a_report_shows_scores_interval_errors_and_rule(report):
+    text = shown(*report_tables(report))
+    assert row(text, "micro") == ["micro", "50.00", "33.33", "40.00", "1", "2", "3"]
+    assert row(text, "macro (3 types)") == ["macro (3 types)", "33.33", "33.33", "33.33", "", "", ""]
+    assert row(text, "team")[1:] == ["0.00", "0.00", "0.00", "0", "1", "0"]
+    assert "1,000 samples, seed 5" in text
+    assert "those of a gold entity of the same sentence" in text
+    assert "type: Baltimore (city) → Baltimore (team)" in text
+    assert "missed: Rome (city)" in text
+    assert "a-1" in text
+    assert "#1" in text
+
+
+def test_plain_values_look_like_the_report(report):
+    data = json.loads(report.to_json())
+    assert shown(*report_tables(data)) == shown(*report_tables(report))
+
+
+def test_what_does_not_exist_is_not_shown():
+    text = shown(*report_tables(evaluate([[]], [[]], samples=0)))
+    assert "95 % interval (" not in text
+    assert "Sentences with the most errors" not in text
+    assert "Types taken for others" not in text
+
+
+def test_labels_are_no_markup_and_steer_no_terminal():
+    entity = Entity(0, 3, "[red]x[/]", "a\x1b[2Jb\ud800")
+    text = shown(*report_tables(evaluate([[entity, entity]], [[]], ids=["[bold]1"])))
+    assert "[red]x[/]" in text
+    assert "[bold]1" in text
+    assert "a\ufffd[2Jb\ufffd ([red]x[/])" in text
+    assert "Not scored: 1 gold repeated." in text
+    assert "\x1b" not in text
+
+
+def test_long_lists_of_errors_are_cut():
+    names = [f"L{n:02d}" for n in range(16)]
+    gold = [[Entity(2 * i, 2 * i + 1, name, "x") for i, name in enumerate(names)]]
+    predicted = [[Entity(2 * i, 2 * i + 1, name, "x") for i, name in enumerate(reversed(names))]]
+    text = shown(*report_tables(evaluate(gold, predicted)))
+    assert "and 10 more" in text
+    assert "and 6 more pairs of types, in the JSON form" in flowing(text)
+
+
+def test_a_comparison_names_both_systems_and_the_test():
+    gold = [[Entity(0, 1, "A")]] * 30
+    comparison = paired_bootstrap(gold, gold, [[]] * 30, samples=99, seed=4)
+    text = shown(comparison_table(comparison, ("collaborative", "none")))
+    assert "collaborative" in text
+    assert [cell.strip() for cell in text.splitlines()[4].strip("│").split("│")] == [
+        "100.00", "0.00", "+100.00", "+100.00 … +100.00", "0.0100",
+    ]  # fmt: skip
+    assert "paired bootstrap over 30 sentences (99 samples, seed 4)" in flowing(text)
+    assert "runs" not in text
+    assert shown(comparison_table(json.loads(json.dumps(comparison.to_dict())), ("collaborative", "none"))) == text
+
+
+def test_a_comparison_of_several_runs_says_so():
+    gold = [[Entity(0, 1, "A")]]
+    text = shown(comparison_table(paired_bootstrap_seeds(gold, [gold, gold], [gold], samples=9)))
+    assert "counts averaged over 2 and 1 runs" in flowing(text)

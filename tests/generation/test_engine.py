@@ -1,0 +1,133 @@
+"""The engine against the plainest possible decoding: one row, one token, the whole prompt read again every time."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from xdner.backbone.base import Backbone
+from xdner.backbone.cache import PrefixRows
+from xdner.backbone.causal import CausalBackbone
+from xdner.backbone.t5 import T5Backbone
+from xdner.codec.grammar import Grammar, GrammarState
+from xdner.codec.instructor import Instructor
+from xdner.codec.words import WordEncoder
+from xdner.domain import Domain
+from xdner.generation.engine import Engine, Job, Steering
+from xdner.settings import CodecSettings
+from xdner.testing.models import tiny_causal, tiny_t5
+from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
+from xdner.text import Sentence
+
+DOMAINS = [
+    Domain.from_labels("people", ["person", "place"]),
+    Domain.from_labels("music", ["genre", "band", "bandleader"]),
+]
+TEXTS = ["the inner tern", "a", "on the pier the pier", "in tones, other tones", "x y z x y"]
+
+
+def backbone_of(kind: str) -> Backbone:
+    if kind == "t5":
+        return T5Backbone(tiny_t5("t5"), t5_like_tokenizer())
+    return CausalBackbone(tiny_causal(kind), byte_level_tokenizer())
+
+
+def jobs_for(backbone: Backbone, form: str, order: str) -> list[Job]:
+    """Two domains with prefixes of different lengths, all texts in both."""
+    encoder = WordEncoder(backbone.tokenizer)
+    settings = CodecSettings(form=form, order=order, repeats=1)  # type: ignore[arg-type]
+    made = []
+    for index, domain in enumerate(DOMAINS):
+        generator = torch.Generator().manual_seed(index)
+        shapes = [(s.heads, 2 + 3 * index, s.head_dim) for s in backbone.sites]
+        keys, values = ([torch.randn(s, generator=generator) for s in shapes] for _ in range(2))
+        instructor, grammar = Instructor(encoder, settings), Grammar(encoder, domain, settings)
+        context = backbone.read_context(instructor.context(domain), PrefixRows.stack([(keys, values)], [0]))
+        steering = Steering(keys, values, context)
+        for text in TEXTS:
+            words = encoder.words(Sentence.from_text(text))
+            made.append(Job(instructor.source(words), grammar.start(words), steering, room=40))
+    random.Random(0).shuffle(made)
+    return made
+
+
+def plain(backbone: Backbone, job: Job) -> tuple[list[int], list[float], float]:
+    """Greedy over legal tokens; also the smallest margin between the best two, below which a tie may fall either way."""
+    state: GrammarState = job.state.copy()
+    prefix = PrefixRows.stack([(job.steering.keys, job.steering.values)], [0])
+    ids: list[int] = []
+    scores: list[float] = []
+    margin = float("inf")
+    while not state.done and len(ids) < job.room:
+        legal = list(state.legal())
+        states = backbone.target_states([job.source], [[*ids, 0]], prefix, job.steering.context)
+        logits = backbone.logits(states[-1:], legal)[0]
+        if len(legal) > 1:
+            best = logits.topk(2).values
+            margin = min(margin, float(best[0] - best[1]))
+        choice = int(logits.argmax())
+        scores.append(float(logits.softmax(0)[choice]))
+        ids.append(legal[choice])
+        state.advance(legal[choice])
+    return ids, scores, margin
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "t5"])
+@pytest.mark.parametrize(
+    ("form", "order"), [("lines", "mention-first"), ("lines", "type-first"), ("paper", "type-first")]
+)
+def test_batches_equal_plain_greedy_decoding(kind: str, form: str, order: str) -> None:
+    backbone = backbone_of(kind)
+    jobs = jobs_for(backbone, form, order)
+    generated = Engine(backbone, batch_size=4).run(jobs)
+    compared = 0
+    for job, output in zip(jobs, generated, strict=True):
+        ids, scores, margin = plain(backbone, job)
+        if margin < 1e-4:
+            continue
+        compared += 1
+        assert list(output.ids) == ids
+        assert output.probabilities == pytest.approx(scores, abs=1e-4)
+    assert compared >= len(jobs) - 2
+
+
+def test_results_do_not_depend_on_the_batch() -> None:
+    backbone = backbone_of("llama")
+    jobs = jobs_for(backbone, "lines", "mention-first")
+    one = Engine(backbone, batch_size=1).run(jobs)
+    many = Engine(backbone, batch_size=len(jobs)).run(jobs)
+    assert [r.ids for r in one] == [r.ids for r in many]
+
+
+def test_forced_runs_take_one_step_and_are_counted() -> None:
+    backbone = backbone_of("llama")
+    jobs = jobs_for(backbone, "lines", "mention-first")
+    engine = Engine(backbone, batch_size=len(jobs))
+    generated = engine.run(jobs)
+    written = sum(len(g.ids) for g in generated)
+    assert engine.counts.decisions < written, "some tokens must have been forced"
+    # A token is fed unless it is the last of its row.
+    assert engine.counts.target_tokens <= written
+    assert engine.counts.calls < max(len(g.ids) for g in generated) + 1
+    assert engine.counts.prompt_tokens == sum(len(j.source) for j in jobs)
+
+
+def test_a_job_without_room_is_cut_and_says_so() -> None:
+    backbone = backbone_of("llama")
+    job = jobs_for(backbone, "lines", "type-first")[0]
+    cut = Engine(backbone).run([Job(job.source, job.state, job.steering, room=1)])[0]
+    whole = Engine(backbone).run([job])[0]
+    assert len(cut.ids) == 1
+    assert cut.ids == whole.ids[:1]
+    assert cut.complete == (len(whole.ids) == 1)
+
+
+def test_progress_is_reported_and_order_kept() -> None:
+    backbone = backbone_of("llama")
+    jobs = jobs_for(backbone, "lines", "mention-first")
+    seen: list[int] = []
+    Engine(backbone, batch_size=3).run(jobs, done=seen.append)
+    assert seen == [3, 6, 9, 10]
+    assert Engine(backbone).run([]) == []

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from xdner.cli.inspect import inspect, print_inspection
 from xdner.corpora import inspect_corpora
-from xdner.errors import CorpusError
 
 TRAIN = "Ada\tB-person\nwent\tO\n\nno\tO\n\nno\tB-[red]x\n\nin\tO\nRome\tI-city\n"
 
@@ -93,7 +92,9 @@ def test_text_cannot_steer_the_terminal(tmp_path):
     assert "[bold]hi" in output
 
 
-def test_errors_are_left_to_the_program(run, tmp_path):
+def test_an_error_is_one_message_with_the_next_step(run, tmp_path):
     result = run(str(tmp_path / "none.txt"))
-    assert isinstance(result.exception, CorpusError)
+    assert result.exit_code == 1
     assert result.stdout == ""
+    assert "there is no such file" in result.stderr
+    assert "→" in result.stderr

@@ -30,6 +30,8 @@ SETTINGS = TrainingSettings(
     checkpoint_every=3, seed=7,
 )  # fmt: skip
 
+CALLS = 24  # changes of the disk at which a run is killed: the first three checkpoints
+
 
 class TinyTask:
     """A two-layer regression with dropout from torch's generator and noise from the loop's."""
@@ -146,10 +148,11 @@ def killed_at_call(folder: Path, number: int, after: bool) -> dict[str, Any]:
                 left[0] -= 1
                 if left[0] == 0 and not after:
                     os.kill(os.getpid(), signal.SIGKILL)
-                value = call(*args, **kwargs)
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return value
+                try:
+                    return call(*args, **kwargs)
+                finally:
+                    if left[0] == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
 
             return wrapped
 
@@ -165,6 +168,8 @@ def killed_at_call(folder: Path, number: int, after: bool) -> dict[str, Any]:
 
 
 def main(root: Path) -> None:
+    torch.set_num_threads(1)
+    train(TinyTask(), SETTINGS)  # the children inherit what torch imports late
     sink = os.open(os.devnull, os.O_WRONLY)
     undisturbed = root / "undisturbed"
     os.waitpid(session(undisturbed, sink), 0)
@@ -173,13 +178,9 @@ def main(root: Path) -> None:
         folder = root / f"random-{seed}"
         runs[folder.name] = killed_at_random(folder, random.Random(seed))
     for after in (False, True):
-        number = 1
-        while True:
+        for number in range(1, CALLS + 1):
             folder = root / f"call-{number}-{'after' if after else 'before'}"
             runs[folder.name] = killed_at_call(folder, number, after)
-            if not runs[folder.name]["killed"]:
-                break
-            number += 1
     for name, facts in runs.items():
         file = root / name / "outcome.json"
         facts["same"] = file.exists() and file.read_text() == (undisturbed / "outcome.json").read_text()

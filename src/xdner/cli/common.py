@@ -25,7 +25,7 @@ BackboneOption = Annotated[
 ]
 LibraryOption = Annotated[
     Path | None,
-    typer.Option("--library", "-l", help="Folder of trained domains [default: $XDNER_LIBRARY or ./xdner-library].",
+    typer.Option("--library", "-l", help="Folder of trained domains (default: $XDNER_LIBRARY or ./xdner-library).",
                  show_default=False),
 ]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]

@@ -15,7 +15,7 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Labelled sentences.", show_default=False)],
     backbone: BackboneOption = None,
     library: LibraryOption = None,
-    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens [default: by content].", show_default=False)] = None,
+    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens (default: by content).", show_default=False)] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32 or bfloat16.")] = "float32",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
     json_: JsonOption = False,

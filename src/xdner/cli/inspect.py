@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from xdner.cli.common import JsonOption, guarded, print_json
 from xdner.corpora import FileReport, Inspection, Lengths, inspect_corpora
 
 __all__ = ["inspect", "print_inspection"]
@@ -27,14 +27,15 @@ def inspect(
         str | None,
         typer.Option("--format", help="columns, spans or tokens; told from each file's content if not given."),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Count sentences, types and lengths; find leaks between files and sentences with conflicting labels."""
-    inspection = inspect_corpora(files, format=format)
-    if json_:
-        typer.echo(json.dumps(inspection.to_dict(), indent=2))
-    else:
-        print_inspection(inspection, Console())
+    with guarded():
+        inspection = inspect_corpora(files, format=format)
+        if json_:
+            print_json(inspection.to_dict())
+        else:
+            print_inspection(inspection, Console())
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:

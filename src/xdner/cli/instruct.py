@@ -14,7 +14,7 @@ def instruct(
     source: Annotated[list[Path], typer.Option("--source", help="Labelled sentences of a source domain (repeatable).", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new backbone.", show_default=False)],
     backbone: BackboneOption = None,
-    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens [default: by content].", show_default=False)] = None,
+    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens (default: by content).", show_default=False)] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 1,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)] = None,
     set_: SetOption = None,

@@ -17,7 +17,7 @@ def train(
     domain_file: Annotated[Path | None, typer.Option("--domain-file", help="TOML or JSON with types and their verbalizations.", show_default=False)] = None,
     backbone: BackboneOption = None,
     library: LibraryOption = None,
-    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens [default: by content].", show_default=False)] = None,
+    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens (default: by content).", show_default=False)] = None,
     k_shot: Annotated[int | None, typer.Option("--k-shot", help="Train on a seeded sample of so many sentences.", show_default=False)] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 1,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)] = None,

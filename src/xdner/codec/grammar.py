@@ -232,7 +232,9 @@ class GrammarState:
 
     def mentions(self) -> list[Mention]:
         """The complete mentions so far, from left to right."""
-        return list(min((h.done for h in self._hypotheses), key=lambda done: len(done), default=()))
+        read = [h.done for h in self._hypotheses]
+        shortest = min(read, key=len) if read else ()
+        return list(shortest)
 
     # -- hypotheses --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xdner.codec.windows import Window, merge_windows, split_windows
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 30), max_size=300),
+    window=st.integers(4, 40),
+    overlap=st.integers(0, 20),
+    max_pieces=st.integers(8, 200),
+)
+def test_every_word_is_in_a_window_and_windows_keep_their_bounds(
+    lengths: list[int], window: int, overlap: int, max_pieces: int
+) -> None:
+    windows = split_windows(lengths, window=window, overlap=min(overlap, window // 2), max_pieces=max_pieces)
+    assert {i for w in windows for i in range(w.first, w.last)} == set(range(len(lengths)))
+    for w in windows:
+        assert 0 < w.last - w.first <= window
+        assert sum(lengths[w.first : w.last]) <= max_pieces or w.last - w.first == 1
+    for a, b in pairwise(windows):
+        assert a.first < b.first <= a.last < b.last
+
+
+def test_a_hundred_thousand_words_take_a_moment() -> None:
+    windows = split_windows([1] * 100_000, window=80, overlap=16, max_pieces=1000)
+    assert windows[-1].last == 100_000
+
+
+def test_an_entity_counts_once_from_the_window_that_holds_its_middle() -> None:
+    windows = [Window(0, 10), Window(6, 16)]
+    assert merge_windows(windows, [[(7, 8, "x", 0.5)], [(7, 8, "x", 0.9)]]) == [(7, 8, "x", 0.5)]
+    assert merge_windows(windows, [[(8, 9, "x", 0.5)], [(8, 9, "x", 0.9)]]) == [(8, 9, "x", 0.9)]
+    assert merge_windows([], []) == []
+
+
+def test_of_two_that_overlap_across_a_border_the_surer_stays() -> None:
+    windows = [Window(0, 10), Window(6, 16)]
+    first, second = (5, 9, "x", 0.4), (8, 10, "y", 0.6)
+    assert merge_windows(windows, [[first], [second]]) == [second]

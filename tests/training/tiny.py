@@ -89,8 +89,11 @@ def outcome(result: TrainingResult, task: TinyTask) -> dict[str, Any]:
 class Pipe(SilentProgress):
     """Writes a byte for every step and evaluation, so that the killer knows where the run is."""
 
-    def __init__(self, end: int) -> None:
-        self.end = end
+    def __init__(self, end: int, begun: Path) -> None:
+        self.end, self.begun = end, begun
+
+    def start(self, steps: int, done: int) -> None:
+        self.begun.touch()
 
     def step(self, done: int, loss: float) -> None:
         os.write(self.end, b"s")
@@ -109,10 +112,15 @@ def session(folder: Path, end: int, prepare: Callable[[], None] = lambda: None) 
         torch.set_num_threads(1)
         prepare()
         task = TinyTask()
-        started = (folder / "checkpoint" / "state.json").exists()
-        result = train(task, SETTINGS, run_folder=folder, resume=started, fingerprint="data", progress=Pipe(end))
+        begun = folder / "begun"
+        # Once it has begun, a run must resume: to start afresh in silence would hide a checkpoint that was lost.
+        result = train(
+            task, SETTINGS, run_folder=folder, resume=begun.exists(), fingerprint="data", progress=Pipe(end, begun)
+        )  # fmt: skip
         (folder / "outcome.json").write_text(json.dumps(outcome(result, task)))
         code = 0
+    except BaseException as error:
+        (folder / "error.txt").write_text(str(error))
     finally:
         os._exit(code)  # no cleaning up of what belongs to the parent
 

@@ -1,6 +1,6 @@
 """A domain of your own: labelled sentences in, entities out.
 
-    python examples/train_and_predict.py [BACKBONE]
+python examples/train_and_predict.py [BACKBONE]
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ class DecodingSettings:
         overlap: words that two neighboring windows share.
     """
 
-    batch_size: int = 16
+    batch_size: int = 32
     window: int = 80
     overlap: int = 16
 

@@ -176,7 +176,7 @@ def open_domain(
         PrefixMismatchError: the backbone is another one.
     """
     entry = Library(library).get(name)
-    source = backbone if backbone is not None else entry.prefix.notes.get("backbone_name") or None
+    source = backbone if backbone is not None else entry.prefix.notes.get("backbone_source") or None
     recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entry.settings)
     recognizer.add(entry)
     return recognizer

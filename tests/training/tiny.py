@@ -30,7 +30,7 @@ SETTINGS = TrainingSettings(
     checkpoint_every=3, seed=7,
 )  # fmt: skip
 
-CALLS = 24  # changes of the disk at which a run is killed: the first three checkpoints
+CALLS = 18  # changes of the disk at which a run is killed: those of the first checkpoints
 
 
 class TinyTask:

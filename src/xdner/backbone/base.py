@@ -62,6 +62,7 @@ class Backbone(ABC):
         model: a causal language model or an encoder-decoder from transformers.
         tokenizer: its fast tokenizer.
         name: what the user called it.
+        source: what loads it again (alias, hub id or absolute folder); the name if it is not given.
         identity: fingerprint of the stored weights; computed from the model if it is not given.
         recommended: settings that its maker recommends, by group (an instructed backbone knows its prompt).
 
@@ -77,6 +78,7 @@ class Backbone(ABC):
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str = "",
+        source: str = "",
         identity: str = "",
         recommended: Mapping[str, Any] | None = None,
     ) -> None:
@@ -86,6 +88,7 @@ class Backbone(ABC):
                 hint="xdner needs a tokenizer.json beside the weights; convert the slow tokenizer with transformers.",
             )
         self.model, self.tokenizer, self.name = model, tokenizer, name or type(model).__name__
+        self.source = source or self.name
         self._identity = identity
         self.recommended: Mapping[str, Any] = dict(recommended or {})
         self.sites: tuple[Site, ...] = instrument(model)

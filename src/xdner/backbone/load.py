@@ -32,14 +32,17 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
     Args:
         name: an alias, a hub id or a folder; ``None`` is the embedded default.
         device: where the weights go.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: bfloat16 where the device multiplies it natively
+            (on a CPU without that it is slower than float32), else float32.
 
     Raises:
         BackboneNotFoundError: the name leads to no weights.
         BackboneError: weights of a kind that takes no prefix, or an unknown dtype.
     """
+    if dtype == "auto":
+        dtype = "bfloat16" if _native_bfloat16(device) else "float32"
     if dtype not in _DTYPES:
-        raise BackboneError(f"unknown dtype {dtype!r}", hint=f"Use one of: {', '.join(_DTYPES)}.")
+        raise BackboneError(f"unknown dtype {dtype!r}", hint=f"Use one of: auto, {', '.join(_DTYPES)}.")
     found = resolve(DEFAULT_BACKBONE if name is None else name)
     if found.kind not in _KINDS:
         raise BackboneError(
@@ -59,7 +62,22 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
     # in 32 bits may be served in 16.
     identity = fingerprint(model.state_dict())
     model = model.to(device=device, dtype=_DTYPES[dtype])
-    return kind(model, tokenizer, name=found.name, identity=identity, recommended=_recommended(found.path))
+    return kind(
+        model,
+        tokenizer,
+        name=found.name,
+        source=str(found.path.resolve()) if found.origin == "folder" else found.name,
+        identity=identity,
+        recommended=_recommended(found.path),
+    )
+
+
+def _native_bfloat16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # torch tells only through a private name; where that is gone, the safe answer is no.
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device == "cpu" and check is not None and bool(check())
 
 
 def _recommended(folder: Path) -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ def demo(
         stderr.print(
             f"[bold]1[/] the frozen backbone before training, on {len(test)} test sentences …", highlight=False
         )
-        recognizer = CPNER.from_pretrained(ready)
+        recognizer = CPNER.from_pretrained(ready, dtype="auto")
         recognizer.add_untrained(Domain.read(folder / "domain.toml"))
         before = recognizer.evaluate(test, domain=domain)
         stderr.print(f"  F1 {before.micro.f1:.3f}", highlight=False)
@@ -45,7 +45,7 @@ def demo(
         began = time.monotonic()
         outcome = train_domain(
             domain, folder / "train.jsonl", dev_file=folder / "dev.jsonl", domain_file=folder / "domain.toml",
-            backbone=ready, library=library, seed=seed, overrides=DEMO_SETTINGS, progress=RichProgress(domain),
+            backbone=ready, library=library, seed=seed, dtype="auto", overrides=DEMO_SETTINGS, progress=RichProgress(domain),
         )  # fmt: skip
         seconds = time.monotonic() - began
 
@@ -76,7 +76,7 @@ def demo(
 
 
 # Fewer epochs than the default: the example is small, and the demo has to be over in minutes on two cores.
-DEMO_SETTINGS = ("epochs=8", "patience=3", "evaluate_from=3")
+DEMO_SETTINGS = ("epochs=6", "evaluate_from=2")
 
 
 def _pulled(backbone: str | None) -> str | Path:

@@ -16,7 +16,7 @@ def evaluate(
     backbone: BackboneOption = None,
     library: LibraryOption = None,
     format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens (default: by content).", show_default=False)] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32 or bfloat16.")] = "float32",
+    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")] = "float32",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
     json_: JsonOption = False,
 ) -> None:  # fmt: skip

@@ -26,7 +26,7 @@ def predict(
     backbone: BackboneOption = None,
     library: LibraryOption = None,
     scores: Annotated[bool, typer.Option("--scores", help="Show each entity's score.")] = False,
-    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32 or bfloat16.")] = "float32",
+    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")] = "float32",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
     json_: JsonOption = False,
 ) -> None:  # fmt: skip

@@ -22,7 +22,7 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 1,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)] = None,
     set_: SetOption = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32 or bfloat16.")] = "float32",
+    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")] = "float32",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
     json_: JsonOption = False,

@@ -271,6 +271,7 @@ class CPNER:
         notes = {
             "domain": domain.name,
             "backbone_name": self.backbone.name,
+            "backbone_source": self.backbone.source,
             "seed": settings.training.seed,
             "train_sentences": len(sentences),
             "dev_sentences": len(dev_sentences),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -15,7 +17,9 @@ from transformers import (
     UMT5Config,
 )
 
-__all__ = ["CAUSAL", "SEQ2SEQ", "tiny_causal", "tiny_t5"]
+from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
+
+__all__ = ["CAUSAL", "SEQ2SEQ", "save_tiny_backbone", "tiny_causal", "tiny_t5"]
 
 CAUSAL = ("llama", "qwen3", "gemma3")
 SEQ2SEQ = ("t5", "mt5", "umt5")
@@ -78,3 +82,11 @@ def _louder(model: PreTrainedModel) -> PreTrainedModel:
             if weight.dim() == 2 and name.split(".")[-2] in {"q_proj", "k_proj", "q", "k", "relative_attention_bias"}:
                 weight.mul_(8.0 if "proj" in name else 1.5)
     return model.eval()
+
+
+def save_tiny_backbone(folder: Path, architecture: str = "llama") -> Path:
+    """A tiny backbone as a folder that every command takes as ``--backbone``."""
+    model = tiny_causal(architecture) if architecture in CAUSAL else tiny_t5(architecture)
+    model.save_pretrained(folder)
+    (byte_level_tokenizer() if architecture in CAUSAL else t5_like_tokenizer()).save_pretrained(folder)
+    return folder

@@ -1,0 +1,212 @@
+"""The commands on a tiny random backbone: what they print, where they print it, and how they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from xdner.cli.app import app
+from xdner.testing.models import save_tiny_backbone
+from xdner.workflows import example_folder
+
+QUICK = ["--set", "epochs=1", "--set", "length=3", "--set", "training.batch_size=4"]
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_backbone(tmp_path_factory.mktemp("tiny") / "backbone")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "train.txt").write_text("Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n" * 2)
+    (folder / "dev.txt").write_text("Eve\tB-person\nin\tO\nOslo\tB-city\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory, backbone: Path, files: Path) -> Path:
+    folder = tmp_path_factory.mktemp("library")
+    args = ["--train", str(files / "train.txt"), "--dev", str(files / "dev.txt"), "--backbone", str(backbone)]
+    result = run("train", "towns", *args, "--library", str(folder), *QUICK, "--json")
+    assert result.exit_code == 0, result.stderr
+    made = json.loads(result.stdout)
+    assert made["domain"] == "towns"
+    assert made["dev_f1"] is not None
+    assert made["settings"]["training"]["epochs"] == 1
+    return folder
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(app, list(args))
+
+
+def refused(*args: str) -> str:
+    """The error message of a command that must fail with one message, a next step and no traceback."""
+    result = run(*args)
+    assert result.exit_code == 1, (result.stdout, result.stderr, result.exception)
+    assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+    assert result.stderr.count("error:") == 1
+    assert "→" in result.stderr
+    assert "Traceback" not in result.stderr
+    return " ".join(result.stderr.split())
+
+
+def test_predict_gives_clean_json_or_highlighted_text(library: Path) -> None:
+    args = ["--domain", "towns", "--library", str(library)]
+    result = run("predict", "Ann in Rome", "Bob", *args, "--json")
+    assert result.exit_code == 0, result.stderr
+    read = json.loads(result.stdout)
+    assert [r["text"] for r in read] == ["Ann in Rome", "Bob"]
+    for entity in read[0]["entities"]:
+        assert "Ann in Rome"[entity["start"] : entity["end"]] == entity["text"]
+    shown = run("predict", "Ann in Rome", *args)
+    for entity in read[0]["entities"]:
+        assert f"⟨{entity['label']}⟩" in shown.stdout
+
+
+def test_predict_reads_files_and_odd_texts(library: Path, tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("Ann\n\nBob \x1b[31m in Oslo\n", encoding="utf-8")
+    result = run("predict", "--file", str(path), "--domain", "towns", "--library", str(library))
+    assert result.exit_code == 0, result.stderr
+    assert "\x1b" not in result.stdout
+    assert len(result.stdout.strip().splitlines()) == 2
+    path.write_bytes(b"caf\xe9\n")
+    assert "texts.txt:1: not UTF-8 (byte 0xe9)" in refused(
+        "predict", "--file", str(path), "--domain", "towns", "--library", str(library)
+    ).replace(str(tmp_path) + "/", "")
+
+
+def test_evaluate_as_table_and_json(library: Path, files: Path) -> None:
+    args = ["--domain", "towns", "--data", str(files / "dev.txt"), "--library", str(library)]
+    report = json.loads(run("evaluate", *args, "--json").stdout)
+    assert report["micro"]["gold"] == 2
+    assert report["interval"]["samples"] == 1000
+    table = run("evaluate", *args)
+    assert table.exit_code == 0
+    assert "micro" in table.stdout
+
+
+def test_domains_are_listed_shown_and_removed(library: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "library"
+    subprocess.run(["cp", "-r", str(library), str(copy)], check=True)
+    listed = json.loads(run("domains", "list", "--library", str(copy), "--json").stdout)
+    assert [d["name"] for d in listed] == ["towns"]
+    assert listed[0]["labels"] == ["city", "person"]
+    assert "towns" in run("domains", "list", "--library", str(copy)).stdout
+    assert "read as" in run("domains", "show", "towns", "--library", str(copy)).stdout
+    assert run("domains", "remove", "towns", "--library", str(copy), "--yes").exit_code == 0
+    assert not (copy / "towns").exists()
+    assert "no domain 'towns'" in refused("domains", "show", "towns", "--library", str(copy))
+
+
+def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, backbone: Path, tmp_path: Path) -> None:
+    train = ["--train", str(files / "train.txt"), "--library", str(tmp_path)]
+    assert "did you mean 'training.epochs'" in refused("train", "x", *train, "--set", "epoch=3")
+    assert "ambiguous" in refused("train", "x", *train, "--set", "batch_size=3")
+    assert "smollm2-135m" in refused("train", "x", *train, "--backbone", str(tmp_path / "nothing"))
+    assert "there is no such file" in refused("train", "x", "--train", str(tmp_path / "none.txt"))
+    (tmp_path / "empty.txt").write_text("")
+    assert "empty.txt" in refused("train", "x", "--train", str(tmp_path / "empty.txt"))
+    (tmp_path / "plain.txt").write_text("only\tO\nwords\tO\n")
+    assert "has no entities" in refused("train", "x", "--train", str(tmp_path / "plain.txt"))
+    assert "no domain 'nope'" in refused("predict", "x", "--domain", "nope", "--library", str(library))
+    assert "no text to read" in refused("predict", "--domain", "towns", "--library", str(library))
+    assert "not one word" in refused("train", "bad/name", *train, "--backbone", str(backbone))
+    assert "There is no example" not in refused("demo", "--domain", "nothing")
+
+
+def test_another_backbone_is_refused(library: Path, tmp_path: Path) -> None:
+    other = save_tiny_backbone(tmp_path / "other", "qwen3")
+    message = refused("predict", "x", "--domain", "towns", "--library", str(library), "--backbone", str(other))
+    assert "fingerprint" in message
+
+
+def test_a_damaged_prefix_is_refused(library: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "library"
+    subprocess.run(["cp", "-r", str(library), str(copy)], check=True)
+    path = copy / "towns" / "prefix.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    assert "truncated or was altered" in refused("predict", "x", "--domain", "towns", "--library", str(copy))
+
+
+def test_a_t5_folder_trains_too(files: Path, tmp_path: Path) -> None:
+    folder = save_tiny_backbone(tmp_path / "t5", "t5")
+    args = ["--train", str(files / "train.txt"), "--backbone", str(folder), "--library", str(tmp_path / "library")]
+    result = run("train", "towns", *args, *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert run("predict", "Ann", "--domain", "towns", "--library", str(tmp_path / "library")).exit_code == 0
+
+
+def test_instruct_makes_a_backbone_with_its_own_fingerprint(files: Path, backbone: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    out = tmp_path / "instructed"
+    result = run(
+        "instruct", "--source", str(files / "train.txt"), "--backbone", str(backbone), "--out", str(out),
+        "--set", "epochs=1", "--set", "rank=2", "--set", "repeats=1",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    manifest = json.loads((out / "xdner-backbone.json").read_text())
+    assert manifest["recommended"]["codec"]["repeats"] == 1
+    args = ["--train", str(files / "train.txt"), "--backbone", str(out), "--library", str(tmp_path / "library")]
+    trained = json.loads(run("train", "towns", *args, *QUICK, "--json").stdout)
+    assert trained["settings"]["codec"]["repeats"] == 1, "the backbone knows its prompt"
+    show = json.loads(run("domains", "show", "towns", "--library", str(tmp_path / "library"), "--json").stdout)
+    assert show["fingerprint"] != manifest["base"]["fingerprint"]
+
+
+def test_ctrl_c_saves_and_resuming_ends_as_if_nothing_had_happened(files: Path, backbone: Path, tmp_path: Path) -> None:
+    long = ["--set", "epochs=60", "--set", "length=3", "--set", "training.batch_size=1", "--set", "checkpoint_every=7"]
+    base = ["train", "towns", "--train", str(files / "train.txt"), "--backbone", str(backbone), *long]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "xdner", *base, "--library", str(tmp_path / "one")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    checkpoint = tmp_path / "one" / ".runs" / "towns" / "checkpoint" / "state.json"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if checkpoint.exists() and json.loads(checkpoint.read_text())["position"]["step"] > 3:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "--resume" in errors
+    assert not (tmp_path / "one" / "towns").exists()
+    subprocess.run([*command, "--resume"], check=True, env=environment, capture_output=True)
+    straight = [sys.executable, "-m", "xdner", *base, "--library", str(tmp_path / "two")]
+    subprocess.run(straight, check=True, env=environment, capture_output=True)
+    resumed, whole = (tmp_path / n / "towns" / "prefix.safetensors" for n in ("one", "two"))
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert not (tmp_path / "one" / ".runs" / "towns").exists()
+
+
+def test_bundled_examples_are_whole() -> None:
+    from xdner.corpora import find_leaks, read_corpus
+    from xdner.domain import Domain
+
+    for name in ("cooking", "gardening", "operations"):
+        folder = example_folder(name)
+        domain = Domain.read(folder / "domain.toml")
+        splits = {s: read_corpus(folder / f"{s}.jsonl") for s in ("train", "dev", "test")}
+        assert len(splits["train"]) >= 60
+        assert len(splits["test"]) >= 40
+        assert domain.name == name
+        for corpus in splits.values():
+            assert set(corpus.labels) == set(domain.label_names)
+            assert not corpus.warnings
+            assert all(s.word_span(e) for s in corpus for e in s.entities)
+        assert not find_leaks(splits["train"], splits["test"])
+        assert not find_leaks(splits["train"], splits["dev"])
+        benchmark_types = {"person", "location", "organisation", "misc", "dish", "cuisine", "song", "product", "task"}
+        assert not benchmark_types & set(domain.label_names)

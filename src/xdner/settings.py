@@ -99,16 +99,16 @@ class TrainingSettings:
         seed: of everything random.
     """
 
-    epochs: int = 15
+    epochs: int = 8
     batch_size: int = 8
     accumulation: int = 1
     learning_rate: float = 1e-2
     weight_decay: float = 0.0
     clip: float = 1.0
     warmup: float = 0.1
-    patience: int = 4
+    patience: int = 3
     evaluate_every: int = 1
-    evaluate_from: int = 1
+    evaluate_from: int = 2
     dev_limit: int = 0
     likelihood: Literal["grammar", "vocabulary"] = "grammar"
     shuffle_options: bool = True

@@ -236,22 +236,31 @@ class Store:
             for table, source in ((self.keys, prefix.keys[site]), (self.values, prefix.values[site])):
                 _, heads, n, dim = source.shape
                 # Zeros, not uninitialized: a masked place still enters the weighted sum, and 0 * nan is nan.
-                place = source.new_zeros(rows, heads, n + capacity, dim)
-                place[:, :, :n] = source
+                # Places before heads: what a token writes is then one run of memory.
+                place = source.new_zeros(rows, n + capacity, heads, dim)
+                place[:, :n] = source.transpose(1, 2)
                 table[site] = place
 
     def put_context(self, row: int, context: Context) -> None:
         """Copy a domain's context into the first text places of ``row``."""
         if context.length:
+            end = self.width + context.length
             for site in self.keys:
-                self.keys[site][row, :, self.width : self.width + context.length] = context.keys[site][0]
-                self.values[site][row, :, self.width : self.width + context.length] = context.values[site][0]
+                self.keys[site][row, self.width : end] = context.keys[site][0].transpose(0, 1)
+                self.values[site][row, self.width : end] = context.values[site][0].transpose(0, 1)
 
     def write(self, site: int, key: Tensor, value: Tensor, places: Tensor) -> None:
         """Put [B, G, T, d] at the text places [B, T]."""
-        index = (places + self.width)[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
-        self.keys[site].scatter_(2, index, key)
-        self.values[site].scatter_(2, index, value)
+        for table, new in ((self.keys[site], key), (self.values[site], value)):
+            rows, size, heads, dim = table.shape
+            start = torch.arange(rows, device=places.device)[:, None] * size + self.width
+            flat = new.transpose(1, 2).reshape(-1, heads * dim)
+            table.view(-1, heads * dim).index_copy_(0, (start + places).view(-1), flat)
+
+    def read(self, site: int, reach: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, G, n + reach, d] of the prefix and the first ``reach`` text places; no copy."""
+        end = self.width + reach
+        return self.keys[site][:, :end].transpose(1, 2), self.values[site][:, :end].transpose(1, 2)
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
@@ -294,10 +303,10 @@ class Stored:
             return self.crossed.attend(site, key, value, query, window)
         store = self.store
         store.write(site.index, key, value, self.places)
-        end = store.width + self.reach
+        keys, values = store.read(site.index, self.reach)
         prefix = store.visible if store.width else None
         mask = self._masks.get(site, window, self.places, self.keys, self.visible, prefix, query.dtype)
-        return store.keys[site.index][:, :, :end], store.values[site.index][:, :, :end], mask, store.width
+        return keys, values, mask, store.width
 
 
 class Crossed:

@@ -94,7 +94,7 @@ def test_the_hint_lists_what_there_is():
         ("window=3", "at least 4 words"),
         ("overlap=41", "half the window (40)"),
         ("decoding.batch_size=0", "decoding.batch_size must be at least 1"),
-        ("batch_size=4", "unknown setting 'batch_size'"),  # two groups have it
+        ("batch_size=4", "'batch_size' is ambiguous: write training.batch_size or decoding.batch_size"),
         ("epochs=" + "[" * 5000, "must be int"),
     ],
 )

@@ -51,6 +51,9 @@ def split_windows(lengths: Sequence[int], *, window: int, overlap: int, max_piec
             break
         # Never share more than half a window, or short windows would hardly move.
         first = last - min(overlap, (last - first) // 2)
+        # Nor so much that the next word would not fit.
+        while first < last and sum(lengths[first : last + 1]) > max_pieces:
+            first += 1
     return windows
 
 

@@ -14,7 +14,22 @@ from rich.console import Console
 
 from xdner.errors import DataError, XdnerError
 
-__all__ = ["BackboneOption", "JsonOption", "LibraryOption", "SetOption", "guarded", "print_json", "stderr", "stdout"]
+__all__ = [
+    "ConfigOption",
+    "DeviceOption",
+    "DtypeOption",
+    "FormatOption",
+    "ResumeOption",
+    "SeedOption",
+    "BackboneOption",
+    "JsonOption",
+    "LibraryOption",
+    "SetOption",
+    "guarded",
+    "print_json",
+    "stderr",
+    "stdout",
+]
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -33,6 +48,15 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a setting, e.g. --set epochs=10 (repeatable).", show_default=False),
 ]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", help="columns, spans or tokens (default: by content).", show_default=False),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, …")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")]
 
 
 @contextlib.contextmanager

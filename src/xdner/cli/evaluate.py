@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from xdner.cli.common import BackboneOption, JsonOption, LibraryOption, guarded, print_json, stdout
+from xdner.cli.common import (
+    BackboneOption,
+    DeviceOption,
+    DtypeOption,
+    FormatOption,
+    JsonOption,
+    LibraryOption,
+    guarded,
+    print_json,
+    stdout,
+)
 
 
 def evaluate(
@@ -15,9 +25,9 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Labelled sentences.", show_default=False)],
     backbone: BackboneOption = None,
     library: LibraryOption = None,
-    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens (default: by content).", show_default=False)] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")] = "float32",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
+    format: FormatOption = None,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = "cpu",
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Score a domain's predictions against labelled sentences: exact spans, per type, with intervals and errors.

@@ -7,20 +7,31 @@ from typing import Annotated
 
 import typer
 
-from xdner.cli.common import BackboneOption, SetOption, guarded, stderr
+from xdner.cli.common import (
+    BackboneOption,
+    ConfigOption,
+    DeviceOption,
+    DtypeOption,
+    FormatOption,
+    ResumeOption,
+    SeedOption,
+    SetOption,
+    guarded,
+    stderr,
+)
 
 
 def instruct(
     source: Annotated[list[Path], typer.Option("--source", help="Labelled sentences of a source domain (repeatable).", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new backbone.", show_default=False)],
     backbone: BackboneOption = None,
-    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens (default: by content).", show_default=False)] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 1,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)] = None,
+    format: FormatOption = None,
+    seed: SeedOption = 1,
+    config: ConfigOption = None,
     set_: SetOption = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")] = "float32",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = "cpu",
+    resume: ResumeOption = False,
 ) -> None:  # fmt: skip
     """Instruction-tune a backbone on source domains with LoRA, and merge the factors into a new backbone.
 

@@ -9,6 +9,8 @@ import typer
 
 from xdner.cli.common import (
     BackboneOption,
+    DeviceOption,
+    DtypeOption,
     JsonOption,
     LibraryOption,
     guarded,
@@ -26,8 +28,8 @@ def predict(
     backbone: BackboneOption = None,
     library: LibraryOption = None,
     scores: Annotated[bool, typer.Option("--scores", help="Show each entity's score.")] = False,
-    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")] = "float32",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = "cpu",
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Recognize entities in texts with a trained domain.

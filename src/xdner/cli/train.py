@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from xdner.cli.common import BackboneOption, JsonOption, LibraryOption, SetOption, guarded, print_json, stderr
+from xdner.cli.common import (
+    BackboneOption,
+    ConfigOption,
+    DeviceOption,
+    DtypeOption,
+    FormatOption,
+    JsonOption,
+    LibraryOption,
+    ResumeOption,
+    SeedOption,
+    SetOption,
+    guarded,
+    print_json,
+    stderr,
+)
 
 
 def train(
@@ -17,14 +31,14 @@ def train(
     domain_file: Annotated[Path | None, typer.Option("--domain-file", help="TOML or JSON with types and their verbalizations.", show_default=False)] = None,
     backbone: BackboneOption = None,
     library: LibraryOption = None,
-    format: Annotated[str | None, typer.Option("--format", help="columns, spans or tokens (default: by content).", show_default=False)] = None,
+    format: FormatOption = None,
     k_shot: Annotated[int | None, typer.Option("--k-shot", help="Train on a seeded sample of so many sentences.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 1,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)] = None,
+    seed: SeedOption = 1,
+    config: ConfigOption = None,
     set_: SetOption = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")] = "float32",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, …")] = "cpu",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = "cpu",
+    resume: ResumeOption = False,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Train a domain's prefix on labelled sentences; the backbone stays frozen.
@@ -50,7 +64,7 @@ def train(
             dtype=dtype,
             device=device,
             resume=resume,
-            progress=RichProgress(),
+            progress=RichProgress(name),
         )
         if json_:
             print_json(outcome.to_dict())

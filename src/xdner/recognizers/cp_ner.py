@@ -1,38 +1,31 @@
 """CP-NER: a frozen language model, and for each domain a trained prefix (arXiv 2301.10410).
 
 This file is the public face of the method; the way a sentence takes is in ``reader.py`` and ``generation/engine.py``,
-what is minimized in ``training/``.
+how a prefix is trained in ``warmup.py`` and ``training/``.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from xdner.backbone.base import Backbone
-from xdner.backbone.cache import PrefixRows
 from xdner.backbone.load import load_backbone
-from xdner.codec.instructor import Instructor
-from xdner.domain import DEFAULT_INSTRUCTION, Domain
-from xdner.errors import BackboneMismatchError, DataError, DomainError, TrainingError, UnknownDomainError
+from xdner.domain import Domain
+from xdner.errors import DataError, UnknownDomainError
 from xdner.evaluation.report import Report, evaluate
 from xdner.library.entry import DomainEntry
-from xdner.prefix.parametrization import DirectParametrization, MLPParametrization, Parametrization
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.base import Request, Result, as_sentence
 from xdner.recognizers.reader import Reader, Steered
+from xdner.recognizers.warmup import WarmUp, initial_prefix
 from xdner.settings import PrefixSettings, Settings
 from xdner.text import Sentence
-from xdner.training.domain_task import Augmentation, DomainTask, lost_entities, make_items
-from xdner.training.loop import TrainingResult, train
+from xdner.training.domain_task import lost_entities
+from xdner.training.loop import TrainingResult
 from xdner.training.progress import Progress
 
 __all__ = ["CPNER", "Trained"]
@@ -246,159 +239,12 @@ class CPNER:
             TrainingInterrupted: Ctrl-C; a checkpoint was kept if there is a run folder.
         """
         settings = settings or self.settings
-        sentences, dev_sentences = list(train_sentences), list(dev or [])
-        _check_labels(domain, sentences, dev_sentences)
-        before = self.backbone.compute_fingerprint()
-        initial = self.initial_prefix(settings.prefix)
-        parametrization = _parametrize(initial, settings)
-        task = self._task(domain, sentences, dev_sentences, settings, parametrization, initial)
-        self.assert_frozen(task.parameters())
-        result = train(
-            task,
-            settings.training,
-            run_folder=run_folder,
-            resume=resume,
-            fingerprint=_run_fingerprint(self.backbone.fingerprint, domain, settings, sentences, dev_sentences),
-            progress=progress,
-            resume_hint=resume_hint,
-        )
-        if self.backbone.compute_fingerprint() != before:
-            raise BackboneMismatchError(
-                "the backbone's weights changed during training, although they are frozen",
-                hint="This is a bug, or another thread trains the same model; the prefix was not kept.",
-            )
-        keys, values = parametrization.collapse()
-        notes = {
-            "domain": domain.name,
-            "backbone_name": self.backbone.name,
-            "backbone_source": self.backbone.source,
-            "seed": settings.training.seed,
-            "train_sentences": len(sentences),
-            "dev_sentences": len(dev_sentences),
-            "best_epoch": result.best_epoch,
-            "dev_f1": result.best_dev,
-            "steps": result.steps,
-        }
-        identity = self.backbone.fingerprint
-        prefix = Prefix(self.backbone.geometry, keys, values, identity, initial.hash(), notes).rounded()
-        entry = DomainEntry(domain, prefix, settings)
+        warmup = WarmUp(self.reader, domain, list(train_sentences), list(dev or []), settings)
+        entry, result = warmup.run(run_folder=run_folder, resume=resume, resume_hint=resume_hint, progress=progress)
         self.add(entry)
-        _, reasons = lost_entities(domain, sentences, self.reader.encoder, settings.codec)
+        _, reasons = lost_entities(domain, warmup.sentences, self.reader.encoder, settings.codec)
         return Trained(entry, result, reasons)
 
-    def initial_prefix(self, settings: PrefixSettings) -> Prefix:
-        """δ₀: keys and values of the default instruction (repeated to the length), or noise from a fixed seed.
-
-        It does not depend on the domain or the training seed: all prefixes of one library start from the same place.
-        """
-        if settings.init == "instruction":
-            text = self.reader.encoder.text(DEFAULT_INSTRUCTION)
-            ids = (text * (settings.length // len(text) + 1))[: settings.length]
-            pairs = self.backbone.read_keys_values(ids)
-            keys, values = [k.float() for k, _ in pairs], [v.float() for _, v in pairs]
-        else:
-            generator = torch.Generator().manual_seed(0)
-            shapes = [(s.heads, settings.length, s.head_dim) for s in self.backbone.geometry.sites]
-            keys, values = (
-                [torch.randn(shape, generator=generator) * settings.noise for shape in shapes] for _ in range(2)
-            )
-        return Prefix(self.backbone.geometry, tuple(keys), tuple(values), self.backbone.fingerprint)
-
-    def assert_frozen(self, trained: Mapping[str, torch.nn.Parameter]) -> None:
-        """Nothing of the backbone takes a gradient, and nothing that is trained belongs to it.
-
-        Raises:
-            TrainingError: otherwise.
-        """
-        own = {p.data_ptr() for p in self.backbone.model.parameters()}
-        loose = [n for n, p in self.backbone.model.named_parameters() if p.requires_grad]
-        if loose or any(p.data_ptr() in own for p in trained.values()):
-            raise TrainingError(
-                f"the backbone is not frozen: {', '.join(loose[:3]) or 'its weights are among what is trained'}",
-                hint="Call backbone.freeze(), and train prefixes only.",
-            )
-
-    def _task(
-        self,
-        domain: Domain,
-        sentences: Sequence[Sentence],
-        dev: Sequence[Sentence],
-        settings: Settings,
-        parametrization: Parametrization,
-        initial: Prefix,
-    ) -> DomainTask:
-        training = settings.training
-        parametrization.to(self.backbone.device)
-        dtype = self.backbone.dtype
-
-        def rows() -> PrefixRows:
-            keys, values = parametrization()
-            return PrefixRows.stack([([k.to(dtype) for k in keys], [v.to(dtype) for v in values])], [0])
-
-        def distance() -> Tensor:
-            keys, values = parametrization()
-            pairs = zip((*keys, *values), (*initial.keys, *initial.values), strict=True)
-            return training.anchor * sum(((a - b.to(a)) ** 2).sum() for a, b in pairs)
-
-        scored = _dev_sample(dev, training.dev_limit)
-
-        def score() -> float | None:
-            if not scored:
-                return None
-            with torch.inference_mode():
-                steered = self.reader.steer(domain, settings.codec, *parametrization())
-            results = self.reader.read([(s, steered) for s in scored])
-            return evaluate([s.entities for s in scored], [r.entities for r in results], samples=0).micro.f1
-
-        encoder = self.reader.encoder
-        items = make_items(domain, sentences, encoder, Instructor(encoder, settings.codec), training.max_pieces)
-        return DomainTask(
-            self.backbone,
-            items,
-            settings.codec,
-            training,
-            encoder=encoder,
-            augmentation=Augmentation(shuffle=training.shuffle_options, drop=training.drop_options),
-            parameters=dict(parametrization.named_parameters()),
-            prefix=rows,
-            score=score,
-            penalty=distance if training.anchor else None,
-        )
-
-
-def _parametrize(initial: Prefix, settings: Settings) -> Parametrization:
-    if settings.prefix.reparametrization == "none":
-        return DirectParametrization(initial.geometry, initial.keys, initial.values)
-    return MLPParametrization(
-        initial.geometry, initial.keys, initial.values, hidden=settings.prefix.hidden, seed=settings.training.seed
-    )
-
-
-def _check_labels(domain: Domain, *corpora: Sequence[Sentence]) -> None:
-    unknown = sorted({e.label for corpus in corpora for s in corpus for e in s.entities if e.label not in domain})
-    if unknown:
-        raise DomainError(
-            f"the sentences have labels that domain {domain.name!r} does not: {', '.join(unknown)}",
-            hint=f"Add them to the domain, or correct the sentences. The domain has: {', '.join(domain.label_names)}.",
-        )
-
-
-def _dev_sample(dev: Sequence[Sentence], limit: int) -> list[Sentence]:
-    """All of dev, or a sample that is the same for every seed and setting."""
-    if not limit or len(dev) <= limit:
-        return list(dev)
-    generator = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(len(dev), generator=generator)[:limit].tolist()
-    return [dev[i] for i in sorted(chosen)]
-
-
-def _run_fingerprint(
-    backbone: str, domain: Domain, settings: Settings, sentences: Sequence[Sentence], dev: Sequence[Sentence]
-) -> str:
-    """What a run depends on; a checkpoint of another run is refused."""
-    digest = hashlib.sha256()
-    described: dict[str, Any] = {"backbone": backbone, "domain": domain.to_dict(), "settings": settings.to_dict()}
-    digest.update(json.dumps(described, sort_keys=True).encode())
-    for sentence in (*sentences, *dev):
-        digest.update(json.dumps([sentence.text, [dataclasses.astuple(e) for e in sentence.entities]]).encode())
-    return digest.hexdigest()
+    def initial_prefix(self, settings: PrefixSettings | None = None) -> Prefix:
+        """δ₀, from which every prefix starts: see :func:`~xdner.recognizers.warmup.initial_prefix`."""
+        return initial_prefix(self.reader, settings or self.settings.prefix)

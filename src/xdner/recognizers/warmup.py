@@ -1,0 +1,220 @@
+"""Domain-specific warm-up (Eq. 4): a prefix is trained on one domain's sentences, and nothing else is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xdner.backbone.base import Backbone
+from xdner.backbone.cache import PrefixRows
+from xdner.codec.instructor import Instructor
+from xdner.domain import DEFAULT_INSTRUCTION, Domain
+from xdner.errors import BackboneMismatchError, DomainError, TrainingError
+from xdner.evaluation.report import evaluate
+from xdner.library.entry import DomainEntry
+from xdner.prefix.parametrization import DirectParametrization, MLPParametrization, Parametrization
+from xdner.prefix.prefix import Prefix
+from xdner.recognizers.reader import Reader
+from xdner.settings import PrefixSettings, Settings
+from xdner.text import Sentence
+from xdner.training.domain_task import Augmentation, DomainTask, make_items
+from xdner.training.loop import TrainingResult, train
+from xdner.training.progress import Progress
+
+__all__ = ["WarmUp", "assert_frozen", "initial_prefix"]
+
+
+def initial_prefix(reader: Reader, settings: PrefixSettings) -> Prefix:
+    """δ₀: keys and values of the default instruction (repeated to the length), or noise from a fixed seed.
+
+    It does not depend on the domain or the training seed: all prefixes of one library start from the same place.
+    """
+    backbone = reader.backbone
+    if settings.init == "instruction":
+        text = reader.encoder.text(DEFAULT_INSTRUCTION)
+        ids = (text * (settings.length // len(text) + 1))[: settings.length]
+        pairs = backbone.read_keys_values(ids)
+        keys, values = [k.float() for k, _ in pairs], [v.float() for _, v in pairs]
+    else:
+        generator = torch.Generator().manual_seed(0)
+        shapes = [(s.heads, settings.length, s.head_dim) for s in backbone.geometry.sites]
+        keys, values = (
+            [torch.randn(shape, generator=generator) * settings.noise for shape in shapes] for _ in range(2)
+        )
+    return Prefix(backbone.geometry, tuple(keys), tuple(values), backbone.fingerprint)
+
+
+def assert_frozen(backbone: Backbone, trained: Mapping[str, torch.nn.Parameter]) -> None:
+    """Nothing of the backbone takes a gradient, and nothing that is trained belongs to it.
+
+    Raises:
+        TrainingError: otherwise.
+    """
+    own = {p.data_ptr() for p in backbone.model.parameters()}
+    loose = [n for n, p in backbone.model.named_parameters() if p.requires_grad]
+    if loose or any(p.data_ptr() in own for p in trained.values()):
+        raise TrainingError(
+            f"the backbone is not frozen: {', '.join(loose[:3]) or 'its weights are among what is trained'}",
+            hint="Call backbone.freeze(), and train prefixes only.",
+        )
+
+
+class WarmUp:
+    """One training run of one domain's prefix.
+
+    Args:
+        reader: of the frozen backbone; it also scores dev.
+        domain: its types.
+        sentences, dev: labelled sentences.
+        settings: all groups.
+
+    Raises:
+        DomainError: labels in the sentences that the domain does not have.
+    """
+
+    def __init__(
+        self, reader: Reader, domain: Domain, sentences: Sequence[Sentence], dev: Sequence[Sentence], settings: Settings
+    ) -> None:
+        _check_labels(domain, sentences, dev)
+        self.reader, self.backbone, self.domain = reader, reader.backbone, domain
+        self.sentences, self.dev, self.settings = sentences, dev, settings
+        self.initial = initial_prefix(reader, settings.prefix)
+        self.parametrization = _parametrize(self.initial, settings).to(self.backbone.device)
+        self.scored = _dev_sample(dev, settings.training.dev_limit)
+
+    def run(
+        self,
+        *,
+        run_folder: Path | None = None,
+        resume: bool = False,
+        resume_hint: str = "",
+        progress: Progress | None = None,
+    ) -> tuple[DomainEntry, TrainingResult]:
+        """Train; arguments as :func:`xdner.training.loop.train`.
+
+        Returns:
+            The domain with its prefix, and the record of the run.
+
+        Raises:
+            TrainingError: nothing to train on, an unfrozen backbone, or the loss is not a number any more.
+            TrainingInterrupted: Ctrl-C.
+            BackboneMismatchError: the frozen weights changed.
+        """
+        task = self._task()
+        assert_frozen(self.backbone, task.parameters())
+        before = self.backbone.compute_fingerprint()
+        result = train(
+            task,
+            self.settings.training,
+            run_folder=run_folder,
+            resume=resume,
+            fingerprint=self._fingerprint(),
+            progress=progress,
+            resume_hint=resume_hint,
+        )
+        if self.backbone.compute_fingerprint() != before:
+            raise BackboneMismatchError(
+                "the backbone's weights changed during training, although they are frozen",
+                hint="This is a bug, or another thread trains the same model; the prefix was not kept.",
+            )
+        return DomainEntry(self.domain, self._prefix(result), self.settings), result
+
+    def _prefix(self, result: TrainingResult) -> Prefix:
+        keys, values = self.parametrization.collapse()
+        notes = {
+            "domain": self.domain.name,
+            "backbone_name": self.backbone.name,
+            "backbone_source": self.backbone.source,
+            "seed": self.settings.training.seed,
+            "train_sentences": len(self.sentences),
+            "dev_sentences": len(self.dev),
+            "best_epoch": result.best_epoch,
+            "dev_f1": result.best_dev,
+            "steps": result.steps,
+        }
+        identity, initial = self.backbone.fingerprint, self.initial.hash()
+        return Prefix(self.backbone.geometry, keys, values, identity, initial, notes).rounded()
+
+    def _task(self) -> DomainTask:
+        training, encoder = self.settings.training, self.reader.encoder
+        instructor = Instructor(encoder, self.settings.codec)
+        return DomainTask(
+            self.backbone,
+            make_items(self.domain, self.sentences, encoder, instructor, training.max_pieces),
+            self.settings.codec,
+            training,
+            encoder=encoder,
+            augmentation=Augmentation(shuffle=training.shuffle_options, drop=training.drop_options),
+            parameters=dict(self.parametrization.named_parameters()),
+            prefix=self._rows,
+            score=self._score,
+            penalty=self._distance if training.anchor else None,
+        )
+
+    def _rows(self) -> PrefixRows:
+        """The prefix as it is now, one for all rows; trained in 32 bits, used in the backbone's type."""
+        dtype = self.backbone.dtype
+        keys, values = self.parametrization()
+        return PrefixRows.stack([([k.to(dtype) for k in keys], [v.to(dtype) for v in values])], [0])
+
+    def _distance(self) -> Tensor:
+        """Weighted squared distance to δ₀."""
+        keys, values = self.parametrization()
+        pairs = zip((*keys, *values), (*self.initial.keys, *self.initial.values), strict=True)
+        return self.settings.training.anchor * torch.stack([((a - b.to(a)) ** 2).sum() for a, b in pairs]).sum()
+
+    def _score(self) -> float | None:
+        """Dev F1 of the prefix as it is now."""
+        if not self.scored:
+            return None
+        with torch.inference_mode():
+            steered = self.reader.steer(self.domain, self.settings.codec, *self.parametrization())
+        results = self.reader.read([(s, steered) for s in self.scored])
+        return evaluate([s.entities for s in self.scored], [r.entities for r in results], samples=0).micro.f1
+
+    def _fingerprint(self) -> str:
+        """What a run depends on; a checkpoint of another run is refused."""
+        described: dict[str, Any] = {
+            "backbone": self.backbone.fingerprint,
+            "dtype": str(self.backbone.dtype),
+            "domain": self.domain.to_dict(),
+            "settings": self.settings.to_dict(),
+        }
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+        for sentence in (*self.sentences, *self.dev):
+            entities = [dataclasses.astuple(e) for e in sentence.entities]
+            digest.update(json.dumps([sentence.text, entities]).encode())
+        return digest.hexdigest()
+
+
+def _parametrize(initial: Prefix, settings: Settings) -> Parametrization:
+    if settings.prefix.reparametrization == "none":
+        return DirectParametrization(initial.geometry, initial.keys, initial.values)
+    return MLPParametrization(
+        initial.geometry, initial.keys, initial.values, hidden=settings.prefix.hidden, seed=settings.training.seed
+    )
+
+
+def _check_labels(domain: Domain, *corpora: Sequence[Sentence]) -> None:
+    unknown = sorted({e.label for corpus in corpora for s in corpus for e in s.entities if e.label not in domain})
+    if unknown:
+        raise DomainError(
+            f"the sentences have labels that domain {domain.name!r} does not: {', '.join(unknown)}",
+            hint=f"Add them to the domain, or correct the sentences. The domain has: {', '.join(domain.label_names)}.",
+        )
+
+
+def _dev_sample(dev: Sequence[Sentence], limit: int) -> list[Sentence]:
+    """All of dev, or a sample that is the same for every seed and setting."""
+    if not limit or len(dev) <= limit:
+        return list(dev)
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(dev), generator=generator)[:limit].tolist()
+    return [dev[i] for i in sorted(chosen)]

@@ -124,7 +124,21 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "no domain 'nope'" in refused("predict", "x", "--domain", "nope", "--library", str(library))
     assert "no text to read" in refused("predict", "--domain", "towns", "--library", str(library))
     assert "not one word" in refused("train", "bad/name", *train, "--backbone", str(backbone))
-    assert "There is no example" not in refused("demo", "--domain", "nothing")
+    assert "there is no example domain 'nothing'" in refused("demo", "--domain", "nothing")
+
+
+def test_a_bug_is_told_without_a_traceback_unless_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("something [odd]")
+
+    monkeypatch.setattr("xdner.library.store.Library.names", broken)
+    monkeypatch.delenv("XDNER_DEBUG", raising=False)
+    result = run("domains", "list", "--library", str(tmp_path))
+    assert result.exit_code == 70
+    assert "RuntimeError: something [odd]" in result.stderr
+    assert "XDNER_DEBUG=1" in result.stderr
+    monkeypatch.setenv("XDNER_DEBUG", "1")
+    assert isinstance(run("domains", "list", "--library", str(tmp_path)).exception, RuntimeError)
 
 
 def test_another_backbone_is_refused(library: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,10 +77,20 @@ def guarded() -> Iterator[None]:
         # The reader of a pipe went away (`xdner predict … | head`): nothing is wrong.
         sys.stderr.close()
         raise typer.Exit(0) from None
+    except (typer.Exit, typer.Abort):
+        raise
     except MemoryError:
         stderr.print("[bold red]error:[/] out of memory", highlight=False)
         stderr.print("[cyan]→[/] Lower --set batch_size, or use a smaller backbone.", highlight=False)
         raise typer.Exit(1) from None
+    except Exception as error:
+        if os.environ.get("XDNER_DEBUG"):
+            raise
+        stderr.print(
+            f"[bold red]error:[/] {type(error).__name__}: {_safe(str(error))}", highlight=False, soft_wrap=True
+        )
+        stderr.print("[cyan]→[/] This is a bug in xdner. XDNER_DEBUG=1 shows where; please report it.", highlight=False)
+        raise typer.Exit(70) from None
 
 
 def _safe(text: str) -> str:

@@ -59,11 +59,12 @@ def show(
             print_json(_facts(entry) | {"domain": entry.domain.to_dict(), "settings": entry.settings.to_dict()})
             return
         facts = _facts(entry)
-        table = Table("type", "read as", title=f"{name}: {entry.domain.instruction}")
+        table = Table("type", "read as", title=name, title_style="bold")
         for label in entry.domain.labels:
             table.add_row(label.name, label.verbalization)
         stdout.print(table)
         for key in (
+            "instruction",
             "backbone",
             "fingerprint",
             "prefix_length",
@@ -73,7 +74,8 @@ def show(
             "seed",
             "initial",
         ):
-            stdout.print(f"{key.replace('_', ' '):>16}  {facts[key]}", highlight=False)
+            shown = f"{facts[key]:.3f}" if isinstance(facts[key], float) else facts[key]
+            stdout.print(f"{key.replace('_', ' '):>16}  {shown}", highlight=False, soft_wrap=True)
 
 
 @app.command("remove")
@@ -99,6 +101,7 @@ def _facts(entry: DomainEntry) -> dict[str, Any]:
     return {
         "name": entry.domain.name,
         "labels": list(entry.domain.label_names),
+        "instruction": entry.domain.instruction,
         "backbone": notes.get("backbone_name", ""),
         "fingerprint": entry.prefix.backbone,
         "prefix_length": entry.prefix.length,

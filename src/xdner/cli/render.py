@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -64,14 +65,15 @@ def _scores(data: Mapping[str, Any]) -> Table:
     left_out = [f"{count:,} {reason.replace('_', ' ')}" for reason, count in data["left_out"].items()]
     caption = f"{data['rule']} {data['sentences']:,} sentences."
     caption += f" Not scored: {', '.join(left_out)}." if left_out else ""
+    interval = data["interval"]
+    if interval is not None:
+        caption += f" Interval: {interval['samples']:,} samples, seed {interval['seed']}."
     columns = ["", "precision", "recall", "F1", "correct", "predicted", "gold"]
     table = _table("Scores (%)", columns, caption=caption)
     _row(table, "micro", *_score(data["micro"]), style="bold")
-    interval = data["interval"]
     if interval is not None:
-        ends = f"{_percent(interval['low'])} … {_percent(interval['high'])}"
-        how = f"  95 % interval ({interval['samples']:,} samples, seed {interval['seed']})"
-        _row(table, how, "", "", ends, "", "", "")
+        _row(table, "  95 %, from", "", "", _percent(interval["low"]), "", "", "")
+        _row(table, "  95 %, to", "", "", _percent(interval["high"]), "", "", "")
     _row(table, f"macro ({data['macro']['types']} types)", *_score(data["macro"]))
     if data["string_level"] is not None:
         _row(table, "string-level", *_score(data["string_level"]))
@@ -83,10 +85,9 @@ def _scores(data: Mapping[str, Any]) -> Table:
 
 def _schemes(data: Mapping[str, Any]) -> Table:
     counts = ("correct", "incorrect", "partial", "missed", "spurious")
-    table = _table("Schemes (scores in %)", ["", *counts, "precision", "recall", "F1"])
+    table = _table("Schemes (F1 in %)", ["", *counts, "F1"])
     for scheme, found in data["schemes"].items():
-        numbers = (f"{found[name]:,}" for name in counts)
-        _row(table, scheme, *numbers, *(_percent(found[name]) for name in ("precision", "recall", "f1")))
+        _row(table, scheme, *(f"{found[name]:,}" for name in counts), _percent(found["f1"]))
     return table
 
 
@@ -154,7 +155,10 @@ def _percent(share: float) -> str:
 
 def _table(title: str, columns: list[str], *, left: int = 1, caption: str | None = None) -> Table:
     """A table whose first ``left`` columns are text; the others are numbers and stand to the right."""
-    table = Table(title=_plain(title), title_justify="left", title_style="bold", caption_justify="left")
+    # Few lines: eight columns have to fit into 80 characters.
+    table = Table(
+        title=_plain(title), title_justify="left", title_style="bold", caption_justify="left", box=box.MINIMAL
+    )
     table.caption = None if caption is None else _plain(caption)
     for index, column in enumerate(columns):
         table.add_column(_plain(column), justify="left" if index < left else "right", overflow="fold")

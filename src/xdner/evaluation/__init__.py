@@ -9,6 +9,7 @@ from xdner.evaluation.significance import (
     SeedSummary,
     bootstrap_interval,
     paired_bootstrap,
+    paired_bootstrap_counts,
     paired_bootstrap_seeds,
     seed_summary,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "bootstrap_interval",
     "evaluate",
     "paired_bootstrap",
+    "paired_bootstrap_counts",
     "paired_bootstrap_seeds",
     "seed_summary",
 ]

@@ -28,6 +28,7 @@ __all__ = [
     "bootstrap_interval",
     "interval_of_counts",
     "paired_bootstrap",
+    "paired_bootstrap_counts",
     "paired_bootstrap_seeds",
     "seed_summary",
 ]
@@ -175,20 +176,42 @@ def paired_bootstrap_seeds(
     Raises:
         DataError: no runs, fewer than one sample, or what :func:`~xdner.evaluation.match.align` refuses.
     """
+    counts_a, counts_b = ([sentence_counts(gold, run) for run in runs] for runs in (a, b))
+    return paired_bootstrap_counts(counts_a, counts_b, samples=samples, seed=seed)
+
+
+def paired_bootstrap_counts(
+    a: Sequence[NDArray[np.int64]], b: Sequence[NDArray[np.int64]], *, samples: int = 10_000, seed: int = 0
+) -> PairedBootstrap:
+    """:func:`paired_bootstrap_seeds` from counts, for runs whose entities were not kept.
+
+    Args:
+        a, b: for each run, the counts of each sentence as :func:`~xdner.evaluation.match.sentence_counts` gives them;
+            int64 of shape (sentences, 3), the same sentences in the same order.
+        samples: how many resamples.
+        seed: of the draw.
+
+    Raises:
+        DataError: no runs, runs on different sentences, or fewer than one sample.
+    """
     if not a or not b:
         raise DataError(
             f"system a has {len(a)} runs, system b has {len(b)}", hint="Give at least one run of each system."
         )
+    gold = a[0][:, 2]
+    if any(not np.array_equal(run[:, 2], gold) for run in (*a, *b)):
+        raise DataError(
+            "the runs were scored on different sentences: their gold entities differ",
+            hint="Compare runs on one split, in one order of its sentences.",
+        )
     # Sums stay whole numbers; as F1 is a ratio, they do the same as means.
-    counts = np.concatenate([sum(sentence_counts(gold, run) for run in runs) for runs in (a, b)], axis=1)
+    counts = np.concatenate([np.sum(runs, axis=0) for runs in (a, b)], axis=1)
     totals, drawn = counts.sum(axis=0, keepdims=True), _resampled(counts, samples, seed)
     f1_a, f1_b = float(_f1(totals[:, :3])[0]), float(_f1(totals[:, 3:])[0])
     delta, deltas = f1_a - f1_b, _f1(drawn[:, :3]) - _f1(drawn[:, 3:])
     # The one added above and below is the observed sample itself: no finite draw shows that p is zero.
     p_value = (1 + int(np.count_nonzero(np.abs(deltas - delta) >= abs(delta)))) / (1 + samples)
-    return PairedBootstrap(
-        f1_a, f1_b, delta, _interval(deltas, delta, samples, seed), p_value, len(gold), len(a), len(b)
-    )
+    return PairedBootstrap(f1_a, f1_b, delta, _interval(deltas, delta, samples, seed), p_value, len(gold), len(a), len(b))
 
 
 def seed_summary(values: Iterable[float]) -> SeedSummary:

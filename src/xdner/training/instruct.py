@@ -30,7 +30,7 @@ from xdner.training.domain_task import Augmentation, DomainTask, Item, make_item
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
 
-__all__ = ["Instructed", "Source", "instruct"]
+__all__ = ["Instructed", "Source", "instruct", "limited"]
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,12 @@ def _items(sources: Sequence[Source], settings: Settings, encoder: WordEncoder) 
     instructor = Instructor(encoder, settings.codec)
     items: list[Item] = []
     for source in sources:
-        chosen = _limited(source.sentences, settings.instruct.per_source)
+        chosen = limited(source.sentences, settings.instruct.per_source)
         items.extend(make_items(source.domain, chosen, encoder, instructor, settings.training.max_pieces))
     return items
 
 
-def _limited(sentences: Sequence[Sentence], limit: int) -> list[Sentence]:
+def limited(sentences: Sequence[Sentence], limit: int) -> list[Sentence]:
     """A seeded sample of at most ``limit`` sentences (0 = all), in their order."""
     if not limit or len(sentences) <= limit:
         return list(sentences)

@@ -186,6 +186,12 @@ def test_evaluate_counts_gold_from_the_corpus(ready: CPNER) -> None:
     assert report.sentences == 3
 
 
+def test_the_domain_controller_can_be_read_out(ready: CPNER) -> None:
+    mass = ready.prefix_mass("Ann in Rome", domain="people")
+    assert list(mass) == [s.name for s in ready.backbone.sites]
+    assert all(0 < value < 1 for value in mass.values())
+
+
 def test_wrong_calls_say_what_to_do(ready: CPNER) -> None:
     with pytest.raises(UnknownDomainError, match="'nowhere'") as caught:
         ready.predict("x", domain="nowhere")

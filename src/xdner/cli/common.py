@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +26,7 @@ __all__ = [
     "JsonOption",
     "LibraryOption",
     "SetOption",
+    "counting",
     "guarded",
     "print_json",
     "stderr",
@@ -91,6 +92,20 @@ def guarded() -> Iterator[None]:
         )
         stderr.print("[cyan]→[/] This is a bug in xdner. XDNER_DEBUG=1 shows where; please report it.", highlight=False)
         raise typer.Exit(70) from None
+
+
+@contextlib.contextmanager
+def counting(what: str) -> Iterator[Callable[[int], None]]:
+    """A line on standard error that counts, in a terminal; silent elsewhere.
+
+    Args:
+        what: what is counted, e.g. ``"windows read"``.
+    """
+    if not stderr.is_terminal:
+        yield lambda _done: None
+        return
+    with stderr.status(what) as status:
+        yield lambda done: status.update(f"{done:,} {what}")
 
 
 def _safe(text: str) -> str:

@@ -14,6 +14,7 @@ from xdner.cli.common import (
     FormatOption,
     JsonOption,
     LibraryOption,
+    counting,
     guarded,
     print_json,
     stdout,
@@ -38,9 +39,10 @@ def evaluate(
         from xdner.cli.render import report_tables
         from xdner.workflows import evaluate_domain
 
-        report = evaluate_domain(
-            domain, data, backbone=backbone, library=library, format=format, dtype=dtype, device=device
-        )
+        with counting("windows read") as done:
+            report = evaluate_domain(
+                domain, data, backbone=backbone, library=library, format=format, dtype=dtype, device=device, done=done
+            )
         if json_:
             print_json(report.to_dict())
             return

@@ -13,6 +13,7 @@ from xdner.cli.common import (
     DtypeOption,
     JsonOption,
     LibraryOption,
+    counting,
     guarded,
     print_json,
     read_lines,
@@ -47,7 +48,8 @@ def predict(
                 "there is no text to read", hint='Give texts in quotes, or a file with --file ("-": stdin).'
             )
         recognizer = open_domain(domain, backbone=backbone, library=library, dtype=dtype, device=device)
-        results = recognizer.predict(items, domain=domain)
+        with counting("windows read") as done:
+            results = recognizer.predict(items, domain=domain, done=done)
         if json_:
             print_json([r.to_dict() for r in results])
             return

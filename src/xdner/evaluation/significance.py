@@ -211,7 +211,9 @@ def paired_bootstrap_counts(
     delta, deltas = f1_a - f1_b, _f1(drawn[:, :3]) - _f1(drawn[:, 3:])
     # The one added above and below is the observed sample itself: no finite draw shows that p is zero.
     p_value = (1 + int(np.count_nonzero(np.abs(deltas - delta) >= abs(delta)))) / (1 + samples)
-    return PairedBootstrap(f1_a, f1_b, delta, _interval(deltas, delta, samples, seed), p_value, len(gold), len(a), len(b))
+    return PairedBootstrap(
+        f1_a, f1_b, delta, _interval(deltas, delta, samples, seed), p_value, len(gold), len(a), len(b)
+    )
 
 
 def seed_summary(values: Iterable[float]) -> SeedSummary:

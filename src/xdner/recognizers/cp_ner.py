@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from xdner.backbone.base import Backbone
+from xdner.backbone.cache import PrefixRows
 from xdner.backbone.load import load_backbone
 from xdner.domain import Domain
 from xdner.errors import DataError, UnknownDomainError
@@ -203,6 +204,19 @@ class CPNER:
         results = self.predict(sentences, domain=domain, done=done)
         ids = [s.id or f"#{i}" for i, s in enumerate(sentences)]
         return evaluate([s.entities for s in sentences], [r.entities for r in results], ids=ids)
+
+    def prefix_mass(self, text: str | Sentence, *, domain: str) -> dict[str, float]:
+        """λ of Eq. 2 while a text is read: per attention site, the share of attention that goes to the prefix.
+
+        Returns:
+            ``{"self.0": 0.31, …}``, mean over heads and tokens of the prompt behind the context.
+        """
+        steered, sentence = self._steer(domain), as_sentence(text)
+        words = self.reader.encoder.words(sentence)
+        source, end = steered.instructor.source(words), (steered.grammar.end,)
+        rows = PrefixRows.stack([(steered.steering.keys, steered.steering.values)], [0])
+        mass = self.backbone.prefix_mass(source, end, rows, steered.steering.context)
+        return {site: float(value.mean()) for site, value in mass.items()}
 
     # -- training --------------------------------------------------------------------------------------------------
 

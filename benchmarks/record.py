@@ -1,0 +1,108 @@
+"""What every measurement says about itself: commit, machine, versions; and JSON that is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from xdner.errors import DataError
+from xdner.files import write_atomically
+
+__all__ = ["circumstances", "commit", "machine", "read_json", "versions", "write_json"]
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("xdner", "torch", "transformers", "tokenizers", "peft", "numpy")
+
+
+def circumstances() -> dict[str, Any]:
+    """When, from which commit, where and with what: ``date``, ``commit``, ``machine``, ``versions``."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"date": now, "commit": commit(), "machine": machine(), "versions": versions()}
+
+
+def commit() -> str:
+    """The commit that is checked out, ``+changes`` if tracked files differ from it; ``unknown`` outside a checkout."""
+    head = _git("rev-parse", "HEAD")
+    if not head:
+        return "unknown"
+    return head[:12] + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, threads that torch uses, memory in GiB, and the GPU if there is one."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "memory_gib": _memory(),
+        "gpu": gpu,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a result can depend on; what is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON in one step; an interrupted program leaves the old file or none.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written.
+    """
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        DataError: the file cannot be read or is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}", hint="Remove the file and run the measurement again.") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no JSON object", hint="Remove the file and run the measurement again.")
+    return value
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):  # no git, or no checkout: the caller says "unknown"
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _memory() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):  # not a system that tells
+        return None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import xdner
 from xdner.backbone.causal import CausalBackbone
+from xdner.backbone.t5 import T5Backbone
 from xdner.domain import Domain
 from xdner.errors import (
     BackboneMismatchError,
@@ -23,8 +24,8 @@ from xdner.errors import (
 from xdner.library.store import Library
 from xdner.recognizers.cp_ner import CPNER
 from xdner.settings import Settings
-from xdner.testing.models import tiny_causal
-from xdner.testing.tokenizers import byte_level_tokenizer
+from xdner.testing.models import tiny_causal, tiny_t5
+from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
 from xdner.text import Entity, Sentence
 
 SETTINGS = Settings.build(
@@ -234,6 +235,12 @@ def test_the_library_keeps_domains(tmp_path: Path) -> None:
     assert "people" not in library
     with pytest.raises(UnknownDomainError, match="no domain 'people'"):
         library.remove("people")
+
+
+def test_a_model_with_an_encoder_reads_the_sentence_once() -> None:
+    t5 = CPNER(T5Backbone(tiny_t5("t5"), t5_like_tokenizer()))
+    assert t5.settings.codec.repeats == 1
+    assert CPNER(CausalBackbone(tiny_causal("llama"), byte_level_tokenizer())).settings.codec.repeats == 2
 
 
 def test_the_public_door_is_the_same_class() -> None:

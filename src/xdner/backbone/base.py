@@ -12,7 +12,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,8 @@ class Backbone(ABC):
     """
 
     kind: Literal["causal", "seq2seq"]
+    #: Settings that suit this kind of model, by group, where its maker recommends none.
+    suited: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class Backbone(ABC):
         self.model, self.tokenizer, self.name = model, tokenizer, name or type(model).__name__
         self.source = source or self.name
         self._identity = identity
-        self.recommended: Mapping[str, Any] = dict(recommended or {})
+        self.recommended: Mapping[str, Any] = dict(recommended or self.suited)
         self.sites: tuple[Site, ...] = instrument(model)
         self.geometry = PrefixGeometry(tuple(SiteShape(s.name, s.heads, s.head_dim) for s in self.sites))
         self.freeze()

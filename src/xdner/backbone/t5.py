@@ -8,7 +8,8 @@ and a prefix key has bias zero.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -52,6 +53,8 @@ class T5Backbone(Backbone):
     """An encoder-decoder of the T5 family; see :class:`~xdner.backbone.base.Backbone`."""
 
     kind = "seq2seq"
+    # The encoder sees right context at the first reading.
+    suited: ClassVar[Mapping[str, Any]] = {"codec": {"repeats": 1}}
 
     @property
     def max_tokens(self) -> int:

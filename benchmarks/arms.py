@@ -28,7 +28,7 @@ from xdner.backbone.load import load_backbone
 from xdner.codec.instructor import Instructor
 from xdner.corpora.io import read_corpus
 from xdner.domain import Domain
-from xdner.errors import SettingsError, TrainingError
+from xdner.errors import SettingsError, XdnerError
 from xdner.evaluation.match import sentence_counts
 from xdner.evaluation.report import evaluate
 from xdner.recognizers.cp_ner import CPNER
@@ -83,15 +83,17 @@ class Measured:
 
 
 class Arm(Protocol):
-    """Something to compare.
+    """Something to compare."""
 
-    Attributes:
-        name: in tables and file names.
-        rates: learning rates to try.
-    """
+    @property
+    def name(self) -> str:
+        """In tables and file names."""
+        ...
 
-    name: str
-    rates: tuple[float, ...]
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates to try."""
+        ...
 
     def asked(self) -> dict[str, Any]:
         """Everything that was chosen for this arm but seed and rate, as plain values: it names its runs."""
@@ -250,7 +252,7 @@ def _lora(backbone: Backbone, settings: Settings) -> dict[str, nn.Parameter]:
     try:
         from peft import LoraConfig, LoraModel
     except ImportError:
-        raise TrainingError("the arms with LoRA need the package peft", hint="pip install 'xdner[instruct]'") from None
+        raise XdnerError("the arms with LoRA need the package peft", hint="pip install 'xdner[instruct]'") from None
     how = settings.instruct
     config = LoraConfig(
         r=how.rank, lora_alpha=how.alpha, lora_dropout=how.lora_dropout, target_modules="all-linear"

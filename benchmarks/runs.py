@@ -100,7 +100,9 @@ class Runner:
 
     def _one(self, arm: Arm, target: Target, seed: int, rate: float) -> None:
         path = self._path(arm.name, target.domain.name, seed, rate)
-        asked = arm.asked() | {"limit": self.plan.corpora.limit, "data": dict(target.data)}
+        asked = arm.asked() | {
+            "limit": self.plan.corpora.limit, "data": dict(target.data), "first_seed": self.plan.seeds[0],
+        }  # fmt: skip
         if path.is_file():
             self._check(path, asked)
             self.kept += 1
@@ -138,7 +140,7 @@ class Runner:
     def _check(self, path: Path, asked: dict[str, Any]) -> None:
         there = read_json(path).get("asked") or {}
         keys = sorted(there.keys() | asked.keys())
-        differ = [f"{key} was {there.get(key)!r}, now {asked.get(key)!r}" for key in keys if there.get(key) != asked.get(key)]
+        differ = [f"{k} was {there.get(k)!r}, now {asked.get(k)!r}" for k in keys if there.get(k) != asked.get(k)]
         if differ:
             raise DataError(
                 f"{path} was made with other options: {'; '.join(differ)}",

@@ -217,7 +217,7 @@ def _comparison(rows: Sequence[Row]) -> list[str]:
                     _cells(target, name, other.arm + mark, _points(found["delta"]), interval,
                            f"{found['p_value']:.4f}", ratio)
                 )  # fmt: skip
-                if other.arm == best:
+                if other.arm == best and other.scores.mean:
                     headlines.append(
                         f"**{target}: {name} reaches {ratio} of {best}**, the best by mean of {among}: "
                         f"{_points(found['delta'])} points {interval}, p = {found['p_value']:.4f}."

@@ -15,6 +15,7 @@ from xdner.evaluation import (
     bootstrap_interval,
     evaluate,
     paired_bootstrap,
+    paired_bootstrap_counts,
     paired_bootstrap_seeds,
     seed_summary,
 )
@@ -217,3 +218,13 @@ def test_t_quantiles_are_those_of_the_tables(freedom, quantile):
     found = seed_summary(values)
     half = (found.interval[1] - found.interval[0]) / 2
     assert half * len(values) ** 0.5 / found.standard_deviation == pytest.approx(quantile, abs=1e-8)
+
+
+def test_counts_that_were_kept_compare_as_the_entities_themselves():
+    gold = corpus(60)
+    a, b = ([noisy(gold, right, seed) for seed in range(2)] for right in (0.9, 0.7))
+    kept_a, kept_b = ([sentence_counts(gold, run) for run in runs] for runs in (a, b))
+    found = paired_bootstrap_counts(kept_a, kept_b, samples=300, seed=5)
+    assert found == paired_bootstrap_seeds(gold, a, b, samples=300, seed=5)
+    with pytest.raises(DataError, match="scored on different sentences: their gold entities differ"):
+        paired_bootstrap_counts(kept_a, [counts[:-1] for counts in kept_b])

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import record
+from xdner.errors import DataError
+
+
+def test_what_a_measurement_says_about_itself() -> None:
+    said = record.circumstances()
+    assert set(said) == {"date", "commit", "machine", "versions"}
+    assert re.fullmatch(r"unknown|[0-9a-f]{12}(\+changes)?", said["commit"])
+    assert said["machine"]["cores"] >= 1
+    assert {"python", "xdner", "torch", "transformers"} <= set(said["versions"])
+
+
+def test_outside_a_checkout_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert record.commit() == "unknown"
+
+
+def test_json_comes_back_and_nothing_else_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "run.json"
+    record.write_json(path, {"f1": 0.1, "text": "é"})
+    assert record.read_json(path) == {"f1": 0.1, "text": "é"}
+    assert [p.name for p in path.parent.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"run\.json.*\n  → Remove the file and run the measurement again\."):
+        record.read_json(path)

@@ -114,6 +114,8 @@ def test_domains_are_listed_shown_and_removed(library: Path, tmp_path: Path) -> 
 def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, backbone: Path, tmp_path: Path) -> None:
     train = ["--train", str(files / "train.txt"), "--library", str(tmp_path)]
     assert "did you mean 'training.epochs'" in refused("train", "x", *train, "--set", "epoch=3")
+    assert "the device 'warp'" in refused("train", "x", *train, "--backbone", str(backbone), "--device", "warp")
+    assert "unknown dtype 'int3'" in refused("train", "x", *train, "--backbone", str(backbone), "--dtype", "int3")
     assert "ambiguous" in refused("train", "x", *train, "--set", "batch_size=3")
     assert "smollm2-135m" in refused("train", "x", *train, "--backbone", str(tmp_path / "nothing"))
     assert "there is no such file" in refused("train", "x", "--train", str(tmp_path / "none.txt"))

@@ -37,8 +37,9 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
 
     Raises:
         BackboneNotFoundError: the name leads to no weights.
-        BackboneError: weights of a kind that takes no prefix, or an unknown dtype.
+        BackboneError: weights of a kind that takes no prefix, an unknown dtype, or a device that is not there.
     """
+    _check_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if _native_bfloat16(device) else "float32"
     if dtype not in _DTYPES:
@@ -70,6 +71,17 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
         identity=identity,
         recommended=_recommended(found.path),
     )
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no one type for "not here"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BackboneError(
+            f"the device {device!r} cannot be used: {reason}",
+            hint="Use --device cpu; a GPU needs a build of torch for it (xdner doctor shows which one is here).",
+        ) from None
 
 
 def _native_bfloat16(device: str) -> bool:

@@ -1,25 +1,63 @@
-"""One domain on disk: a folder with ``domain.toml``, ``settings.toml``, ``prefix.json`` and ``prefix.safetensors``."""
+"""A trained domain as a folder: what it is, how it is steered, how it was trained, what it has seen.
+
+::
+
+    domain.toml            types, verbalizations, instruction
+    settings.toml          all settings of the run
+    prefix.json            manifest: backbone, initial prefix, hash, notes
+    prefix.safetensors     keys and values, 16 bits
+    member-2/ …            further prefixes, where the domain is an ensemble
+    sentences.txt          a short hash of every training sentence, to find out whether two domains share some
+    card.md                for people, where there is one
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from xdner.domain import Domain
+from xdner.errors import PrefixFormatError
 from xdner.files import replace_folder, write_atomically
 from xdner.prefix.prefix import Prefix
 from xdner.settings import Settings
+from xdner.text import Sentence
 
-__all__ = ["DomainEntry"]
+__all__ = ["DomainEntry", "sentence_hashes"]
+
+
+def sentence_hashes(sentences: Iterable[Sentence]) -> frozenset[str]:
+    """A short hash of each sentence's words, in lower case: equal for copies that differ in spacing or case."""
+    texts = (" ".join(w.text for w in s.words).casefold() for s in sentences)
+    return frozenset(hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] for text in texts)
 
 
 @dataclass(frozen=True, eq=False)
 class DomainEntry:
-    """A domain, its trained prefix, and the settings it was trained with (its prompt must be read as it was learned)."""
+    """A domain, its trained prefix, and the settings it was trained with (its prompt must be read as it was learned).
+
+    Attributes:
+        domain: types and instruction.
+        prefix: the trained prefix; of an ensemble, its first member.
+        settings: of the run.
+        members: the other members of an ensemble; each reads every text, and they vote.
+        seen: :func:`sentence_hashes` of the training sentences.
+        card: a text for people (Markdown), or nothing.
+    """
 
     domain: Domain
     prefix: Prefix
     settings: Settings
+    members: tuple[Prefix, ...] = ()
+    seen: frozenset[str] = frozenset()
+    card: str = ""
+
+    @property
+    def prefixes(self) -> tuple[Prefix, ...]:
+        """All prefixes, one unless the domain is an ensemble."""
+        return (self.prefix, *self.members)
 
     def save(self, folder: str | Path) -> None:
         """Write the folder in one step; an older one at its place is replaced only when the new one is complete.
@@ -30,7 +68,13 @@ class DomainEntry:
         with replace_folder(folder) as fresh:
             write_atomically(fresh / "domain.toml", self.domain.to_toml())
             write_atomically(fresh / "settings.toml", self.settings.to_toml())
-            self.prefix.save(fresh)
+            if self.seen:
+                write_atomically(fresh / "sentences.txt", "\n".join(sorted(self.seen)) + "\n")
+            if self.card:
+                write_atomically(fresh / "card.md", self.card)
+            for number, member in enumerate(self.members, start=2):
+                member.save(fresh / f"member-{number}")
+            self.prefix.with_notes(members=len(self.prefixes)).save(fresh)
 
     @classmethod
     def load(cls, folder: str | Path) -> DomainEntry:
@@ -41,4 +85,21 @@ class DomainEntry:
         """
         folder = Path(folder)
         prefix = Prefix.load(folder)
-        return cls(Domain.read(folder / "domain.toml"), prefix, Settings.build(folder / "settings.toml"))
+        parts = [folder / f"member-{number}" for number in range(2, int(prefix.notes.get("members", 1)) + 1)]
+        return cls(
+            Domain.read(folder / "domain.toml"),
+            prefix,
+            Settings.build(folder / "settings.toml"),
+            members=tuple(Prefix.load(part) for part in parts),
+            seen=frozenset(_text(folder / "sentences.txt").split()),
+            card=_text(folder / "card.md"),
+        )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise PrefixFormatError(f"cannot read {path}: {error}", hint="Restore the file, or train again.") from None

@@ -35,7 +35,8 @@ from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.reader import Reader
 from xdner.settings import Settings
 from xdner.text import Entity, Sentence
-from xdner.training.domain_task import Augmentation, DomainTask, make_items
+from xdner.training.augmentation import Augmentation, mention_pool
+from xdner.training.domain_task import DomainTask, make_items
 from xdner.training.instruct import limited
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
@@ -295,7 +296,12 @@ class Tuned:
             self.settings.codec,
             training,
             encoder=encoder,
-            augmentation=Augmentation(shuffle=training.shuffle_options, drop=training.drop_options),
+            augmentation=Augmentation(
+                shuffle=training.shuffle_options,
+                drop=training.drop_options,
+                replace=training.replace_mentions,
+                mentions=mention_pool(self.target.train),
+            ),
             parameters=self.parameters,
             prefix=lambda: empty,
             score=self.score,

@@ -20,7 +20,7 @@ FLOORS = [
     ["corpora", "codec", "evaluation"],
     ["backbone", "prefix"],
     ["generation", "training", "library"],
-    ["recognizers"],
+    ["recognizers", "plots"],
     ["workflows"],
     ["cli"],
 ]

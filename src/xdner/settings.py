@@ -21,7 +21,16 @@ import tomli_w
 
 from xdner.errors import SettingsError
 
-__all__ = ["CodecSettings", "DecodingSettings", "InstructSettings", "PrefixSettings", "Settings", "TrainingSettings"]
+__all__ = [
+    "CodecSettings",
+    "DecodingSettings",
+    "InstructSettings",
+    "PrefixSettings",
+    "SelectorSettings",
+    "Settings",
+    "TrainingSettings",
+    "TransferSettings",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +42,14 @@ class CodecSettings:
             (``((person: Johnson) (location: Baltimore))``).
         order: whether the mention or its type is written first.
         repeats: how often the sentence stands in the prompt; at 2, a causal model sees each word's right context too.
+        options: whether the prompt lists the domain's types (without them: an ablation of the paper's Figure 4).
         version: of the templates in ``codec/instructor.py``.
     """
 
     form: Literal["lines", "paper"] = "lines"
     order: Literal["mention-first", "type-first"] = "mention-first"
     repeats: int = 2
+    options: bool = True
     version: int = 1
 
     def problems(self) -> Iterable[str]:
@@ -92,6 +103,8 @@ class TrainingSettings:
         likelihood: ``grammar`` (softmax over the legal tokens) or ``vocabulary`` (the paper's Eq. 4).
         shuffle_options: whether each step draws a new order of the domain's options.
         drop_options: share of the steps in which some options are left out, together with their answers.
+        replace_mentions: share of the mentions that another training mention of the same type takes the place of.
+        prefix_dropout: share of the prefix's positions that are left out in a step.
         anchor: weight of the squared distance to the initial prefix.
         backbone_dropout: whether the frozen model's own dropout is on.
         max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows.
@@ -113,6 +126,8 @@ class TrainingSettings:
     likelihood: Literal["grammar", "vocabulary"] = "grammar"
     shuffle_options: bool = True
     drop_options: float = 0.0
+    replace_mentions: float = 0.0
+    prefix_dropout: float = 0.0
     anchor: float = 0.0
     backbone_dropout: bool = False
     max_pieces: int = 512
@@ -128,11 +143,67 @@ class TrainingSettings:
                 yield f"training.{name} must not be negative or infinite, not {getattr(self, name)}"
         if not 0 < self.learning_rate < math.inf:
             yield f"training.learning_rate must be positive and finite, not {self.learning_rate}"
-        for name in ("warmup", "drop_options"):
+        for name in ("warmup", "drop_options", "replace_mentions", "prefix_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 yield f"training.{name} must be from 0 to 1, not {getattr(self, name)}"
         if self.max_pieces < 64:
             yield f"training.max_pieces must be at least 64, not {self.max_pieces}"
+
+
+@dataclass(frozen=True, slots=True)
+class SelectorSettings:
+    """How sources are weighed (Eqs. 5 to 8; ``prefix/selector.py``).
+
+    Attributes:
+        mode: ``paper`` (the equations as they stand) or ``tuned`` (prefixes are compared by δ − δ₀).
+        alpha: share of the entity similarity (Eq. 7): 1 is without prefix similarity, 0 without entity similarity.
+        temperature: of the softmax (Eq. 8); 0 is the mode's own, 1 for ``paper`` and 0.1 for ``tuned``.
+        top_k: only so many sources count (0 = all).
+        pool: over a domain's types (Eq. 5).
+        weighting: ``softmax`` (Eq. 8), or as variants ``sum`` (the authors' code) and ``loss`` (a softmax over minus the
+            loss of each source's prefix on the target's own sentences).
+    """
+
+    mode: Literal["paper", "tuned"] = "tuned"
+    alpha: float = 0.5
+    temperature: float = 0.0
+    top_k: int = 0
+    pool: Literal["mean", "max"] = "mean"
+    weighting: Literal["softmax", "sum", "loss"] = "softmax"
+
+    def problems(self) -> Iterable[str]:
+        if not 0 <= self.alpha <= 1:
+            yield f"selector.alpha must be from 0 to 1, not {self.alpha}"
+        if not 0 <= self.temperature < math.inf:
+            yield f"selector.temperature must not be negative or infinite, not {self.temperature}"
+        if self.top_k < 0:
+            yield f"selector.top_k must not be negative, not {self.top_k}"
+
+    @property
+    def effective_temperature(self) -> float:
+        """The temperature that is used."""
+        return self.temperature or {"paper": 1.0, "tuned": 0.1}[self.mode]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSettings:
+    """How a new domain draws on known ones (``recognizers/transfer.py``).
+
+    Attributes:
+        strategy: ``none``, ``single`` (one source), ``collaborative`` (CP-NER), ``chain`` (train through the sources in
+            turn) or ``ensemble`` (one single-source prefix for each source, and a vote).
+        warmup_share: of the epochs, how many warm the target's own prefix up before sources are mixed in; 0 is without
+            warm-up (an ablation: δ_tgt is δ₀, and only the types' names choose the sources).
+        learn_alpha: train α together with the target's prefix (a variant).
+    """
+
+    strategy: Literal["none", "single", "collaborative", "chain", "ensemble"] = "none"
+    warmup_share: float = 0.5
+    learn_alpha: bool = False
+
+    def problems(self) -> Iterable[str]:
+        if not 0 <= self.warmup_share < 1:
+            yield f"transfer.warmup_share must be from 0 to less than 1, not {self.warmup_share}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +263,8 @@ class Settings:
     codec: CodecSettings = field(default_factory=CodecSettings)
     prefix: PrefixSettings = field(default_factory=PrefixSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    selector: SelectorSettings = field(default_factory=SelectorSettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
     instruct: InstructSettings = field(default_factory=InstructSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
 
@@ -260,6 +333,8 @@ _GROUPS: dict[str, Any] = {
     "codec": CodecSettings,
     "prefix": PrefixSettings,
     "training": TrainingSettings,
+    "selector": SelectorSettings,
+    "transfer": TransferSettings,
     "instruct": InstructSettings,
     "decoding": DecodingSettings,
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xdner.backbone.aliases import MANIFEST
+from xdner.backbone.base import Backbone
 from xdner.backbone.load import load_backbone
 from xdner.backbone.lora import merge_lora
 from xdner.backbone.sources import resolve
@@ -19,15 +20,29 @@ from xdner.domain import Domain
 from xdner.errors import DomainError, TrainingError, UnknownDomainError
 from xdner.evaluation.report import Report
 from xdner.files import storage_errors, write_atomically
+from xdner.library.bundled import bundled_initial, find_entry, known_entries
 from xdner.library.entry import DomainEntry
 from xdner.library.store import Library
+from xdner.prefix.prefix import Prefix
+from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
+from xdner.recognizers.transfer import Source, shared_sentences
 from xdner.settings import Settings
 from xdner.text import Sentence
-from xdner.training.instruct import Instructed, Source, instruct
+from xdner.training.instruct import Instructed, instruct
+from xdner.training.instruct import Source as InstructionSource
 from xdner.training.progress import Progress
 
-__all__ = ["Outcome", "evaluate_domain", "example_folder", "instruct_backbone", "open_domain", "train_domain"]
+__all__ = [
+    "ABLATIONS",
+    "Outcome",
+    "evaluate_domain",
+    "example_folder",
+    "instruct_backbone",
+    "open_domain",
+    "select_sources",
+    "train_domain",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,7 @@ class Outcome:
     padding: float
     stopped: str
     warnings: tuple[str, ...]
+    selection: Selection | None = None
 
     @property
     def kilobytes(self) -> float:
@@ -60,6 +76,7 @@ class Outcome:
             "stopped": self.stopped,
             "kilobytes": round(self.kilobytes, 1),
             "warnings": list(self.warnings),
+            "selection": None if self.selection is None else self.selection.to_dict(),
             "settings": self.entry.settings.to_dict(),
         }
 
@@ -72,6 +89,9 @@ def train_domain(
     domain_file: str | Path | None = None,
     backbone: str | Path | None = None,
     library: str | Path | None = None,
+    sources: Sequence[str] = (),
+    source_data: Mapping[str, str | Path] | None = None,
+    alphas: Mapping[str, float] | None = None,
     format: str | None = None,
     k_shot: int | None = None,
     seed: int = 1,
@@ -84,12 +104,19 @@ def train_domain(
 ) -> Outcome:
     """Train a domain from files and store it in a library.
 
+    All domains of a library start from one initial prefix δ₀: the library's own; in a new one that of the domains that
+    ship for this backbone, or else the instruction's keys and values.
+
     Args:
         name: of the domain.
         train_file, dev_file: labelled sentences.
         domain_file: types and verbalizations; without it, the types that occur in the files, in default words.
         backbone: alias, hub id or folder; ``None`` is the embedded default.
         library: folder of trained domains.
+        sources: known domains to draw on, of the library or shipped, or ``["all"]``; the settings' ``transfer.strategy``
+            says how (``collaborative`` if it says ``none``).
+        source_data: training sentences of sources, by name, as a chain needs them.
+        alphas: α of single sources, by name.
         format: of the files; by content if ``None``.
         k_shot: train on a seeded sample of so many sentences.
         seed: of everything random.
@@ -111,20 +138,38 @@ def train_domain(
         sentences, manifest = sample(corpus, "sentences", k_shot, seed)
     domain = _domain(name, domain_file, [*corpus, *(dev or ())], str(train_file))
     overrides = [*overrides, f"training.seed={seed}"]
-    Settings.build(config, overrides)  # mistakes in settings, before the backbone is loaded
-    model = load_backbone(backbone, device=device, dtype=dtype)
-    recognizer = CPNER(model, settings=Settings.build(config, overrides, model.recommended))
+    # Mistakes in settings and names, before the backbone is loaded.
+    Settings.build(config, overrides)
     store = Library(library)
+    named = {source: find_entry(source, store) for source in sources if source != ALL}
+    model = load_backbone(backbone, device=device, dtype=dtype)
+    settings, initial = _with_initial(store, model, config, overrides)
+    if sources and settings.transfer.strategy == "none":
+        settings = replace(settings, transfer=replace(settings.transfer, strategy="collaborative"))
+    if ALL in sources:
+        named, damaged = known_entries(store, model.fingerprint, without=[name])
+        warnings += [f"{source} is damaged and was left out: {error.message}" for source, error in damaged.items()]
+        named = {n: e for n, e in named.items() if not e.members and e.prefix.initial == initial.hash()}
+    data = {source: tuple(read_corpus(path, format=format)) for source, path in (source_data or {}).items()}
+    drawn = [Source(entry, data.get(source, ())) for source, entry in named.items()]
+    for source in drawn:
+        if shared := shared_sentences(source.entry, sentences, dev or ()):
+            warnings.append(f"{source.name} was trained on {shared} of these sentences; scores will flatter it")
+    recognizer = CPNER(model, settings=settings, initial=initial)
     run_folder = store.folder / ".runs" / name
     trained = recognizer.train(
         domain,
         sentences,
         dev,
+        sources=drawn,
+        alphas=alphas,
         run_folder=run_folder,
         resume=resume,
         resume_hint="Run the same command again with --resume.",
         progress=progress,
     )
+    if store.initial_prefix() is None:
+        store.set_initial(initial)
     folder = store.add(trained.entry)
     if manifest is not None:
         manifest.write(folder / "sample.json")
@@ -137,12 +182,29 @@ def train_domain(
     if dev is None:
         warnings.append("there was no dev file: the last epoch was kept (--dev FILE chooses the best one)")
     result = trained.result
-    if result.failed_checkpoints:
-        warnings.append(f"{result.failed_checkpoints} checkpoints could not be written (is the disk full?)")
+    failed = sum(phase.result.failed_checkpoints for phase in trained.transfer.phases)
+    if failed:
+        warnings.append(f"{failed} checkpoints could not be written (is the disk full?)")
     return Outcome(
-        trained.entry, folder, result.best_dev, result.best_epoch, result.seconds, result.padding, result.stopped,
-        tuple(warnings),
+        trained.entry, folder, result.best_dev, result.best_epoch, trained.transfer.seconds, result.padding,
+        result.stopped, tuple(warnings), trained.transfer.selection,
     )  # fmt: skip
+
+
+def _with_initial(
+    store: Library, model: Backbone, config: str | Path | None, overrides: Sequence[str]
+) -> tuple[Settings, Prefix]:
+    """The settings of a run in a library, and the δ₀ that all its domains share."""
+    initial = store.initial_prefix()
+    if initial is None:
+        settings = Settings.build(config, overrides, model.recommended)
+        asked = settings.prefix != Settings.build(base=model.recommended).prefix
+        shipped = None if asked else bundled_initial(model.fingerprint, settings.prefix.length)
+        return settings, shipped or CPNER(model, settings=settings).initial_prefix()
+    initial.check(model.fingerprint, model.geometry, model.name)
+    base = {group: dict(values) for group, values in model.recommended.items()}
+    base.setdefault("prefix", {})["length"] = initial.length
+    return Settings.build(config, overrides, base), initial
 
 
 def _domain(name: str, file: str | Path | None, sentences: Sequence[Sentence], path: str) -> Domain:
@@ -166,7 +228,7 @@ def open_domain(
     device: str = "cpu",
     settings: Settings | None = None,
 ) -> CPNER:
-    """A recognizer with one domain of a library ready, on the backbone that the domain was trained on.
+    """A recognizer with one domain ready, of a library or shipped, on the backbone that it was trained on.
 
     Args:
         backbone: another place to load the backbone from; ``None``: where it was loaded from in training.
@@ -175,11 +237,65 @@ def open_domain(
         UnknownDomainError: the library has no such domain.
         PrefixMismatchError: the backbone is another one.
     """
-    entry = Library(library).get(name)
+    entry = find_entry(name, Library(library))
     source = backbone if backbone is not None else entry.prefix.notes.get("backbone_source") or None
     recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entry.settings)
     recognizer.add(entry)
     return recognizer
+
+
+def select_sources(
+    targets: Sequence[str],
+    sources: Sequence[str],
+    *,
+    backbone: str | Path | None = None,
+    library: str | Path | None = None,
+    config: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    alphas: Mapping[str, float] | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> tuple[list[Selection], list[str]]:
+    """Ask the selector about known domains (Eqs. 5 to 8); nothing is trained.
+
+    Args:
+        targets: known domains, each asked about by itself.
+        sources: known domains, or ``["all"]``; a target is never its own source.
+
+    Returns:
+        One selection a target, and warnings.
+
+    Raises:
+        UnknownDomainError: a name that neither the library has nor xdner ships.
+        PrefixMismatchError: domains of different backbones or initial prefixes.
+    """
+    store, warnings = Library(library), []
+    chosen = {name: find_entry(name, store) for name in [*targets, *(s for s in sources if s != ALL)]}
+    first = chosen[targets[0]]
+    source = backbone if backbone is not None else first.prefix.notes.get("backbone_source") or None
+    model = load_backbone(source, device=device, dtype=dtype)
+    if ALL in sources:
+        known, damaged = known_entries(store, model.fingerprint)
+        warnings = [f"{name} is damaged and was left out: {error.message}" for name, error in damaged.items()]
+        known = {n: e for n, e in known.items() if not e.members and e.prefix.initial == first.prefix.initial}
+        chosen = known | chosen
+        sources = list(known)
+    origin = next((o for o in (store.initial_prefix(), bundled_initial(model.fingerprint, first.prefix.length))
+                   if o is not None and o.hash() == first.prefix.initial), None)  # fmt: skip
+    recognizer = CPNER(model, settings=Settings.build(config, overrides, model.recommended), initial=origin)
+    for entry in chosen.values():
+        recognizer.add(entry)
+    made = [
+        recognizer.select(target, names, alphas={n: a for n, a in (alphas or {}).items() if n in names})
+        for target in targets
+        if (names := [s for s in sources if s != target])
+    ]
+    if not made:
+        raise TrainingError(
+            f"there is no source for {', '.join(targets)}",
+            hint="Name known domains with --from a,b; a domain is not its own source.",
+        )
+    return made, warnings
 
 
 def evaluate_domain(
@@ -224,7 +340,7 @@ def instruct_backbone(
         path = Path(file)
         name = path.parent.name if path.stem in ("train", "data") and path.parent.name else path.stem
         corpus = read_corpus(path, format=format)
-        sources.append(Source(_domain(name, None, corpus, str(path)), corpus))
+        sources.append(InstructionSource(_domain(name, None, corpus, str(path)), corpus))
     if len({s.domain.name for s in sources}) != len(sources):
         raise TrainingError(
             "two source files would make domains of one name",
@@ -265,6 +381,15 @@ def example_folder(name: str) -> Path:
     return examples / name
 
 
+#: What ``--without`` switches off, and the setting that does it (the paper's Figure 4).
+ABLATIONS = {
+    "entity-similarity": "selector.alpha=0.0",
+    "prefix-similarity": "selector.alpha=1.0",
+    "warm-up": "transfer.warmup_share=0.0",
+    "options": "codec.options=false",
+}
+#: Stands for every known domain, among sources.
+ALL = "all"
 #: What is instructed when no backbone is named: the embedded model as it came.
 RAW_BACKBONE = "smollm2-135m"
 # LoRA wants a lower rate than a prefix, and its own schedule (docs/LOG.md).

@@ -20,7 +20,8 @@ from xdner.settings import Settings
 from xdner.testing.models import tiny_t5
 from xdner.testing.tokenizers import t5_like_tokenizer
 from xdner.text import Sentence
-from xdner.training.domain_task import Augmentation, DomainTask, make_items
+from xdner.training.augmentation import Augmentation
+from xdner.training.domain_task import DomainTask, make_items
 from xdner.training.loop import train
 
 KINDS = {"person": "n", "city": "c", "river": "r", "dish": "d"}

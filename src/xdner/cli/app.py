@@ -14,6 +14,7 @@ from xdner.cli.evaluate import evaluate
 from xdner.cli.inspect import inspect
 from xdner.cli.instruct import instruct
 from xdner.cli.predict import predict
+from xdner.cli.select import select
 from xdner.cli.train import train
 
 __all__ = ["app"]
@@ -42,6 +43,7 @@ def root(
 app.command()(train)
 app.command()(predict)
 app.command()(evaluate)
+app.command()(select)
 app.add_typer(domains.app, name="domains")
 app.add_typer(backbones.app, name="backbones")
 app.command()(instruct)

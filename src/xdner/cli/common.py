@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from xdner.errors import DataError, XdnerError
+from xdner.errors import DataError, SettingsError, XdnerError
 
 __all__ = [
     "ConfigOption",
@@ -28,9 +28,12 @@ __all__ = [
     "SetOption",
     "counting",
     "guarded",
+    "pairs",
     "print_json",
+    "split_names",
     "stderr",
     "stdout",
+    "transfer_overrides",
 ]
 
 stdout = Console()
@@ -117,6 +120,55 @@ def print_json(value: Any) -> None:
     """Clean JSON on standard output; lone surrogates are escaped."""
     sys.stdout.write(json.dumps(value, ensure_ascii=True, indent=2) + "\n")
     sys.stdout.flush()
+
+
+def split_names(text: str | None) -> list[str]:
+    """``"a, b,c"`` → ``["a", "b", "c"]``."""
+    return [name for part in (text or "").split(",") if (name := part.strip())]
+
+
+def pairs(options: list[str] | None, option: str, form: str) -> dict[str, str]:
+    """Repeated ``NAME=VALUE`` options.
+
+    Raises:
+        SettingsError: one without ``=``, with its form.
+    """
+    found = {}
+    for text in options or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise SettingsError([f"{option} {text!r} is not of the form {form}"], hint=f"Write {option} {form}.")
+        found[name] = value
+    return found
+
+
+def transfer_overrides(
+    strategy: str | None, alpha: list[str] | None, without: list[str] | None, set_: list[str] | None
+) -> tuple[dict[str, float], list[str]]:
+    """α of single sources, and the settings that ``--strategy``, ``--alpha``, ``--without`` and ``--set`` stand for.
+
+    Raises:
+        SettingsError: an α that is no number, or something that cannot be left out.
+    """
+    from xdner.workflows import ABLATIONS
+
+    overrides = [] if strategy is None else [f"transfer.strategy={strategy}"]
+    for name in without or []:
+        if name not in ABLATIONS:
+            raise SettingsError([f"nothing is called {name!r}"], hint=f"--without takes: {', '.join(ABLATIONS)}.")
+        overrides.append(ABLATIONS[name])
+    alphas = {}
+    for text in alpha or []:
+        name, equals, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise SettingsError([f"--alpha {text!r}: {value!r} is no number"], hint="Write 0.5 or music=0.8.") from None
+        if equals:
+            alphas[name] = number
+        else:
+            overrides.append(f"selector.alpha={number!r}")
+    return alphas, [*overrides, *(set_ or [])]
 
 
 def read_lines(path: Path) -> list[str]:

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from xdner.evaluation import PairedBootstrap, Report
+from xdner.prefix.selector import Selection
 
-__all__ = ["comparison_table", "report_tables"]
+__all__ = ["comparison_table", "matches_table", "report_tables", "selection_table"]
 
 _CONFUSIONS = 10  # pairs of types that are shown; JSON has all
 _ERRORS = 6  # errors of one sentence that are shown
@@ -58,6 +59,30 @@ def comparison_table(
         f"{100 * interval['low']:+.2f} … {100 * interval['high']:+.2f}",
         f"{data['p_value']:.4f}",
     )
+    return table
+
+
+def selection_table(selection: Selection) -> Table:
+    """What the dual-query selector says: each part of every source's weight."""
+    temperature = f"temperature {selection.temperature:g}"
+    caption = f"mode {selection.mode}, {temperature}; effective number of sources {selection.effective:.2f}"
+    headers = ["source", "types (Eq. 5)", "prefix (Eq. 6)", "α", "total (Eq. 7)", "weight (Eq. 8)"]
+    table = _table(f"sources for {selection.target}", headers, left=1, caption=caption)
+    for source in sorted(selection.sources, key=lambda s: -s.weight):
+        numbers = (source.entity, source.prefix, source.alpha, source.total, source.weight)
+        _row(table, source.name, *(f"{number:.3f}" for number in numbers))
+    return table
+
+
+def matches_table(selection: Selection) -> Table:
+    """The target's types and the nearest type of each source; the same words are marked."""
+    sources = selection.sources
+    caption = "= the same words; otherwise the nearest by word embedding, with its cosine"
+    headers = [f"type of {selection.target}", *(s.name for s in sources)]
+    table = _table("matching types", headers, left=len(headers), caption=caption)
+    for row, match in enumerate(sources[0].matches):
+        cells = [s.matches[row] for s in sources]
+        _row(table, match.target, *(f"= {m.source}" if m.same else f"{m.source} {m.cosine:.2f}" for m in cells))
     return table
 
 

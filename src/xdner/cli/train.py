@@ -19,8 +19,12 @@ from xdner.cli.common import (
     SeedOption,
     SetOption,
     guarded,
+    pairs,
     print_json,
+    split_names,
     stderr,
+    stdout,
+    transfer_overrides,
 )
 
 
@@ -31,6 +35,11 @@ def train(
     domain_file: Annotated[Path | None, typer.Option("--domain-file", help="TOML or JSON with types and their verbalizations.", show_default=False)] = None,
     backbone: BackboneOption = None,
     library: LibraryOption = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Known domains to draw on: a,b,c or all.", show_default=False)] = None,
+    strategy: Annotated[str | None, typer.Option("--strategy", help="none, single, collaborative, chain or ensemble.", show_default=False)] = None,
+    alpha: Annotated[list[str] | None, typer.Option("--alpha", help="Share of the types' similarity: 0.5, or music=0.8 for one source (repeatable).", show_default=False)] = None,
+    source_data: Annotated[list[str] | None, typer.Option("--source-data", help="NAME=FILE: a source's training sentences, for --strategy chain (repeatable).", show_default=False)] = None,
+    without: Annotated[list[str] | None, typer.Option("--without", help="entity-similarity, prefix-similarity, warm-up or options (repeatable).", show_default=False)] = None,
     format: FormatOption = None,
     k_shot: Annotated[int | None, typer.Option("--k-shot", help="Train on a seeded sample of so many sentences.", show_default=False)] = None,
     seed: SeedOption = 1,
@@ -44,11 +53,15 @@ def train(
     """Train a domain's prefix on labelled sentences; the backbone stays frozen.
 
     Example: xdner train cooking --train train.jsonl --dev dev.jsonl
+
+    With known domains' help: xdner train cooking --train train.jsonl --from all
     """
     with guarded():
+        from xdner.cli.render import selection_table
         from xdner.training.progress import RichProgress
         from xdner.workflows import train_domain
 
+        alphas, overrides = transfer_overrides(strategy, alpha, without, set_)
         outcome = train_domain(
             name,
             train_file,
@@ -56,11 +69,14 @@ def train(
             domain_file=domain_file,
             backbone=backbone,
             library=library,
+            sources=split_names(from_),
+            source_data={k: Path(v) for k, v in pairs(source_data, "--source-data", "NAME=FILE").items()},
+            alphas=alphas,
             format=format,
             k_shot=k_shot,
             seed=seed,
             config=config,
-            overrides=set_ or [],
+            overrides=overrides,
             dtype=dtype,
             device=device,
             resume=resume,
@@ -71,6 +87,8 @@ def train(
             return
         for warning in outcome.warnings:
             stderr.print(f"[yellow]note:[/] {warning}", highlight=False)
+        if outcome.selection is not None:
+            stdout.print(selection_table(outcome.selection))
         dev = "" if outcome.dev_f1 is None else f", dev F1 {outcome.dev_f1:.3f} (epoch {outcome.best_epoch})"
         stderr.print(f"[green]✓[/] domain [bold]{name}[/] trained in {outcome.seconds:.0f} s{dev}", highlight=False)
         stderr.print(f"  {outcome.folder}  ({outcome.kilobytes:.0f} kB)", highlight=False)

@@ -22,7 +22,8 @@ from xdner.settings import CodecSettings
 
 __all__ = ["Instructor"]
 
-CONTEXT = "{instruction}\nTypes: {options}\n"
+INSTRUCTION = "{instruction}\n"
+OPTIONS = "Types: {options}\n"
 SENTENCE = "Sentence:"
 CUE = "\nEntities:\n"
 JOIN = "\n"
@@ -33,17 +34,19 @@ class Instructor:
 
     Args:
         encoder: of the backbone's tokenizer.
-        settings: how often the sentence is repeated.
+        settings: how often the sentence is repeated, and whether the options are listed.
     """
 
     def __init__(self, encoder: WordEncoder, settings: CodecSettings) -> None:
-        self._encoder = encoder
+        self._encoder, self._options = encoder, settings.options
         parts = [encoder.text(SENTENCE)] + [encoder.text(JOIN + SENTENCE)] * (settings.repeats - 1)
         self._leads, self._cue = parts, encoder.text(CUE)
 
     def context(self, domain: Domain) -> tuple[int, ...]:
         """Instruction and options: the same for all sentences of a domain."""
-        text = CONTEXT.format(instruction=domain.instruction.strip(), options=", ".join(domain.options))
+        text = INSTRUCTION.format(instruction=domain.instruction.strip())
+        if self._options:
+            text += OPTIONS.format(options=", ".join(domain.options))
         return self._encoder.text(text)
 
     def source(self, words: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

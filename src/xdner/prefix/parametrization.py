@@ -51,8 +51,12 @@ class DirectParametrization(Parametrization):
         self.delta = nn.Parameter(torch.cat([t.detach().float().reshape(-1) for t in (*keys, *values)]))
 
     def forward(self) -> tuple[list[Tensor], list[Tensor]]:
+        return self.parts(self.delta)
+
+    def parts(self, flat: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values per site, as views of one flat tensor laid out as ``delta`` is."""
         shapes = [(s.heads, self._length, s.head_dim) for s in self.geometry.sites] * 2
-        parts = self.delta.split([h * n * d for h, n, d in shapes])
+        parts = flat.split([h * n * d for h, n, d in shapes])
         tensors = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
         half = len(tensors) // 2
         return tensors[:half], tensors[half:]

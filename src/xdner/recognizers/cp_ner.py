@@ -1,7 +1,7 @@
 """CP-NER: a frozen language model, and for each domain a trained prefix (arXiv 2301.10410).
 
 This file is the public face of the method; the way a sentence takes is in ``reader.py`` and ``generation/engine.py``,
-how a prefix is trained in ``warmup.py`` and ``training/``.
+how a prefix is trained in ``warmup.py`` and ``training/``, how it draws on known domains in ``transfer.py``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from xdner.errors import DataError, UnknownDomainError
 from xdner.evaluation.report import Report, evaluate
 from xdner.library.entry import DomainEntry
 from xdner.prefix.prefix import Prefix
+from xdner.prefix.selector import Selection
 from xdner.recognizers.base import Request, Result, as_sentence
 from xdner.recognizers.reader import Reader, Steered
-from xdner.recognizers.warmup import WarmUp, initial_prefix
+from xdner.recognizers.transfer import Source, Transfer, Transferred, choose
+from xdner.recognizers.vote import vote
+from xdner.recognizers.warmup import initial_prefix
 from xdner.settings import PrefixSettings, Settings
 from xdner.text import Sentence
 from xdner.training.domain_task import lost_entities
@@ -38,12 +41,14 @@ class Trained:
 
     Attributes:
         entry: the domain with its prefix and settings, as it is saved.
-        result: epochs, losses and dev scores.
+        result: epochs, losses and dev scores of the last training run.
+        transfer: all runs of the strategy, and what the selector said.
         inexpressible: gold entities that the target language cannot express, by reason (the ceiling of recall).
     """
 
     entry: DomainEntry
     result: TrainingResult
+    transfer: Transferred
     inexpressible: Mapping[str, int]
 
 
@@ -57,12 +62,14 @@ class CPNER:
     >>> recognizer.predict(["Fold in the egg whites."], domain="cooking") # doctest: +SKIP
     """
 
-    def __init__(self, backbone: Backbone, *, settings: Settings | None = None) -> None:
-        self.backbone = backbone
+    def __init__(self, backbone: Backbone, *, settings: Settings | None = None, initial: Prefix | None = None) -> None:
+        if initial is not None:
+            initial.check(backbone.fingerprint, backbone.geometry, backbone.name)
+        self.backbone, self._initial = backbone, initial
         self.settings = settings or Settings.build(base=backbone.recommended)
         self.reader = Reader(backbone, self.settings.decoding)
         self._entries: dict[str, DomainEntry] = {}
-        self._steered: dict[str, Steered] = {}
+        self._steered: dict[str, tuple[Steered, ...]] = {}
 
     @classmethod
     def from_pretrained(
@@ -72,6 +79,7 @@ class CPNER:
         device: str = "cpu",
         dtype: str = "float32",
         settings: Settings | None = None,
+        initial: Prefix | None = None,
     ) -> CPNER:
         """Load a backbone by alias, hub id or folder.
 
@@ -80,11 +88,12 @@ class CPNER:
             device: ``cpu``, ``cuda``, …
             dtype: ``float32`` or ``bfloat16``, of the frozen weights; prefixes are trained in 32 bits all the same.
             settings: defaults for this recognizer; without them, what the backbone recommends.
+            initial: δ₀, from which all prefixes start (a library has one); without it, see :meth:`initial_prefix`.
 
         Raises:
             BackboneNotFoundError: the name leads to no weights.
         """
-        return cls(load_backbone(backbone, device=device, dtype=dtype), settings=settings)
+        return cls(load_backbone(backbone, device=device, dtype=dtype), settings=settings, initial=initial)
 
     # -- domains ---------------------------------------------------------------------------------------------------
 
@@ -99,7 +108,8 @@ class CPNER:
         Raises:
             PrefixMismatchError: its prefix was made for another backbone.
         """
-        entry.prefix.check(self.backbone.fingerprint, self.backbone.geometry, self.backbone.name)
+        for prefix in entry.prefixes:
+            prefix.check(self.backbone.fingerprint, self.backbone.geometry, self.backbone.name)
         self._entries[entry.domain.name] = entry
         self._steered.pop(entry.domain.name, None)
 
@@ -148,12 +158,14 @@ class CPNER:
                 f"there is no domain {name!r} here", hint=f"Train or load it first. Ready: {known}."
             ) from None
 
-    def _steer(self, name: str) -> Steered:
+    def _steer(self, name: str) -> tuple[Steered, ...]:
+        """The domain made ready, once for each of its prefixes."""
         if name not in self._steered:
             entry = self._entry(name)
             with torch.inference_mode():
-                self._steered[name] = self.reader.steer(
-                    entry.domain, entry.settings.codec, entry.prefix.keys, entry.prefix.values
+                self._steered[name] = tuple(
+                    self.reader.steer(entry.domain, entry.settings.codec, prefix.keys, prefix.values)
+                    for prefix in entry.prefixes
                 )
         return self._steered[name]
 
@@ -161,7 +173,12 @@ class CPNER:
 
     def recognize(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Result]:
         """Read texts, each in its own domain; results come in the order of the requests."""
-        return self.reader.read([(as_sentence(r.text), self._steer(r.domain)) for r in requests], done=done)
+        sentences = [as_sentence(r.text) for r in requests]
+        members = [self._steer(r.domain) for r in requests]
+        items = [(sentence, one) for sentence, ready in zip(sentences, members, strict=True) for one in ready]
+        readings = iter(self.reader.read(items, done=done))
+        results = [[next(readings) for _ in ready] for ready in members]
+        return [r[0] if len(r) == 1 else vote(r) for r in results]
 
     def predict(
         self,
@@ -211,7 +228,7 @@ class CPNER:
         Returns:
             ``{"self.0": 0.31, …}``, mean over heads and tokens of the prompt behind the context.
         """
-        steered, sentence = self._steer(domain), as_sentence(text)
+        steered, sentence = self._steer(domain)[0], as_sentence(text)
         words = self.reader.encoder.words(sentence)
         source, end = steered.instructor.source(words), (steered.grammar.end,)
         rows = PrefixRows.stack([(steered.steering.keys, steered.steering.values)], [0])
@@ -226,18 +243,26 @@ class CPNER:
         train_sentences: Sequence[Sentence],
         dev: Sequence[Sentence] | None = None,
         *,
+        sources: Sequence[str | Source] = (),
+        alphas: Mapping[str, float] | None = None,
         settings: Settings | None = None,
         run_folder: Path | None = None,
         resume: bool = False,
         resume_hint: str = "",
         progress: Progress | None = None,
     ) -> Trained:
-        """Warm up a prefix on a domain's sentences (Eq. 4), the backbone frozen, and make the domain ready.
+        """Train a domain's prefix, the backbone frozen, and make the domain ready.
+
+        Without sources this is the warm-up (Eq. 4) alone; ``settings.transfer.strategy`` says how sources are used
+        (``recognizers/transfer.py``), and is ``collaborative`` if there are sources and it says ``none``.
 
         Args:
             domain: its types.
             train_sentences: labelled sentences.
             dev: sentences for early stopping; without them, the last epoch counts.
+            sources: known domains to draw on: names of domains that are ready here, or
+                :class:`~xdner.recognizers.transfer.Source` with sentences, for a chain.
+            alphas: α of single sources by name (Eq. 7), over ``settings.selector.alpha``.
             settings: this recognizer's settings if none are given.
             run_folder: where checkpoints go; none are written without it.
             resume: go on from the checkpoint in ``run_folder``.
@@ -249,16 +274,47 @@ class CPNER:
 
         Raises:
             DomainError: labels in the sentences that the domain does not have.
-            TrainingError: nothing to train on, or the loss is not a number any more.
+            UnknownDomainError: a source that is not ready here.
+            PrefixMismatchError: a source with another initial prefix.
+            TrainingError: nothing to train on, sources that the strategy cannot use, or the loss is not a number.
             TrainingInterrupted: Ctrl-C; a checkpoint was kept if there is a run folder.
         """
         settings = settings or self.settings
-        warmup = WarmUp(self.reader, domain, list(train_sentences), list(dev or []), settings)
-        entry, result = warmup.run(run_folder=run_folder, resume=resume, resume_hint=resume_hint, progress=progress)
-        self.add(entry)
-        _, reasons = lost_entities(domain, warmup.sentences, self.reader.encoder, settings.codec)
-        return Trained(entry, result, reasons)
+        if sources and settings.transfer.strategy == "none":
+            settings = replace(settings, transfer=replace(settings.transfer, strategy="collaborative"))
+        drawn = [s if isinstance(s, Source) else Source(self._entry(s)) for s in sources]
+        transfer = Transfer(
+            self.reader, domain, list(train_sentences), list(dev or []), settings,
+            initial=self.initial_prefix(settings.prefix), sources=drawn, alphas=alphas,
+        )  # fmt: skip
+        made = transfer.run(run_folder=run_folder, resume=resume, resume_hint=resume_hint, progress=progress)
+        self.add(made.entry)
+        _, reasons = lost_entities(domain, train_sentences, self.reader.encoder, settings.codec)
+        return Trained(made.entry, made.phases[-1].result, made, reasons)
+
+    def select(
+        self,
+        target: str,
+        sources: Sequence[str],
+        *,
+        settings: Settings | None = None,
+        alphas: Mapping[str, float] | None = None,
+    ) -> Selection:
+        """What the dual-query selector says about domains that are ready here (Eqs. 5 to 8); nothing is trained.
+
+        Raises:
+            UnknownDomainError, PrefixMismatchError, SettingsError: see :func:`xdner.recognizers.transfer.choose`.
+        """
+        entry, drawn = self._entry(target), [self._entry(s) for s in sources]
+        settings = settings or self.settings
+        return choose(
+            self.reader, entry.domain, entry.prefix, drawn,
+            initial=self.initial_prefix(entry.settings.prefix), settings=settings, alphas=alphas,
+        )  # fmt: skip
 
     def initial_prefix(self, settings: PrefixSettings | None = None) -> Prefix:
-        """δ₀, from which every prefix starts: see :func:`~xdner.recognizers.warmup.initial_prefix`."""
+        """δ₀, from which every prefix starts: what this recognizer was given, or
+        :func:`~xdner.recognizers.warmup.initial_prefix`."""
+        if self._initial is not None:
+            return self._initial
         return initial_prefix(self.reader, settings or self.settings.prefix)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,16 @@ from xdner.backbone.base import Backbone
 from xdner.backbone.cache import PrefixRows
 from xdner.codec.instructor import Instructor
 from xdner.domain import DEFAULT_INSTRUCTION, Domain
-from xdner.errors import BackboneMismatchError, DomainError, TrainingError
+from xdner.errors import BackboneMismatchError, DomainError, SettingsError, TrainingError
 from xdner.evaluation.report import evaluate
-from xdner.library.entry import DomainEntry
+from xdner.library.entry import DomainEntry, sentence_hashes
 from xdner.prefix.parametrization import DirectParametrization, MLPParametrization, Parametrization
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.reader import Reader
 from xdner.settings import PrefixSettings, Settings
 from xdner.text import Sentence
-from xdner.training.domain_task import Augmentation, DomainTask, make_items
+from xdner.training.augmentation import Augmentation, mention_pool
+from xdner.training.domain_task import DomainTask, make_items
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
 
@@ -48,7 +51,8 @@ def initial_prefix(reader: Reader, settings: PrefixSettings) -> Prefix:
         keys, values = (
             [torch.randn(shape, generator=generator) * settings.noise for shape in shapes] for _ in range(2)
         )
-    return Prefix(backbone.geometry, tuple(keys), tuple(values), backbone.fingerprint)
+    # In 16 bits as a library stores it, so that its hash is the same before and after.
+    return Prefix(backbone.geometry, tuple(keys), tuple(values), backbone.fingerprint).rounded()
 
 
 def assert_frozen(backbone: Backbone, trained: Mapping[str, torch.nn.Parameter]) -> None:
@@ -74,19 +78,36 @@ class WarmUp:
         domain: its types.
         sentences, dev: labelled sentences.
         settings: all groups.
+        initial: δ₀, which the prefix remembers and ``training.anchor`` holds it to; by default
+            :func:`initial_prefix`.
+        start: where training starts, if not at δ₀: a prefix, or parameters that emit one.
 
     Raises:
         DomainError: labels in the sentences that the domain does not have.
+        SettingsError: the settings want another length than δ₀ has.
     """
 
     def __init__(
-        self, reader: Reader, domain: Domain, sentences: Sequence[Sentence], dev: Sequence[Sentence], settings: Settings
+        self,
+        reader: Reader,
+        domain: Domain,
+        sentences: Sequence[Sentence],
+        dev: Sequence[Sentence],
+        settings: Settings,
+        *,
+        initial: Prefix | None = None,
+        start: Prefix | Parametrization | None = None,
     ) -> None:
         _check_labels(domain, sentences, dev)
         self.reader, self.backbone, self.domain = reader, reader.backbone, domain
         self.sentences, self.dev, self.settings = sentences, dev, settings
-        self.initial = initial_prefix(reader, settings.prefix)
-        self.parametrization = _parametrize(self.initial, settings).to(self.backbone.device)
+        self.initial = initial if initial is not None else initial_prefix(reader, settings.prefix)
+        _check_length(self.initial, settings)
+        emits = start if isinstance(start, Parametrization) else _parametrize(start or self.initial, settings)
+        self.parametrization = emits.to(self.backbone.device)
+        keys, values = self.parametrization.collapse()
+        #: Hash of the prefix that training starts from.
+        self.start = replace(self.initial, keys=keys, values=values).hash()
         self.scored = _dev_sample(dev, settings.training.dev_limit)
 
     def run(
@@ -124,7 +145,23 @@ class WarmUp:
                 "the backbone's weights changed during training, although they are frozen",
                 hint="This is a bug, or another thread trains the same model; the prefix was not kept.",
             )
-        return DomainEntry(self.domain, self._prefix(result), self.settings), result
+        seen = sentence_hashes(self.sentences)
+        return DomainEntry(self.domain, self._prefix(result), self.settings, seen=seen), result
+
+    def mean_loss(self, prefix: Prefix) -> float:
+        """Eq. 4 of another prefix on these sentences, all options in their order; nothing is trained."""
+        dtype, device = self.backbone.dtype, self.backbone.device
+        keys, values = ([t.to(device, dtype) for t in part] for part in (prefix.keys, prefix.values))
+        rows = PrefixRows.stack([(keys, values)], [0])
+        task = self._task(Augmentation(shuffle=False), lambda: rows)
+        order = sorted(range(len(task.lengths())), key=task.lengths().__getitem__)
+        size = self.settings.training.batch_size
+        total = 0.0
+        with torch.inference_mode():
+            for first in range(0, len(order), size):
+                batch = order[first : first + size]
+                total += float(task.loss(batch, random.Random(0))) * len(batch)
+        return total / len(order)
 
     def _prefix(self, result: TrainingResult) -> Prefix:
         keys, values = self.parametrization.collapse()
@@ -142,26 +179,37 @@ class WarmUp:
         identity, initial = self.backbone.fingerprint, self.initial.hash()
         return Prefix(self.backbone.geometry, keys, values, identity, initial, notes).rounded()
 
-    def _task(self) -> DomainTask:
+    def _task(
+        self, augmentation: Augmentation | None = None, rows: Callable[[], PrefixRows] | None = None
+    ) -> DomainTask:
         training, encoder = self.settings.training, self.reader.encoder
         instructor = Instructor(encoder, self.settings.codec)
+        varied = Augmentation(
+            shuffle=training.shuffle_options,
+            drop=training.drop_options,
+            replace=training.replace_mentions,
+            mentions=mention_pool(self.sentences),
+        )
         return DomainTask(
             self.backbone,
             make_items(self.domain, self.sentences, encoder, instructor, training.max_pieces),
             self.settings.codec,
             training,
             encoder=encoder,
-            augmentation=Augmentation(shuffle=training.shuffle_options, drop=training.drop_options),
+            augmentation=augmentation or varied,
             parameters=dict(self.parametrization.named_parameters()),
-            prefix=self._rows,
+            prefix=rows or self._rows,
             score=self._score,
-            penalty=self._distance if training.anchor else None,
+            penalty=self._distance if training.anchor and rows is None else None,
         )
 
     def _rows(self) -> PrefixRows:
         """The prefix as it is now, one for all rows; trained in 32 bits, used in the backbone's type."""
         dtype = self.backbone.dtype
         keys, values = self.parametrization()
+        if self.settings.training.prefix_dropout:
+            kept = _kept_positions(keys[0].shape[1], self.settings.training.prefix_dropout)
+            keys, values = [k[:, kept] for k in keys], [v[:, kept] for v in values]
         return PrefixRows.stack([([k.to(dtype) for k in keys], [v.to(dtype) for v in values])], [0])
 
     def _distance(self) -> Tensor:
@@ -185,6 +233,8 @@ class WarmUp:
             "backbone": self.backbone.fingerprint,
             "dtype": str(self.backbone.dtype),
             "domain": self.domain.to_dict(),
+            "initial": self.initial.hash(),
+            "start": self.start,
             "settings": self.settings.to_dict(),
         }
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
@@ -194,12 +244,26 @@ class WarmUp:
         return digest.hexdigest()
 
 
+def _kept_positions(length: int, dropout: float) -> Tensor:
+    """Indices of the prefix positions of one step, at least one; from torch's global generator, as dropout is."""
+    kept = torch.rand(length) >= dropout
+    return kept.nonzero()[:, 0] if bool(kept.any()) else torch.randint(length, (1,))
+
+
 def _parametrize(initial: Prefix, settings: Settings) -> Parametrization:
     if settings.prefix.reparametrization == "none":
         return DirectParametrization(initial.geometry, initial.keys, initial.values)
     return MLPParametrization(
         initial.geometry, initial.keys, initial.values, hidden=settings.prefix.hidden, seed=settings.training.seed
     )
+
+
+def _check_length(initial: Prefix, settings: Settings) -> None:
+    if initial.length != settings.prefix.length:
+        raise SettingsError(
+            [f"prefix.length is {settings.prefix.length}, but the initial prefix has length {initial.length}"],
+            hint="All prefixes of one library have one length: leave prefix.length out, or use another --library.",
+        )
 
 
 def _check_labels(domain: Domain, *corpora: Sequence[Sentence]) -> None:

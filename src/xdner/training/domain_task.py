@@ -19,13 +19,14 @@ from xdner.codec.instructor import Instructor
 from xdner.codec.target import Target, TargetCodec
 from xdner.codec.windows import split_windows
 from xdner.codec.words import WordEncoder
-from xdner.domain import Domain, Label
+from xdner.domain import Domain
 from xdner.errors import TrainingError
 from xdner.settings import CodecSettings, TrainingSettings
 from xdner.text import Entity, Sentence
+from xdner.training.augmentation import Augmentation, augmented, with_other_mentions
 from xdner.training.objectives import target_loss
 
-__all__ = ["Augmentation", "DomainTask", "Item", "augmented", "lost_entities", "make_items"]
+__all__ = ["DomainTask", "Item", "lost_entities", "make_items"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,42 +36,6 @@ class Item:
     domain: Domain
     sentence: Sentence
     words: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """How the options of a prompt vary from step to step.
-
-    Attributes:
-        shuffle: draw a new order.
-        drop: share of the prompts in which each type is left out with probability 0.3, together with its answers.
-        add: share of the prompts that also list up to ``add_at_most`` types of other domains, which nothing answers.
-        pool: labels to add from.
-        add_at_most: see ``add``.
-    """
-
-    shuffle: bool = True
-    drop: float = 0.0
-    add: float = 0.0
-    pool: tuple[Label, ...] = ()
-    add_at_most: int = 4
-
-
-def augmented(domain: Domain, how: Augmentation, rng: random.Random) -> Domain:
-    """The domain with its options shuffled, dropped and added to; never without any."""
-    labels = list(domain.labels)
-    if how.drop and rng.random() < how.drop:
-        kept = [label for label in labels if rng.random() >= 0.3]
-        labels = kept or [rng.choice(labels)]
-    if how.add and how.pool and rng.random() < how.add:
-        taken = {x.verbalization.casefold() for x in domain.labels} | {x.name for x in domain.labels}
-        for label in rng.sample(how.pool, k=min(len(how.pool), rng.randint(1, how.add_at_most))):
-            if label.verbalization.casefold() not in taken and label.name not in taken:
-                labels.append(label)
-                taken |= {label.verbalization.casefold(), label.name}
-    if how.shuffle:
-        rng.shuffle(labels)
-    return Domain(domain.name, tuple(labels), domain.instruction)
 
 
 def make_items(
@@ -108,7 +73,7 @@ class DomainTask:
         items: what to learn from.
         codec: how prompts and targets are written.
         training: likelihood and dropout.
-        augmentation: of the options.
+        augmentation: of options and mentions.
         parameters: what is trained, by name.
         prefix: gives the current prefix for one row, gradients flowing.
         score: gives the dev score, or ``None``.
@@ -155,7 +120,7 @@ class DomainTask:
 
     def loss(self, indices: Sequence[int], rng: random.Random) -> Tensor:
         """Eq. 4 over these items, under options drawn for this step."""
-        items = [self._items[i] for i in indices]
+        items = [self._varied(self._items[i], rng) for i in indices]
         views = {item.domain.name: augmented(item.domain, self._augmentation, rng) for item in items}
         codecs = {name: TargetCodec(self._encoder, view, self._codec) for name, view in views.items()}
         targets = [self._target(item, views[item.domain.name], codecs[item.domain.name]) for item in items]
@@ -173,6 +138,13 @@ class DomainTask:
         self.target_tokens += len(states)
         loss = target_loss(self._backbone, states, targets, self._training.likelihood)
         return loss if self._penalty is None else loss + self._penalty()
+
+    def _varied(self, item: Item, rng: random.Random) -> Item:
+        how = self._augmentation
+        if not how.replace:
+            return item
+        sentence = with_other_mentions(item.sentence, how.mentions, how.replace, rng)
+        return item if sentence is item.sentence else Item(item.domain, sentence, self._encoder.words(sentence))
 
     def _target(self, item: Item, view: Domain, codec: TargetCodec) -> Target:
         known = [e for e in item.sentence.entities if e.label in view]

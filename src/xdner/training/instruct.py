@@ -26,7 +26,8 @@ from xdner.errors import BackboneMismatchError, TrainingError
 from xdner.files import replace_folder, write_atomically
 from xdner.settings import Settings
 from xdner.text import Sentence
-from xdner.training.domain_task import Augmentation, DomainTask, Item, make_items
+from xdner.training.augmentation import Augmentation
+from xdner.training.domain_task import DomainTask, Item, make_items
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
 

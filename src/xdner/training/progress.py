@@ -14,6 +14,9 @@ __all__ = ["Progress", "RichProgress", "SilentProgress"]
 class Progress(Protocol):
     """Told by the loop what happens."""
 
+    def phase(self, name: str) -> None:
+        """A named part of a longer run comes next."""
+
     def start(self, steps: int, done: int) -> None:
         """Training begins (or goes on after ``done`` of ``steps`` optimizer steps)."""
 
@@ -35,6 +38,9 @@ class Progress(Protocol):
 
 class SilentProgress:
     """Shows nothing."""
+
+    def phase(self, name: str) -> None:
+        return None
 
     def start(self, steps: int, done: int) -> None:
         return None
@@ -69,7 +75,7 @@ class RichProgress:
         from rich.console import Console
 
         self._console = console or Console(stderr=True)
-        self._title = title
+        self._name = self._title = title
         self._smooth: float | None = None
         self._dev = ""
         self._steps = self._first = self._done = 0
@@ -77,8 +83,12 @@ class RichProgress:
         self._bar: Any = None  # rich.progress.Progress, and the task's id in it
         self._task: Any = None
 
+    def phase(self, name: str) -> None:
+        self._title = f"{self._name}, {name}"
+
     def start(self, steps: int, done: int) -> None:
         self._began, self._steps, self._first, self._done = time.monotonic(), steps, done, done
+        self._smooth, self._dev = None, ""
         if not self._console.is_terminal:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -1,0 +1,75 @@
+"""The domains that ship with the package: a library inside it for each embedded backbone, to be read only.
+
+``xdner/data/<alias>/domains`` holds trained domains and, in ``.initial``, the δ₀ that they all started from. A domain
+of the user's own library goes before a bundled one of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from xdner.errors import UnknownDomainError, XdnerError
+from xdner.library.entry import DomainEntry
+from xdner.library.store import Library
+from xdner.prefix.prefix import Prefix
+
+__all__ = ["bundled_initial", "bundled_libraries", "find_entry", "known_entries"]
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+def bundled_libraries() -> list[Library]:
+    """All of them, in the order of their backbones' names."""
+    return [Library(folder) for folder in sorted(DATA.glob("*/domains")) if folder.is_dir()]
+
+
+def bundled_initial(fingerprint: str, length: int) -> Prefix | None:
+    """The δ₀ that ships for a backbone, if it has this length."""
+    for library in bundled_libraries():
+        initial = library.initial_prefix()
+        if initial is not None and initial.backbone == fingerprint and initial.length == length:
+            return initial
+    return None
+
+
+def find_entry(name: str, library: Library) -> DomainEntry:
+    """A domain by its name: the library's own, or one that ships.
+
+    Raises:
+        UnknownDomainError: neither has it.
+        XdnerError: its folder is damaged.
+    """
+    for store in (library, *bundled_libraries()):
+        if name in store:
+            return store.get(name)
+    own = ", ".join(library.names()) or "it is empty"
+    ships = ", ".join(n for store in bundled_libraries() for n in store.names()) or "none"
+    raise UnknownDomainError(
+        f"the library {library.folder} has no domain {name!r}",
+        hint=f"Train it with `xdner train {name} --train FILE`, or choose another library with --library. "
+        f"In the library: {own}. Shipped with xdner: {ships}.",
+    )
+
+
+def known_entries(
+    library: Library, fingerprint: str, *, without: Sequence[str] = ()
+) -> tuple[dict[str, DomainEntry], dict[str, XdnerError]]:
+    """Every domain for a backbone, the library's own before those that ship (``--from all``).
+
+    Args:
+        fingerprint: of the backbone; domains of other ones are left out.
+        without: names to leave out.
+
+    Returns:
+        Sound domains by name, and the errors of damaged ones.
+    """
+    sound: dict[str, DomainEntry] = {}
+    damaged: dict[str, XdnerError] = {}
+    for store in (library, *bundled_libraries()):
+        entries, errors = store.load_all()
+        damaged |= {n: e for n, e in errors.items() if n not in sound and n not in without}
+        for name, entry in entries.items():
+            if name not in sound and name not in without and entry.prefix.backbone == fingerprint:
+                sound[name] = entry
+    return sound, damaged

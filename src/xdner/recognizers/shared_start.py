@@ -1,0 +1,111 @@
+"""A better place to start from: δ₀ trained on several source domains together.
+
+All prefixes of a library start from one δ₀, so that they can be averaged. Trained on all sources at once, with their
+types in the prompt (shuffled, dropped with their answers, strangers added), δ₀ knows the task and no domain's types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from xdner.backbone.cache import PrefixRows
+from xdner.codec.instructor import Instructor
+from xdner.errors import TrainingError
+from xdner.prefix.parametrization import DirectParametrization
+from xdner.prefix.prefix import Prefix
+from xdner.recognizers.reader import Reader
+from xdner.recognizers.warmup import assert_frozen, initial_prefix
+from xdner.settings import Settings
+from xdner.training.augmentation import Augmentation
+from xdner.training.domain_task import DomainTask, Item, make_items
+from xdner.training.instruct import Source, limited
+from xdner.training.loop import TrainingResult, train
+from xdner.training.progress import Progress
+
+__all__ = ["train_shared_start"]
+
+
+def train_shared_start(
+    reader: Reader,
+    sources: Sequence[Source],
+    settings: Settings,
+    *,
+    run_folder: Path | None = None,
+    resume: bool = False,
+    resume_hint: str = "",
+    progress: Progress | None = None,
+) -> tuple[Prefix, TrainingResult]:
+    """Train δ₀ on all sources together (Eq. 4 over their union).
+
+    Args:
+        reader: of the frozen backbone.
+        sources: domains with training sentences; of each at most ``instruct.per_source``.
+        settings: ``prefix`` gives length and start, ``training`` the run, ``instruct.add_options`` the strangers.
+        run_folder, resume, resume_hint, progress: see :func:`xdner.training.loop.train`.
+
+    Returns:
+        δ₀ in 16 bits (held in 32), and the record of the run.
+
+    Raises:
+        TrainingError: no sources, or the backbone is not frozen.
+    """
+    if not sources:
+        raise TrainingError("a shared initial prefix needs source domains", hint="Give --source FILE.")
+    backbone, training = reader.backbone, settings.training
+    begun = initial_prefix(reader, settings.prefix)
+    parametrization = DirectParametrization(begun.geometry, begun.keys, begun.values).to(backbone.device)
+    instructor = Instructor(reader.encoder, settings.codec)
+    items: list[Item] = []
+    for source in sources:
+        chosen = limited(source.sentences, settings.instruct.per_source)
+        items += make_items(source.domain, chosen, reader.encoder, instructor, training.max_pieces)
+    labels = {label.verbalization: label for source in sources for label in source.domain.labels}
+
+    def rows() -> PrefixRows:
+        keys, values = ([t.to(backbone.dtype) for t in part] for part in parametrization())
+        return PrefixRows.stack([(keys, values)], [0])
+
+    task = DomainTask(
+        backbone,
+        items,
+        settings.codec,
+        training,
+        encoder=reader.encoder,
+        augmentation=Augmentation(
+            shuffle=training.shuffle_options,
+            drop=training.drop_options,
+            add=settings.instruct.add_options,
+            pool=tuple(labels.values()),
+        ),
+        parameters=dict(parametrization.named_parameters()),
+        prefix=rows,
+        score=lambda: None,
+    )
+    assert_frozen(backbone, task.parameters())
+    result = train(
+        task,
+        training,
+        run_folder=run_folder,
+        resume=resume,
+        resume_hint=resume_hint,
+        fingerprint=_fingerprint(backbone.fingerprint, items, settings),
+        progress=progress,
+    )
+    keys, values = parametrization.collapse()
+    notes = {
+        "backbone_name": backbone.name,
+        "backbone_source": backbone.source,
+        "sources": [{"domain": s.domain.name, "sentences": len(s.sentences)} for s in sources],
+        "steps": result.steps,
+        "losses": [round(record.loss, 4) for record in result.history],
+        "settings": settings.to_dict(),
+    }
+    return Prefix(begun.geometry, keys, values, backbone.fingerprint, notes=notes).rounded(), result
+
+
+def _fingerprint(backbone: str, items: Sequence[Item], settings: Settings) -> str:
+    described = [backbone, settings.to_dict(), [[i.domain.to_dict(), i.sentence.text] for i in items]]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

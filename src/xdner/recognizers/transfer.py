@@ -1,0 +1,369 @@
+"""From known domains to a new one: the transfer strategies of CP-NER, by name.
+
+==================  ==================================================================================================
+``none``            warm-up only (Eq. 4)
+``single``          as ``collaborative``, with exactly one source
+``collaborative``   warm-up, selector (Eqs. 5 to 8), intrinsic decomposition (Eqs. 9 and 10), training on the target
+``chain``           the first source's prefix, trained further on each next source's sentences, then on the target's
+``ensemble``        one single-source prefix for each source; they vote (``vote.py``)
+==================  ==================================================================================================
+
+Every strategy gives the target the same number of epochs in all (``training.epochs``): a collaborative run spends
+``transfer.warmup_share`` of them on its warm-up, an ensemble divides them among its members. Sources' own training is
+not counted; they are there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xdner.domain import Domain
+from xdner.errors import PrefixMismatchError, TrainingError
+from xdner.library.entry import DomainEntry, sentence_hashes
+from xdner.prefix.combine import LearnedMixture, merge, mix
+from xdner.prefix.parametrization import Parametrization
+from xdner.prefix.prefix import Prefix
+from xdner.prefix.selector import Candidate, Selection, select, softmax_weights
+from xdner.recognizers.reader import Reader
+from xdner.recognizers.warmup import WarmUp, initial_prefix
+from xdner.settings import Settings
+from xdner.text import Sentence
+from xdner.training.loop import TrainingResult
+from xdner.training.progress import Progress, SilentProgress
+
+__all__ = ["Phase", "Source", "Transfer", "Transferred", "candidate", "choose", "shared_sentences"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A known domain to draw on.
+
+    Attributes:
+        entry: with its trained prefix.
+        sentences: its training sentences; only ``chain`` needs them, for all sources but the first.
+    """
+
+    entry: DomainEntry
+    sentences: Sequence[Sentence] = ()
+
+    @property
+    def name(self) -> str:
+        """The domain's."""
+        return self.entry.domain.name
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """One training run of a strategy: what it was, and its record."""
+
+    name: str
+    result: TrainingResult
+
+
+@dataclass(frozen=True, eq=False)
+class Transferred:
+    """What a strategy gave.
+
+    Attributes:
+        entry: the target's domain; its prefix is an ordinary one.
+        phases: all training runs, in order; the last one's dev score is the domain's, except for an ensemble.
+        selection: what the selector said; ``None`` where it was not asked.
+    """
+
+    entry: DomainEntry
+    phases: tuple[Phase, ...]
+    selection: Selection | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Of all phases."""
+        return sum(p.result.seconds for p in self.phases)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps on the target's sentences; those on a source's are not counted."""
+        return sum(p.result.steps for p in self.phases if not p.name.startswith("chain:"))
+
+
+def candidate(reader: Reader, domain: Domain, prefix: Prefix) -> Candidate:
+    """A domain for the selector: each type's embedding is the mean over its word pieces (LM_w of Eq. 5)."""
+    rows = []
+    for label in domain.labels:
+        ids = reader.encoder.label(label.verbalization)
+        rows.append(reader.backbone.word_embeddings(ids).detach().float().mean(0))
+    words = tuple(label.verbalization for label in domain.labels)
+    return Candidate(domain.name, words, torch.stack(rows).cpu(), prefix)
+
+
+def choose(
+    reader: Reader,
+    target: Domain,
+    prefix: Prefix,
+    sources: Sequence[DomainEntry],
+    *,
+    initial: Prefix | None,
+    settings: Settings,
+    alphas: Mapping[str, float] | None = None,
+) -> Selection:
+    """The selector on domains (Eqs. 5 to 8), with the settings' mode, α, temperature and pool.
+
+    Raises:
+        SettingsError: an impossible α, or no source.
+        PrefixMismatchError: a source for another backbone, of another shape or initial prefix.
+    """
+    how = settings.selector
+    return select(
+        candidate(reader, target, prefix),
+        [candidate(reader, s.domain, s.prefix) for s in sources],
+        origin=initial,
+        mode=how.mode,
+        alpha=how.alpha,
+        alphas=alphas,
+        temperature=how.effective_temperature,
+        top_k=how.top_k,
+        pool=how.pool,
+        weighting="sum" if how.weighting == "sum" else "softmax",
+    )
+
+
+def shared_sentences(entry: DomainEntry, *corpora: Sequence[Sentence]) -> int:
+    """How many sentences of a target's corpora the source was trained on: such a source knows the answers."""
+    return sum(len(entry.seen & sentence_hashes(corpus)) for corpus in corpora)
+
+
+class Transfer:
+    """Trains a target's domain by one of the strategies.
+
+    Args:
+        reader: of the frozen backbone.
+        domain: the target.
+        sentences, dev: its labelled sentences.
+        settings: ``transfer`` and ``selector`` say how; ``training.epochs`` is the target's total.
+        initial: δ₀.
+        sources: in their order.
+        alphas: α of single sources, by name, over ``selector.alpha``.
+
+    Raises:
+        TrainingError: a number of sources that the strategy cannot use, a source twice, the target among its sources, or
+            a chain without a source's sentences.
+        PrefixMismatchError: a source for another backbone, or an ensemble.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        domain: Domain,
+        sentences: Sequence[Sentence],
+        dev: Sequence[Sentence],
+        settings: Settings,
+        *,
+        initial: Prefix | None = None,
+        sources: Sequence[Source] = (),
+        alphas: Mapping[str, float] | None = None,
+    ) -> None:
+        self.reader, self.domain, self.sentences, self.dev = reader, domain, sentences, dev
+        self.settings, self.sources, self.alphas = settings, tuple(sources), dict(alphas or {})
+        self.initial = initial if initial is not None else initial_prefix(reader, settings.prefix)
+        self.strategy = settings.transfer.strategy
+        self.phases: list[Phase] = []
+        _check_sources(self.strategy, domain, self.sources)
+        for source in self.sources:
+            source.entry.prefix.check(reader.backbone.fingerprint, reader.backbone.geometry, reader.backbone.name)
+
+    def run(
+        self,
+        *,
+        run_folder: Path | None = None,
+        resume: bool = False,
+        resume_hint: str = "",
+        progress: Progress | None = None,
+    ) -> Transferred:
+        """Train; arguments as :func:`xdner.training.loop.train`. Each phase has its own sub-folder of ``run_folder``;
+        on resuming, phases that ended are not made again.
+
+        Raises:
+            TrainingError, TrainingInterrupted: see the loop.
+        """
+        self._run_folder, self._resume, self._hint = run_folder, resume, resume_hint
+        self._progress = progress or SilentProgress()
+        self.phases = []
+        total = self.settings.training.epochs
+        selection: Selection | None = None
+        if self.strategy == "none":
+            entry = self._train("", epochs=total)
+        elif self.strategy == "chain":
+            entry = self._chain(total)
+        elif self.strategy == "ensemble":
+            entry = self._ensemble(total)
+        else:
+            entry, selection = self._collaborate(self.sources, total)
+        entry = replace(entry, settings=self.settings)
+        facts = self._facts(selection)
+        prefix = entry.prefix.with_notes(transfer=facts) if facts else entry.prefix
+        return Transferred(replace(entry, prefix=prefix), tuple(self.phases), selection)
+
+    # -- strategies ------------------------------------------------------------------------------------------------
+
+    def _collaborate(self, sources: Sequence[Source], epochs: int, name: str = "") -> tuple[DomainEntry, Selection]:
+        """Warm-up, selector, decomposition, training on the target; one source is the same path with weight 1."""
+        warm = min(epochs - 1, max(1, round(epochs * self.settings.transfer.warmup_share)))
+        # δ₀ as a prefix that started from itself: what the target has before its warm-up.
+        own = untrained = replace(self.initial, initial=self.initial.hash())
+        if self.settings.transfer.warmup_share and epochs > 1:
+            own = self._train(_join(name, "warm-up"), epochs=warm, dev=()).prefix
+            epochs -= warm
+        selection = self._select(sources, own, warm=own is not untrained)
+        prefixes = [s.entry.prefix for s in sources]
+        start: Prefix | Parametrization
+        if self.settings.transfer.learn_alpha:
+            start = LearnedMixture(own, prefixes, _weights_of(selection), self.settings.selector.alpha)
+        else:
+            start = merge(own, mix(prefixes, selection.weights))
+        return self._train(_join(name, "target"), epochs=epochs, start=start), selection
+
+    def _select(self, sources: Sequence[Source], own: Prefix, *, warm: bool) -> Selection:
+        # Without a warm-up the target's prefix says nothing about the target: only the types' names can (DESIGN 1.6).
+        alphas = self.alphas if warm else {s.name: 1.0 for s in sources}
+        named = {s.name for s in sources}
+        chosen = choose(
+            self.reader, self.domain, own, [s.entry for s in sources], initial=self.initial, settings=self.settings,
+            alphas={name: a for name, a in alphas.items() if name in named},
+        )  # fmt: skip
+        if self.settings.selector.weighting != "loss":
+            return chosen
+        target = WarmUp(self.reader, self.domain, self.sentences, (), self.settings, initial=self.initial)
+        losses = [-target.mean_loss(s.entry.prefix) for s in sources]
+        how = self.settings.selector
+        weights = softmax_weights(losses, how.effective_temperature, how.top_k)
+        return replace(
+            chosen, sources=tuple(replace(s, weight=w) for s, w in zip(chosen.sources, weights, strict=True))
+        )
+
+    def _chain(self, epochs: int) -> DomainEntry:
+        first, *rest = self.sources
+        prefix = first.entry.prefix
+        for source in rest:
+            named = f"chain: {source.name}"
+            prefix = self._train(
+                named, epochs=epochs, start=prefix, dev=(), domain=source.entry.domain, sentences=source.sentences
+            ).prefix  # fmt: skip
+        return self._train("target", epochs=epochs, start=prefix)
+
+    def _ensemble(self, epochs: int) -> DomainEntry:
+        share = max(1, epochs // len(self.sources))
+        members = [self._collaborate([source], share, source.name)[0] for source in self.sources]
+        first, *others = members
+        return replace(first, members=tuple(m.prefix for m in others))
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _train(
+        self,
+        phase: str,
+        *,
+        epochs: int,
+        start: Prefix | Parametrization | None = None,
+        dev: Sequence[Sentence] | None = None,
+        domain: Domain | None = None,
+        sentences: Sequence[Sentence] | None = None,
+    ) -> DomainEntry:
+        training = self.settings.training
+        first = max(1, min(training.evaluate_from, epochs))
+        settings = replace(self.settings, training=replace(training, epochs=epochs, evaluate_from=first))
+        run = WarmUp(
+            self.reader,
+            domain or self.domain,
+            self.sentences if sentences is None else sentences,
+            self.dev if dev is None else dev,
+            settings,
+            initial=self.initial,
+            start=start,
+        )
+        if phase:
+            self._progress.phase(phase)
+        folder = self._run_folder / _folder(phase) if self._run_folder is not None and phase else self._run_folder
+        entry, result = run.run(
+            run_folder=folder,
+            resume=self._resume and folder is not None and (folder / "checkpoint").exists(),
+            resume_hint=self._hint,
+            progress=self._progress,
+        )
+        self.phases.append(Phase(phase, result))
+        return entry
+
+    def _facts(self, selection: Selection | None) -> dict[str, Any]:
+        """What the manifest says about where the prefix comes from."""
+        if self.strategy == "none":
+            return {}
+        hashes = {s.name: s.entry.prefix.hash() for s in self.sources}
+        sources: list[dict[str, Any]] = [{"name": name, "hash": value} for name, value in hashes.items()]
+        facts: dict[str, Any] = {"strategy": self.strategy, "initial": self.initial.hash(), "sources": sources}
+        if selection is not None:
+            described = selection.to_dict()
+            for source, said in zip(sources, described.pop("sources"), strict=True):
+                source |= {k: said[k] for k in ("weight", "alpha", "entity", "prefix")}
+            facts |= {k: v for k, v in described.items() if k != "target"}
+            facts["weighting"] = self.settings.selector.weighting
+        return facts
+
+
+def _weights_of(selection: Selection) -> Callable[[Tensor], Tensor]:
+    """w(α) of Eqs. 7 and 8 with the similarities as they were measured."""
+    entity = torch.tensor([s.entity for s in selection.sources])
+    prefix = torch.tensor([s.prefix for s in selection.sources])
+
+    def weights(alpha: Tensor) -> Tensor:
+        totals = alpha * entity.to(alpha.device) + (1 - alpha) * prefix.to(alpha.device)
+        return (totals / selection.temperature).softmax(0)
+
+    return weights
+
+
+def _check_sources(strategy: str, domain: Domain, sources: Sequence[Source]) -> None:
+    names = [s.name for s in sources]
+    listed = ", ".join(names) or "none"
+    if strategy == "none" and sources:
+        raise TrainingError(
+            f"strategy 'none' uses no sources, but some were given: {listed}",
+            hint="Choose --strategy collaborative, or leave --from out.",
+        )
+    if strategy == "single" and len(sources) != 1:
+        raise TrainingError(
+            f"strategy 'single' takes exactly one source, not {len(sources)} ({listed})",
+            hint="Name one source, or choose --strategy collaborative.",
+        )
+    if strategy != "none" and not sources:
+        raise TrainingError(f"strategy {strategy!r} needs sources", hint="Name known domains with --from a,b or all.")
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise TrainingError(f"{', '.join(twice)} is given twice as a source", hint="Name every source once.")
+    if domain.name in names:
+        raise TrainingError(
+            f"{domain.name!r} is its own source", hint="Leave it out of --from, or give the new domain another name."
+        )
+    for source in sources:
+        if source.entry.members:
+            raise PrefixMismatchError(
+                f"{source.name!r} is an ensemble of {len(source.entry.prefixes)} prefixes and cannot be a source",
+                hint="Train it with another strategy first.",
+            )
+    silent = [s.name for s in sources[1:] if not s.sentences] if strategy == "chain" else []
+    if silent:
+        raise TrainingError(
+            f"a chain trains on its sources' sentences again, and there are none for {', '.join(silent)}",
+            hint="Give them with --source-data NAME=FILE for every source after the first.",
+        )
+
+
+def _join(name: str, phase: str) -> str:
+    return f"{name} {phase}" if name else phase
+
+
+def _folder(phase: str) -> str:
+    return phase.replace(": ", "-").replace(" ", "-")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import BloomConfig, BloomForCausalLM, DynamicCache
 
-from xdner.backbone.attention import prefix_attention
+from xdner.backbone import attention
+from xdner.backbone.attention import additive, prefix_attention
 from xdner.backbone.base import Backbone
 from xdner.backbone.cache import Context, Fresh, PrefixRows
 from xdner.backbone.causal import CausalBackbone
@@ -283,3 +284,24 @@ def test_context_of_an_encoder_decoder_is_read_with_the_sentence() -> None:
     assert context == Context((71, 72)) or context.ids == (71, 72)
     ours = backbone.logits(backbone.target_states([SOURCES[0]], [TARGETS[0]], backbone.empty_prefix(), context))
     assert (ours - stock_logits(backbone, stock, [71, 72, *SOURCES[0]], TARGETS[0])).abs().max() < EXACT
+
+
+def test_training_in_16_bits_takes_another_way_to_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(2, 3, n, 16, generator=generator).to(torch.bfloat16) for n in (12, 20, 20)]
+    mask = additive(torch.rand(1, 1, 12, 20, generator=generator) > 0.3, torch.bfloat16)
+    results = []
+    for limit in (attention.COMPOSED, 0):
+        monkeypatch.setattr(attention, "COMPOSED", limit)
+        query, key, value = (t.clone().requires_grad_(True) for t in tensors)
+        out = attention._attend(query, key, value, mask, 0.25, 0.0)
+        out.square().sum().backward()
+        results.append([out.detach(), query.grad, key.grad, value.grad])
+    for composed, fused in zip(*results, strict=True):
+        assert composed is not None
+        assert fused is not None
+        torch.testing.assert_close(composed.float(), fused.float(), atol=0.06, rtol=0.05)
+    exact = torch.nn.functional.scaled_dot_product_attention(
+        *(t.double() for t in tensors), attn_mask=mask.double(), scale=0.25
+    )
+    torch.testing.assert_close(results[0][0].double(), exact, atol=0.02, rtol=0.02)

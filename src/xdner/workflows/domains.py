@@ -1,25 +1,20 @@
-"""Whole jobs on files, as the command line does them; each can be called from Python with the same words."""
+"""Training a domain from files, and the library's shared start."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xdner.backbone.aliases import MANIFEST
 from xdner.backbone.base import Backbone
 from xdner.backbone.load import load_backbone
-from xdner.backbone.lora import merge_lora
-from xdner.backbone.sources import resolve
 from xdner.corpora.io import read_corpus
 from xdner.corpora.splits import sample
 from xdner.domain import Domain
-from xdner.errors import DomainError, TrainingError, UnknownDomainError
-from xdner.evaluation.report import Report
-from xdner.files import storage_errors, write_atomically
+from xdner.errors import DomainError
+from xdner.files import storage_errors
 from xdner.library.bundled import bundled_initial, find_entry, known_entries
 from xdner.library.entry import DomainEntry
 from xdner.library.store import Library
@@ -29,20 +24,19 @@ from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.transfer import Source, shared_sentences
 from xdner.settings import Settings
 from xdner.text import Sentence
-from xdner.training.instruct import Instructed, instruct
-from xdner.training.instruct import Source as InstructionSource
 from xdner.training.progress import Progress
 
-__all__ = [
-    "ABLATIONS",
-    "Outcome",
-    "evaluate_domain",
-    "example_folder",
-    "instruct_backbone",
-    "open_domain",
-    "select_sources",
-    "train_domain",
-]
+__all__ = ["ABLATIONS", "ALL", "Outcome", "domain_of", "train_domain"]
+
+#: What ``--without`` switches off, and the setting that does it (the paper's Figure 4).
+ABLATIONS = {
+    "entity-similarity": "selector.alpha=0.0",
+    "prefix-similarity": "selector.alpha=1.0",
+    "warm-up": "transfer.warmup_share=0.0",
+    "options": "codec.options=false",
+}
+#: Stands for every known domain, among sources.
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -136,7 +130,7 @@ def train_domain(
     manifest = None
     if k_shot is not None:
         sentences, manifest = sample(corpus, "sentences", k_shot, seed)
-    domain = _domain(name, domain_file, [*corpus, *(dev or ())], str(train_file))
+    domain = domain_of(name, domain_file, [*corpus, *(dev or ())], str(train_file))
     overrides = [*overrides, f"training.seed={seed}"]
     # Mistakes in settings and names, before the backbone is loaded.
     Settings.build(config, overrides)
@@ -207,7 +201,12 @@ def _with_initial(
     return Settings.build(config, overrides, base), initial
 
 
-def _domain(name: str, file: str | Path | None, sentences: Sequence[Sentence], path: str) -> Domain:
+def domain_of(name: str, file: str | Path | None, sentences: Sequence[Sentence], path: str) -> Domain:
+    """The domain that a file describes, under this name; without a file, the types that occur in the sentences.
+
+    Raises:
+        DomainError: the file is no domain, or there is none and no sentence of ``path`` has an entity.
+    """
     if file is None:
         if not any(s.entities for s in sentences):
             raise DomainError(
@@ -217,182 +216,3 @@ def _domain(name: str, file: str | Path | None, sentences: Sequence[Sentence], p
         return Domain.from_corpus(name, sentences)
     domain = Domain.read(file)
     return domain if domain.name == name else Domain(name, domain.labels, domain.instruction)
-
-
-def open_domain(
-    name: str,
-    *,
-    backbone: str | Path | None = None,
-    library: str | Path | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    settings: Settings | None = None,
-) -> CPNER:
-    """A recognizer with one domain ready, of a library or shipped, on the backbone that it was trained on.
-
-    Args:
-        backbone: another place to load the backbone from; ``None``: where it was loaded from in training.
-
-    Raises:
-        UnknownDomainError: the library has no such domain.
-        PrefixMismatchError: the backbone is another one.
-    """
-    entry = find_entry(name, Library(library))
-    source = backbone if backbone is not None else entry.prefix.notes.get("backbone_source") or None
-    recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entry.settings)
-    recognizer.add(entry)
-    return recognizer
-
-
-def select_sources(
-    targets: Sequence[str],
-    sources: Sequence[str],
-    *,
-    backbone: str | Path | None = None,
-    library: str | Path | None = None,
-    config: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    alphas: Mapping[str, float] | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> tuple[list[Selection], list[str]]:
-    """Ask the selector about known domains (Eqs. 5 to 8); nothing is trained.
-
-    Args:
-        targets: known domains, each asked about by itself.
-        sources: known domains, or ``["all"]``; a target is never its own source.
-
-    Returns:
-        One selection a target, and warnings.
-
-    Raises:
-        UnknownDomainError: a name that neither the library has nor xdner ships.
-        PrefixMismatchError: domains of different backbones or initial prefixes.
-    """
-    store, warnings = Library(library), []
-    chosen = {name: find_entry(name, store) for name in [*targets, *(s for s in sources if s != ALL)]}
-    first = chosen[targets[0]]
-    source = backbone if backbone is not None else first.prefix.notes.get("backbone_source") or None
-    model = load_backbone(source, device=device, dtype=dtype)
-    if ALL in sources:
-        known, damaged = known_entries(store, model.fingerprint)
-        warnings = [f"{name} is damaged and was left out: {error.message}" for name, error in damaged.items()]
-        known = {n: e for n, e in known.items() if not e.members and e.prefix.initial == first.prefix.initial}
-        chosen = known | chosen
-        sources = list(known)
-    origin = next((o for o in (store.initial_prefix(), bundled_initial(model.fingerprint, first.prefix.length))
-                   if o is not None and o.hash() == first.prefix.initial), None)  # fmt: skip
-    recognizer = CPNER(model, settings=Settings.build(config, overrides, model.recommended), initial=origin)
-    for entry in chosen.values():
-        recognizer.add(entry)
-    made = [
-        recognizer.select(target, names, alphas={n: a for n, a in (alphas or {}).items() if n in names})
-        for target in targets
-        if (names := [s for s in sources if s != target])
-    ]
-    if not made:
-        raise TrainingError(
-            f"there is no source for {', '.join(targets)}",
-            hint="Name known domains with --from a,b; a domain is not its own source.",
-        )
-    return made, warnings
-
-
-def evaluate_domain(
-    name: str,
-    data: str | Path,
-    *,
-    backbone: str | Path | None = None,
-    library: str | Path | None = None,
-    format: str | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    done: Callable[[int], None] | None = None,
-) -> Report:
-    """Score a domain of a library on a file of labelled sentences."""
-    corpus = read_corpus(data, format=format)
-    recognizer = open_domain(name, backbone=backbone, library=library, dtype=dtype, device=device)
-    return recognizer.evaluate(corpus, domain=name, done=done)
-
-
-def instruct_backbone(
-    source_files: Sequence[str | Path],
-    out: str | Path,
-    *,
-    backbone: str | Path | None = None,
-    format: str | None = None,
-    seed: int = 1,
-    config: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    dtype: str = "float32",
-    device: str = "cpu",
-    resume: bool = False,
-    progress: Progress | None = None,
-) -> Instructed:
-    """Instruction tuning on source files, merged into a new backbone folder ``out`` (its factors: ``out-adapter``).
-
-    Args:
-        source_files: labelled sentences, one file a domain; the domain's name is the file's stem, or its folder's name
-            where the stem is ``train``.
-    """
-    sources = []
-    for file in source_files:
-        path = Path(file)
-        name = path.parent.name if path.stem in ("train", "data") and path.parent.name else path.stem
-        corpus = read_corpus(path, format=format)
-        sources.append(InstructionSource(_domain(name, None, corpus, str(path)), corpus))
-    if len({s.domain.name for s in sources}) != len(sources):
-        raise TrainingError(
-            "two source files would make domains of one name",
-            hint="Name the files by their domains, e.g. politics.txt and music.txt.",
-        )
-    base = resolve(backbone if backbone is not None else RAW_BACKBONE)
-    settings = Settings.build(config, [*overrides, f"training.seed={seed}"], base=INSTRUCT_DEFAULTS)
-    model = load_backbone(base.path, device=device, dtype=dtype)
-    out = Path(out)
-    run_folder = out.with_name(out.name + "-run")
-    made = instruct(
-        model, sources, out.with_name(out.name + "-adapter"), settings=settings, run_folder=run_folder, resume=resume,
-        resume_hint="Run the same command again with --resume.", progress=progress,
-    )  # fmt: skip
-    merge_lora(base.path, made.folder, out)
-    manifest = {
-        "name": out.name,
-        "kind": model.kind,
-        "base": {"name": base.name, "fingerprint": model.fingerprint},
-        "recommended": {"codec": settings.to_dict()["codec"]},
-        "made": json.loads((made.folder / "instruct.json").read_text(encoding="utf-8")),
-    }
-    write_atomically(out / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    shutil.rmtree(run_folder, ignore_errors=True)
-    return made
-
-
-def example_folder(name: str) -> Path:
-    """Folder of a bundled example domain: ``domain.toml``, ``train.jsonl``, ``dev.jsonl`` and ``test.jsonl``.
-
-    Raises:
-        UnknownDomainError: there is no such example.
-    """
-    examples = Path(__file__).resolve().parent / "data" / "examples"
-    known = sorted(p.parent.name for p in examples.glob("*/domain.toml"))
-    if name not in known:
-        raise UnknownDomainError(f"there is no example domain {name!r}", hint=f"The examples are: {', '.join(known)}.")
-    return examples / name
-
-
-#: What ``--without`` switches off, and the setting that does it (the paper's Figure 4).
-ABLATIONS = {
-    "entity-similarity": "selector.alpha=0.0",
-    "prefix-similarity": "selector.alpha=1.0",
-    "warm-up": "transfer.warmup_share=0.0",
-    "options": "codec.options=false",
-}
-#: Stands for every known domain, among sources.
-ALL = "all"
-#: What is instructed when no backbone is named: the embedded model as it came.
-RAW_BACKBONE = "smollm2-135m"
-# LoRA wants a lower rate than a prefix, and its own schedule (docs/LOG.md).
-INSTRUCT_DEFAULTS: dict[str, Any] = {
-    "training": {"learning_rate": 5e-4, "epochs": 3, "drop_options": 0.3, "patience": 0},
-}

@@ -1,0 +1,98 @@
+"""A library's shared start: δ₀ trained on source files, before the first domain."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xdner.backbone.load import load_backbone
+from xdner.corpora.io import read_corpus
+from xdner.errors import LibraryError, TrainingError
+from xdner.files import storage_errors
+from xdner.library.store import Library
+from xdner.prefix.prefix import Prefix
+from xdner.recognizers.reader import Reader
+from xdner.recognizers.shared_start import train_shared_start
+from xdner.settings import Settings
+from xdner.training.instruct import Source
+from xdner.training.loop import TrainingResult
+from xdner.training.progress import Progress
+from xdner.workflows.domains import domain_of
+
+__all__ = ["sources_of", "train_initial"]
+
+# Several domains at once: types are dropped with their answers, so that δ₀ learns to read the options.
+INITIAL_DEFAULTS: dict[str, dict[str, Any]] = {"training": {"drop_options": 0.3, "patience": 0, "epochs": 3}}
+
+
+def sources_of(files: Sequence[str | Path], *, format: str | None = None) -> list[Source]:
+    """Source domains from files of labelled sentences, one a domain.
+
+    A domain's name is the file's stem, or its folder's name where the stem is ``train`` or ``data``.
+
+    Raises:
+        TrainingError: two files would make domains of one name.
+        CorpusError, DomainError: a file cannot be read or has no entities.
+    """
+    sources = []
+    for file in files:
+        path = Path(file)
+        name = path.parent.name if path.stem in ("train", "data") and path.parent.name else path.stem
+        corpus = read_corpus(path, format=format)
+        sources.append(Source(domain_of(name, None, corpus, str(path)), corpus))
+    if len({s.domain.name for s in sources}) != len(sources):
+        raise TrainingError(
+            "two source files would make domains of one name",
+            hint="Name the files by their domains, e.g. politics.txt and music.txt.",
+        )
+    return sources
+
+
+def train_initial(
+    source_files: Sequence[str | Path],
+    *,
+    backbone: str | Path | None = None,
+    library: str | Path | None = None,
+    format: str | None = None,
+    seed: int = 1,
+    config: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    dtype: str = "float32",
+    device: str = "cpu",
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Prefix, TrainingResult]:
+    """Train δ₀ on source files together and make it the start of all domains of a new library.
+
+    Args:
+        source_files: labelled sentences, one file a domain; more source domains make a better start.
+        library: a folder without domains.
+
+    Raises:
+        LibraryError: the library has domains or a δ₀ already; they could not be combined with new ones.
+    """
+    store = Library(library)
+    if store.names() or store.initial_prefix() is not None:
+        raise LibraryError(
+            f"the library {store.folder} has an initial prefix or domains already",
+            hint="Choose a new folder with --library: all domains of a library start from one prefix.",
+        )
+    sources = sources_of(source_files, format=format)
+    seeded = [*overrides, f"training.seed={seed}"]
+    Settings.build(config, seeded)  # mistakes in settings, before the backbone is loaded
+    model = load_backbone(backbone, device=device, dtype=dtype)
+    base = {group: dict(values) for group, values in model.recommended.items()}
+    for group, values in INITIAL_DEFAULTS.items():
+        base[group] = base.get(group, {}) | values
+    settings = Settings.build(config, seeded, base)
+    run_folder = store.folder / ".runs" / "initial"
+    made, result = train_shared_start(
+        Reader(model, settings.decoding), sources, settings, run_folder=run_folder, resume=resume,
+        resume_hint="Run the same command again with --resume.", progress=progress,
+    )  # fmt: skip
+    store.set_initial(made)
+    with storage_errors(run_folder):
+        shutil.rmtree(run_folder, ignore_errors=True)
+    return made, result

@@ -14,6 +14,7 @@ each from two starts: ``raw``, the model as it came, and ``instructed``, tuned o
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from xdner.backbone.base import Backbone
 from xdner.backbone.load import load_backbone
@@ -196,7 +197,7 @@ class LanguageModelArm:
         rates: see :class:`Arm`.
         overrides: of the settings, over the backbone's recommended ones.
         dtype: of weights that stay frozen. With ``full``, weights are trained and thus in 32 bits: steps of a small
-            rate are less than what 16 bits can tell apart.
+            rate are less than what 16 bits can tell apart. Their products are in 16 bits if this says so (autocast).
         device: ``cpu``, ``cuda``, ...
     """
 
@@ -209,7 +210,12 @@ class LanguageModelArm:
     device: str = "cpu"
 
     def asked(self) -> dict[str, Any]:
-        return {"backbone": self.backbone, "overrides": list(self.overrides), "dtype": self._dtype()}
+        return {
+            "backbone": self.backbone,
+            "overrides": list(self.overrides),
+            "dtype": self._dtype(),
+            "autocast": self._autocast(),
+        }
 
     def run(self, target: Target, seed: int, rate: float, progress: Progress) -> Measured:
         began = time.monotonic()
@@ -220,7 +226,7 @@ class LanguageModelArm:
             found, result, trained = _prefix(backbone, target, settings, progress)
         else:
             parameters = _lora(backbone, settings) if self.what == "lora" else _all_weights(backbone)
-            tuned = Tuned(backbone, target, settings, parameters)
+            tuned = Tuned(backbone, target, settings, parameters, autocast=self._autocast())
             result = train(tuned.task(), settings.training, progress=progress)
             found, trained = tuned.read(target.dev), sum(p.numel() for p in parameters.values())
         return measured(
@@ -230,6 +236,9 @@ class LanguageModelArm:
 
     def _dtype(self) -> str:
         return "float32" if self.what == "full" else self.dtype
+
+    def _autocast(self) -> bool:
+        return self.what == "full" and self.dtype == "bfloat16"
 
 
 def _prefix(
@@ -269,6 +278,14 @@ def _lora(backbone: Backbone, settings: Settings) -> dict[str, nn.Parameter]:
     return factors
 
 
+class _MixedPrecisionTask(DomainTask):
+    """Weights and their updates in 32 bits, products in 16."""
+
+    def loss(self, indices: Sequence[int], rng: random.Random) -> Tensor:
+        with torch.autocast(self._backbone.device.type, torch.bfloat16):
+            return super().loss(indices, rng)
+
+
 class Tuned:
     """A backbone whose own weights, or weights that were put into it, are trained under the empty prefix.
 
@@ -277,12 +294,20 @@ class Tuned:
         target: the domain.
         settings: all groups; ``prefix`` and ``training.anchor`` speak of a prefix and have no effect.
         parameters: what is trained.
+        autocast: whether the products of training are in 16 bits, although the weights are in 32.
     """
 
     def __init__(
-        self, backbone: Backbone, target: Target, settings: Settings, parameters: Mapping[str, nn.Parameter]
+        self,
+        backbone: Backbone,
+        target: Target,
+        settings: Settings,
+        parameters: Mapping[str, nn.Parameter],
+        *,
+        autocast: bool = False,
     ) -> None:
         self.backbone, self.target, self.settings, self.parameters = backbone, target, settings, parameters
+        self.autocast = autocast
         self.reader = Reader(backbone, settings.decoding)
         self.scored = limited(target.dev, settings.training.dev_limit)
 
@@ -290,7 +315,8 @@ class Tuned:
         """For :func:`xdner.training.loop.train`: prompts, targets and options as a prefix is trained on them."""
         training, encoder, empty = self.settings.training, self.reader.encoder, self.backbone.empty_prefix()
         instructor = Instructor(encoder, self.settings.codec)
-        return DomainTask(
+        kind = _MixedPrecisionTask if self.autocast else DomainTask
+        return kind(
             self.backbone,
             make_items(self.target.domain, self.target.train, encoder, instructor, training.max_pieces),
             self.settings.codec,

@@ -11,6 +11,7 @@ from xdner.cli import backbones, domains
 from xdner.cli.demo import demo
 from xdner.cli.doctor import doctor
 from xdner.cli.evaluate import evaluate
+from xdner.cli.initial import initial
 from xdner.cli.inspect import inspect
 from xdner.cli.instruct import instruct
 from xdner.cli.predict import predict
@@ -44,6 +45,7 @@ app.command()(train)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(select)
+domains.app.command("initial")(initial)
 app.add_typer(domains.app, name="domains")
 app.add_typer(backbones.app, name="backbones")
 app.command()(instruct)

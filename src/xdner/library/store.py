@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from xdner.errors import UnknownDomainError
-from xdner.files import storage_errors
+from xdner.errors import LibraryError, UnknownDomainError, XdnerError
+from xdner.files import replace_folder, storage_errors
 from xdner.library.entry import DomainEntry
+from xdner.prefix.prefix import Prefix
 
 __all__ = ["Library", "default_library"]
 
@@ -83,3 +84,33 @@ class Library:
             self.get(name)
         with storage_errors(self.path(name)):
             shutil.rmtree(self.path(name))
+
+    def load_all(self) -> tuple[dict[str, DomainEntry], dict[str, XdnerError]]:
+        """Sound domains by name, and the errors of damaged ones."""
+        sound, damaged = {}, {}
+        for name in self.names():
+            try:
+                sound[name] = self.get(name)
+            except XdnerError as error:
+                damaged[name] = error
+        return sound, damaged
+
+    def initial_prefix(self) -> Prefix | None:
+        """δ₀ of this library, if it has one."""
+        folder = self.folder / ".initial"
+        return Prefix.load(folder) if folder.exists() else None
+
+    def set_initial(self, prefix: Prefix) -> None:
+        """Make a prefix the start of all domains.
+
+        Raises:
+            LibraryError: there is another one already.
+        """
+        there = self.initial_prefix()
+        if there is None:
+            with replace_folder(self.folder / ".initial") as fresh:
+                prefix.save(fresh)
+        elif there.hash() != prefix.hash():
+            raise LibraryError(
+                f"the library {self.folder} has another initial prefix", hint="Choose another folder with --library."
+            )

@@ -26,11 +26,14 @@ __all__ = [
     "Match",
     "Selection",
     "SourceSimilarity",
+    "alpha_of",
+    "check_origins",
     "entity_similarity",
     "layer_similarities",
     "match_types",
     "select",
     "softmax_weights",
+    "sum_weights",
 ]
 
 Pool = Literal["mean", "max"]
@@ -241,8 +244,8 @@ def select(
         SettingsError: no sources, α outside [0, 1], or an α for a domain that is no source.
         PrefixMismatchError: prefixes of different shapes, or of different initial prefixes.
     """
-    ratios = _ratios([s.name for s in sources], alpha, alphas or {})
-    check_origins([*sources, target], origin)
+    given = alpha_of([s.name for s in sources], alpha, alphas or {})
+    check_origins([(c.name, c.prefix) for c in (*sources, target)], origin)
     start = origin if mode == "tuned" else None
     if mode == "tuned" and origin is None:
         raise SettingsError(
@@ -251,39 +254,48 @@ def select(
     entity = [entity_similarity(s.embeddings, target.embeddings, pool) for s in sources]
     layers = [layer_similarities(s.prefix, target.prefix, start) for s in sources]
     prefix = [sum(by_site.values()) / len(by_site) for by_site in layers]
-    totals = [a * e + (1 - a) * p for a, e, p in zip(ratios, entity, prefix, strict=True)]
+    totals = [a * e + (1 - a) * p for a, e, p in zip(given, entity, prefix, strict=True)]
     weights = sum_weights(totals) if weighting == "sum" else softmax_weights(totals, temperature, top_k)
     records = tuple(
-        SourceSimilarity(s.name, entity[i], prefix[i], layers[i], ratios[i], totals[i], weights[i], match_types(s, target))
+        SourceSimilarity(s.name, entity[i], prefix[i], layers[i], given[i], totals[i], weights[i], match_types(s, target))
         for i, s in enumerate(sources)
     )  # fmt: skip
     return Selection(target.name, records, mode, temperature)
 
 
-def check_origins(candidates: Sequence[Candidate], origin: Prefix | None) -> None:
+def check_origins(prefixes: Sequence[tuple[str, Prefix]], origin: Prefix | None) -> None:
     """All prefixes must come from one δ₀: what started apart cannot be averaged.
+
+    Args:
+        prefixes: with their domains' names.
+        origin: δ₀; without it, the last prefix says which.
 
     Raises:
         PrefixMismatchError: they do not.
     """
-    expected = origin.hash() if origin is not None else candidates[-1].prefix.initial
-    for candidate in candidates:
-        if candidate.prefix.initial != expected:
+    expected = origin.hash() if origin is not None else prefixes[-1][1].initial
+    for name, prefix in prefixes:
+        if prefix.initial != expected:
             raise PrefixMismatchError(
-                f"the prefix of {candidate.name!r} started from another initial prefix "
-                f"({_short(candidate.prefix.initial)}, expected {_short(expected)}), so it cannot be combined",
-                hint=f"Leave {candidate.name!r} out, or train it again in this library.",
+                f"the prefix of {name!r} started from another initial prefix "
+                f"({_short(prefix.initial)}, expected {_short(expected)}), so it cannot be combined",
+                hint=f"Leave {name!r} out, or train it again in this library.",
             )
 
 
-def _ratios(names: Sequence[str], alpha: float, alphas: Mapping[str, float]) -> list[float]:
+def alpha_of(names: Sequence[str], alpha: float, alphas: Mapping[str, float]) -> list[float]:
+    """α of each source.
+
+    Raises:
+        SettingsError: no sources, α outside [0, 1], or an α for a domain that is no source; all at once.
+    """
     problems = [] if names else ["there is no source to select from"]
     problems += [f"α for {name!r}, which is no source" for name in alphas if name not in names]
-    ratios = [alphas.get(name, alpha) for name in names]
-    problems += [f"α must be from 0 to 1, not {a:g}" for a in sorted({*ratios, alpha}) if not 0 <= a <= 1]
+    given = [alphas.get(name, alpha) for name in names]
+    problems += [f"α must be from 0 to 1, not {a:g}" for a in sorted({*given, alpha}) if not 0 <= a <= 1]
     if problems:
         raise SettingsError(problems, hint=f"The sources are: {', '.join(names) or 'none'}.")
-    return ratios
+    return given
 
 
 def _pooled(embeddings: Tensor, pool: Pool) -> Tensor:

@@ -29,7 +29,7 @@ from xdner.library.entry import DomainEntry, sentence_hashes
 from xdner.prefix.combine import LearnedMixture, merge, mix
 from xdner.prefix.parametrization import Parametrization
 from xdner.prefix.prefix import Prefix
-from xdner.prefix.selector import Candidate, Selection, select, softmax_weights
+from xdner.prefix.selector import Candidate, Selection, alpha_of, check_origins, select, softmax_weights
 from xdner.recognizers.reader import Reader
 from xdner.recognizers.warmup import WarmUp, initial_prefix
 from xdner.settings import Settings
@@ -152,7 +152,8 @@ class Transfer:
     Raises:
         TrainingError: a number of sources that the strategy cannot use, a source twice, the target among its sources, or
             a chain without a source's sentences.
-        PrefixMismatchError: a source for another backbone, or an ensemble.
+        PrefixMismatchError: a source for another backbone or with another initial prefix, or an ensemble.
+        SettingsError: an impossible α, or one for a domain that is no source.
     """
 
     def __init__(
@@ -175,6 +176,10 @@ class Transfer:
         _check_sources(self.strategy, domain, self.sources)
         for source in self.sources:
             source.entry.prefix.check(reader.backbone.fingerprint, reader.backbone.geometry, reader.backbone.name)
+        # Before anything is trained, not after the warm-up.
+        check_origins([(s.name, s.entry.prefix) for s in self.sources], self.initial)
+        if self.sources:
+            alpha_of([s.name for s in self.sources], settings.selector.alpha, self.alphas)
 
     def run(
         self,

@@ -144,8 +144,9 @@ def train_domain(
         named, damaged = known_entries(store, model.fingerprint, without=[name])
         warnings += [f"{source} is damaged and was left out: {error.message}" for source, error in damaged.items()]
         named = {n: e for n, e in named.items() if not e.members and e.prefix.initial == initial.hash()}
+        sources = list(named)
     data = {source: tuple(read_corpus(path, format=format)) for source, path in (source_data or {}).items()}
-    drawn = [Source(entry, data.get(source, ())) for source, entry in named.items()]
+    drawn = [Source(named[source], data.get(source, ())) for source in sources]
     for source in drawn:
         if shared := shared_sentences(source.entry, sentences, dev or ()):
             warnings.append(f"{source.name} was trained on {shared} of these sentences; scores will flatter it")

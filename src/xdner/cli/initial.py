@@ -1,0 +1,55 @@
+"""``xdner domains initial``: train the prefix that all domains of a new library start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xdner.cli.common import (
+    BackboneOption,
+    ConfigOption,
+    DeviceOption,
+    DtypeOption,
+    FormatOption,
+    LibraryOption,
+    ResumeOption,
+    SeedOption,
+    SetOption,
+    guarded,
+    stderr,
+)
+
+
+def initial(
+    source: Annotated[list[Path], typer.Option("--source", help="Labelled sentences of a source domain (repeatable).", show_default=False)],
+    backbone: BackboneOption = None,
+    library: LibraryOption = None,
+    format: FormatOption = None,
+    seed: SeedOption = 1,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = "cpu",
+    resume: ResumeOption = False,
+) -> None:  # fmt: skip
+    """Train one prefix on several source domains together; all domains of a new library then start from it.
+
+    Without it, they start from the prefix that ships for the backbone, or from the instruction's keys and values.
+
+    Example: xdner domains initial --source news/train.txt --source music/train.txt --library mine
+    """
+    with guarded():
+        from xdner.training.progress import RichProgress
+        from xdner.workflows import train_initial
+
+        made, result = train_initial(
+            source, backbone=backbone, library=library, format=format, seed=seed, config=config,
+            overrides=set_ or [], dtype=dtype, device=device, resume=resume, progress=RichProgress("shared start"),
+        )  # fmt: skip
+        names = ", ".join(s["domain"] for s in made.notes["sources"])
+        stderr.print(
+            f"[green]✓[/] shared start of {names} trained in {result.seconds:.0f} s ({result.steps} steps)",
+            highlight=False,
+        )

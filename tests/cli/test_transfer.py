@@ -1,0 +1,217 @@
+"""Training with known domains' help, and asking the selector, on a tiny random backbone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from xdner.cli.app import app
+from xdner.library.entry import DomainEntry
+from xdner.library.store import Library
+from xdner.testing.models import save_tiny_backbone
+
+QUICK = ["--set", "epochs=2", "--set", "length=3", "--set", "training.batch_size=4", "--set", "evaluate_from=1"]
+FILES = {
+    "towns": "Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n",
+    "seas": "the\tO\nBaltic\tB-sea\n\nKiel\tB-city\nand\tO\nOslo\tB-city\n",
+    "stars": "Vega\tB-star\nshines\tO\n",
+    "rivers": "the\tO\nElbe\tB-river\nat\tO\nDresden\tB-city\n\nSpree\tB-river\n",
+}
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(app, list(args))
+
+
+def refused(*args: str) -> str:
+    result = run(*args)
+    assert result.exit_code == 1, (result.stdout, result.stderr, result.exception)
+    assert result.stdout == ""
+    assert result.stderr.count("error:") == 1
+    assert "→" in result.stderr
+    return " ".join(result.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_backbone(tmp_path_factory.mktemp("tiny") / "backbone"))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for name, text in FILES.items():
+        (folder / f"{name}.txt").write_text(text)
+    return folder
+
+
+def train(name: str, library: Path, backbone: str, files: Path, *more: str) -> Result:
+    return run(
+        "train", name, "--train", str(files / f"{name}.txt"), "--backbone", backbone, "--library", str(library), *QUICK,
+        *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory, backbone: str, files: Path) -> Path:
+    folder = tmp_path_factory.mktemp("library")
+    for name in ("towns", "seas", "stars"):
+        result = train(name, folder, backbone, files)
+        assert result.exit_code == 0, result.stderr
+    return folder
+
+
+def test_a_domain_is_trained_with_the_help_of_others(library: Path, backbone: str, files: Path) -> None:
+    result = train("rivers", library, backbone, files, "--from", "towns,seas", "--alpha", "seas=0.9", "--json")
+    assert result.exit_code == 0, result.stderr
+    made = json.loads(result.stdout)
+    assert [s["name"] for s in made["selection"]["sources"]] == ["towns", "seas"]
+    assert [s["alpha"] for s in made["selection"]["sources"]] == [0.5, 0.9]
+    assert made["settings"]["transfer"]["strategy"] == "collaborative"
+    entry = Library(library).get("rivers")
+    assert entry.prefix.notes["transfer"]["strategy"] == "collaborative"
+    start = Library(library).initial_prefix()
+    assert start is not None
+    assert {Library(library).get(n).prefix.initial for n in Library(library)} == {start.hash()}
+    shown = run("predict", "the Elbe", "--domain", "rivers", "--library", str(library))
+    assert shown.exit_code == 0, shown.stderr
+
+
+def test_all_known_domains_may_help_and_a_damaged_one_is_named_and_left_out(
+    tmp_path: Path, backbone: str, files: Path
+) -> None:
+    for name in ("towns", "seas", "stars"):
+        assert train(name, tmp_path, backbone, files).exit_code == 0
+    (tmp_path / "stars" / "prefix.safetensors").write_bytes(b"broken")
+    result = train("rivers", tmp_path, backbone, files, "--from", "all")
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert "stars is damaged and was left out" in said
+    assert "sources for rivers" in result.stdout
+    assert [s["name"] for s in Library(tmp_path).get("rivers").prefix.notes["transfer"]["sources"]] == ["seas", "towns"]
+    named = " ".join(train("rivers", tmp_path, backbone, files, "--from", "stars").stderr.split())
+    assert "truncated or was altered" in named
+
+
+@pytest.mark.parametrize(("strategy", "phases"), [("single", 1), ("chain", 2), ("ensemble", 2)])
+def test_every_strategy_has_a_name(
+    library: Path, backbone: str, files: Path, tmp_path: Path, strategy: str, phases: int
+) -> None:
+    sources = "towns" if strategy == "single" else "towns,seas"
+    more = ["--source-data", f"seas={files / 'seas.txt'}"] if strategy == "chain" else []
+    result = train("rivers", library, backbone, files, "--from", sources, "--strategy", strategy, *more, "--json")
+    assert result.exit_code == 0, result.stderr
+    entry = Library(library).get("rivers")
+    assert entry.prefix.notes["transfer"]["strategy"] == strategy
+    assert len(entry.prefixes) == (2 if strategy == "ensemble" else 1)
+    assert len(entry.prefix.notes["transfer"]["sources"]) == phases
+
+
+@pytest.mark.parametrize(
+    ("what", "group", "key", "value"),
+    [
+        ("entity-similarity", "selector", "alpha", 0.0),
+        ("prefix-similarity", "selector", "alpha", 1.0),
+        ("warm-up", "transfer", "warmup_share", 0.0),
+        ("options", "codec", "options", False),
+    ],
+)
+def test_parts_can_be_left_out(
+    library: Path, backbone: str, files: Path, what: str, group: str, key: str, value: object
+) -> None:
+    result = train("rivers", library, backbone, files, "--from", "towns", "--without", what, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["settings"][group][key] == value
+
+
+def test_the_selector_prints_its_parts_and_writes_numbers_and_a_heat_map(library: Path, tmp_path: Path) -> None:
+    result = run("select", "towns", "seas", "--from", "all", "--library", str(library), "--out", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    assert "sources for towns" in result.stdout
+    assert "effective number of sources" in result.stdout
+    assert "= city" in result.stdout, "the same words are marked"
+    numbers = json.loads((tmp_path / "select-towns-seas.json").read_text())
+    assert [c["target"] for c in numbers] == ["towns", "seas"]
+    names = {s["name"] for s in numbers[0]["sources"]}
+    assert {"seas", "stars"} <= names
+    assert "towns" not in names
+    assert sum(s["weight"] for s in numbers[0]["sources"]) == pytest.approx(1.0, abs=1e-4)
+    assert (tmp_path / "select-towns-seas.png").read_bytes().startswith(b"\x89PNG")
+    as_json = run("select", "towns", "--from", "seas", "--library", str(library), "--out", str(tmp_path), "--json")
+    assert json.loads(as_json.stdout)[0]["sources"][0]["weight"] == 1.0
+
+
+def test_mistakes_get_one_clear_error(library: Path, backbone: str, files: Path, tmp_path: Path) -> None:
+    base = ["train", "rivers", "--train", str(files / "rivers.txt"), "--backbone", backbone, "--library", str(library)]
+    base += QUICK
+    assert "no domain 'moon'" in refused(*base, "--from", "moon")
+    assert "takes exactly one source, not 2" in refused(*base, "--from", "towns,seas", "--strategy", "single")
+    assert "transfer.strategy must be one of" in refused(*base, "--from", "towns", "--strategy", "magic")
+    assert "selector.alpha must be from 0 to 1, not 1.5" in refused(*base, "--from", "towns", "--alpha", "1.5")
+    assert "α must be from 0 to 1" in refused(*base, "--from", "towns", "--alpha", "towns=-1")
+    assert "'half' is no number" in refused(*base, "--from", "towns", "--alpha", "half")
+    assert "α for 'stars', which is no source" in refused(*base, "--from", "towns", "--alpha", "stars=0.5")
+    assert "nothing is called 'luck'" in refused(*base, "--from", "towns", "--without", "luck")
+    assert "there are none for seas" in refused(*base, "--from", "towns,seas", "--strategy", "chain")
+    assert "towns is given twice" in refused(*base, "--from", "towns,towns", "--strategy", "chain")
+    assert "not of the form NAME=FILE" in refused(*base, "--from", "towns,seas", "--source-data", "seas")
+    assert "needs sources" in refused(*base, "--strategy", "collaborative")
+    longer = [*base, "--from", "towns", "--set", "length=5"]
+    assert "the initial prefix has length 3" in refused(*longer)
+    assert "there is no source" in refused("select", "towns", "--from", "towns", "--library", str(library))
+
+
+def test_a_target_without_sentences_or_types_is_refused(library: Path, backbone: str, tmp_path: Path) -> None:
+    empty, bare = tmp_path / "empty.txt", tmp_path / "bare.txt"
+    empty.write_text("")
+    bare.write_text("no\tO\none\tO\n")
+    for path in (empty, bare):
+        args = ["--train", str(path), "--backbone", backbone, "--library", str(library), "--from", "towns"]
+        refused("train", "nothing", *args, *QUICK)
+    assert "nothing" not in Library(library)
+
+
+def test_a_source_of_another_backbone_or_start_is_refused(
+    library: Path, files: Path, tmp_path: Path, backbone: str
+) -> None:
+    from dataclasses import replace
+
+    entry = Library(library).get("towns")
+    stranger = replace(entry, domain=replace_name(entry, "stranger"), prefix=replace(entry.prefix, initial="sha256:x"))
+    stranger.save(library / "stranger")
+    message = refused(
+        "train", "rivers", "--train", str(files / "rivers.txt"), "--backbone", backbone, "--library", str(library),
+        *QUICK, "--from", "stranger",
+    )  # fmt: skip
+    assert "'stranger' started from another initial prefix" in message
+    foreign = replace(stranger, prefix=replace(entry.prefix, backbone="sha256:y"))
+    foreign.save(library / "stranger")
+    message = refused(
+        "train", "rivers", "--train", str(files / "rivers.txt"), "--backbone", backbone, "--library", str(library),
+        *QUICK, "--from", "stranger",
+    )  # fmt: skip
+    assert "fingerprint" in message
+    Library(library).remove("stranger")
+
+
+def replace_name(entry: DomainEntry, name: str) -> object:
+    from xdner.domain import Domain
+
+    return Domain(name, entry.domain.labels, entry.domain.instruction)
+
+
+def test_a_library_can_start_from_a_prefix_trained_on_sources(tmp_path: Path, backbone: str, files: Path) -> None:
+    args = ["domains", "initial", "--backbone", backbone, "--library", str(tmp_path / "lib"), *QUICK]
+    result = run(*args, "--source", str(files / "towns.txt"), "--source", str(files / "seas.txt"))
+    assert result.exit_code == 0, result.stderr
+    assert "shared start of towns, seas trained" in result.stderr
+    start = Library(tmp_path / "lib").initial_prefix()
+    assert start is not None
+    assert [s["domain"] for s in start.notes["sources"]] == ["towns", "seas"]
+    assert train("rivers", tmp_path / "lib", backbone, files).exit_code == 0
+    assert Library(tmp_path / "lib").get("rivers").prefix.initial == start.hash()
+    again = refused(*args, "--source", str(files / "stars.txt"))
+    assert "has an initial prefix or domains already" in again

@@ -31,6 +31,7 @@ def selection_figure(selections: Sequence[Mapping[str, Any]], path: str | Path) 
         StorageError: the file cannot be written.
     """
     try:
+        import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
         raise XdnerError("figures need the package matplotlib", hint="pip install 'xdner[plots]'") from None
@@ -64,7 +65,8 @@ def selection_figure(selections: Sequence[Mapping[str, Any]], path: str | Path) 
     data = io.BytesIO()
     kind = Path(path).suffix.lstrip(".") or "png"
     try:
-        figure.savefig(data, format=kind, dpi=160)
+        with matplotlib.rc_context({"svg.fonttype": "none"}):  # text stays text
+            figure.savefig(data, format=kind, dpi=160)
     except ValueError as error:
         raise XdnerError(f"cannot draw {path}: {error}", hint="Use a name that ends in .png, .svg or .pdf.") from None
     write_atomically(path, data.getvalue())

@@ -328,3 +328,15 @@ def test_an_interrupted_run_goes_on_in_the_phase_where_it_stopped(known: CPNER, 
         again(False, Interrupts())
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"warm-up", "target"}
     assert again(True, SilentProgress()).hash() == whole
+
+
+def test_positions_of_the_prefix_are_left_out_in_training_and_never_all(known: CPNER) -> None:
+    for share in ("0.5", "1.0"):
+        how = settings("strategy=none", f"prefix_dropout={share}")
+        warmup = WarmUp(known.reader, *DATA["rivers"], (), how)
+        lengths = {int(warmup._rows().lengths[0]) for _ in range(40)}
+        assert lengths <= {1, 2, 3}
+        assert lengths == {1} if share == "1.0" else len(lengths) > 1
+    plain, varied = (run(known, settings("strategy=none", f"prefix_dropout={s}"), []).entry for s in ("0.0", "0.5"))
+    assert plain.prefix.hash() != varied.prefix.hash()
+    assert varied.prefix.length == 3

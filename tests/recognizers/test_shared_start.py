@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from xdner.backbone.causal import CausalBackbone
+from xdner.domain import Domain
+from xdner.errors import PrefixMismatchError, TrainingError, TrainingInterrupted
+from xdner.recognizers.cp_ner import CPNER
+from xdner.recognizers.shared_start import train_shared_start
+from xdner.recognizers.warmup import WarmUp, initial_prefix
+from xdner.settings import Settings
+from xdner.testing.models import tiny_causal
+from xdner.testing.tokenizers import byte_level_tokenizer
+from xdner.text import Sentence
+from xdner.training.instruct import Source
+from xdner.training.progress import SilentProgress
+
+SETTINGS = Settings.build(
+    overrides=["epochs=3", "training.batch_size=2", "length=3", "patience=0", "learning_rate=0.05", "drop_options=0.3"]
+)
+PEOPLE = Domain.from_labels("people", ["person", "place"])
+SEAS = Domain.from_labels("seas", ["sea"])
+SOURCES = [
+    Source(PEOPLE, [Sentence.from_text("Ann in Rome", [(0, 3, "person"), (7, 11, "place")])] * 4),
+    Source(SEAS, [Sentence.from_text("the Baltic sea", [(4, 10, "sea")])] * 3),
+]
+
+
+def make() -> CPNER:
+    return CPNER(CausalBackbone(tiny_causal("llama"), byte_level_tokenizer(), name="tiny"), settings=SETTINGS)
+
+
+def test_a_shared_start_learns_from_all_sources_and_leaves_the_backbone_alone() -> None:
+    recognizer = make()
+    before = recognizer.backbone.compute_fingerprint()
+    prefix, result = train_shared_start(recognizer.reader, SOURCES, SETTINGS)
+    assert recognizer.backbone.compute_fingerprint() == before == prefix.backbone
+    assert prefix.hash() != initial_prefix(recognizer.reader, SETTINGS.prefix).hash()
+    assert result.steps == 3 * (2 + 2), "batches hold one domain each"
+    assert result.history[-1].loss < result.history[0].loss
+    assert [s["domain"] for s in prefix.notes["sources"]] == ["people", "seas"]
+    assert train_shared_start(make().reader, SOURCES, SETTINGS)[0].hash() == prefix.hash()
+
+
+def test_domains_start_from_it_and_remember_it() -> None:
+    recognizer = make()
+    prefix, _ = train_shared_start(recognizer.reader, SOURCES, SETTINGS)
+    started = CPNER(recognizer.backbone, settings=SETTINGS, initial=prefix)
+    for source in SOURCES:
+        entry = started.train(source.domain, source.sentences).entry
+        assert entry.prefix.initial == prefix.hash()
+    run = WarmUp(started.reader, SEAS, SOURCES[1].sentences, (), SETTINGS, initial=prefix)
+    assert run.start == prefix.hash()
+    started.train(
+        Domain.from_labels("towns", ["town"]), [Sentence.from_text("Kiel", [(0, 4, "town")])], sources=["seas"]
+    )
+    elsewhere = CPNER(recognizer.backbone, settings=SETTINGS)
+    elsewhere.add(started._entry("seas"))
+    with pytest.raises(PrefixMismatchError, match="started from another initial prefix"):
+        elsewhere.train(PEOPLE, SOURCES[0].sentences, sources=["seas"])
+
+
+def test_of_each_source_at_most_so_many_sentences() -> None:
+    few = Settings.build(base=SETTINGS.to_dict(), overrides=["per_source=2", "epochs=1"])
+    _, result = train_shared_start(make().reader, SOURCES, few)
+    assert result.steps == 2
+
+
+def test_without_sources_there_is_nothing_to_share() -> None:
+    with pytest.raises(TrainingError, match="needs source domains"):
+        train_shared_start(make().reader, [], SETTINGS)
+
+
+def test_an_interrupted_run_gives_the_same_prefix(tmp_path: Path) -> None:
+    whole, _ = train_shared_start(make().reader, SOURCES, SETTINGS)
+
+    class Interrupts(SilentProgress):
+        def step(self, done: int, loss: float) -> None:
+            if done == 5:
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(TrainingInterrupted):
+        train_shared_start(make().reader, SOURCES, SETTINGS, run_folder=tmp_path, progress=Interrupts())
+    again, _ = train_shared_start(make().reader, SOURCES, SETTINGS, run_folder=tmp_path, resume=True)
+    assert again.hash() == whole.hash()

@@ -11,7 +11,7 @@ from transformers import BloomConfig, BloomForCausalLM, DynamicCache
 
 from xdner.backbone import attention
 from xdner.backbone.attention import additive, prefix_attention
-from xdner.backbone.base import Backbone
+from xdner.backbone.base import Backbone, Extent
 from xdner.backbone.cache import Context, Fresh, PrefixRows
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.t5 import T5Backbone
@@ -185,19 +185,29 @@ def test_cached_steps_equal_one_pass(architecture: str, chunks: list[int]) -> No
     """One and several tokens a step, rows of different lengths and domains, contexts of different lengths."""
     backbone, _ = make(architecture)
     prefixes = [random_prefix(backbone, n, seed=n) for n in (2, 5, 3)]
-    mixed = PrefixRows.stack(prefixes, [0, 1, 2])
     contexts_ids = [[71, 72, 73, 74], [], [81]]
     contexts = [backbone.read_context(c, rows(p)) for c, p in zip(contexts_ids, prefixes, strict=True)]
-    session = backbone.begin(SOURCES, mixed, contexts, [8, 8, 8])
-    steps: list[list[Tensor]] = [[state] for state in session.states]
+    extent = Extent(rows=3, prefix=6, context=4, source=max(map(len, SOURCES)), text=40, room=8)
+    session = backbone.begin(extent)
+    steps: list[list[Tensor]] = [[], [], []]
     at = [0, 0, 0]
-    alive = [0, 1, 2]
+    alive: list[int] = []
+    # One row is there before the others come, and a row that was done makes place for the next.
+    for new in ([1], [0, 2]):
+        mixed = PrefixRows.stack([prefixes[r] for r in new], range(len(new)))
+        admitted = session.admit([SOURCES[r] for r in new], mixed, [contexts[r] for r in new], [8] * len(new))
+        for r, state in zip(new, admitted, strict=True):
+            steps[r].append(state)
+        alive += new
     for size in chunks:
         tokens = [TARGETS[r][at[r] : at[r] + size] for r in alive]
-        keep = [i for i, t in enumerate(tokens) if t]
-        if len(keep) < len(alive):
-            session.keep(keep)
-            alive, tokens = [alive[i] for i in keep], [tokens[i] for i in keep]
+        for i in reversed(range(len(alive))):
+            if not tokens[i]:
+                session.leave(i)
+                for row in (alive, tokens):
+                    moved = row.pop()
+                    if i < len(row):
+                        row[i] = moved
         states = session.step(tokens)
         for i, r in enumerate(alive):
             steps[r].extend(states[i, : len(tokens[i])])

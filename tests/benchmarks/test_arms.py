@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.arms import Corpora, LanguageModelArm, Tuned, resolved
+from xdner.backbone.base import Extent
 from xdner.backbone.load import load_backbone
 from xdner.errors import SettingsError
 from xdner.settings import Settings
@@ -67,8 +68,9 @@ def test_without_a_prefix_the_reader_reads_as_the_stock_model(backbone: Path, da
         )
         ids = [*steered.instructor.context(target.domain), *steered.instructor.source(((40,), (41, 42)))]
         stock = AutoModelForCausalLM.from_pretrained(backbone)(input_ids=torch.tensor([ids])).logits[0, -1]
-        session = model.begin([ids[steered.steering.context.length :]], empty, [steered.steering.context], [4])
-        ours = model.logits(session.states)[0]
+        source = ids[steered.steering.context.length :]
+        session = model.begin(Extent(1, 0, len(ids), len(source), len(ids) + 4, 4))
+        ours = model.logits(session.admit([source], empty, [steered.steering.context], [4]))[0]
     assert torch.allclose(ours, stock, atol=1e-4)
 
 

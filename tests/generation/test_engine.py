@@ -101,6 +101,29 @@ def test_results_do_not_depend_on_the_batch() -> None:
     assert [r.ids for r in one] == [r.ids for r in many]
 
 
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_waiting_rows_take_the_places_of_finished_ones(kind: str) -> None:
+    backbone = backbone_of(kind)
+    jobs = jobs_for(backbone, "lines", "mention-first") * 3
+    alone = [Engine(backbone, batch_size=1).run([job])[0] for job in jobs[:10]] * 3
+    engine = Engine(backbone, batch_size=5)
+    for job, output, expected in zip(jobs, engine.run(jobs), alone, strict=True):
+        if plain(backbone, job)[2] >= 1e-4:
+            assert output.ids == expected.ids
+    # Batch after batch, each would take as many calls as its longest row.
+    steps = sorted(_steps(backbone, job) for job in jobs)
+    batches = sum(max(steps[i : i + 5]) for i in range(0, len(steps), 5))
+    assert engine.counts.row_steps == sum(steps)
+    assert engine.counts.calls <= batches + len(jobs) // 2
+
+
+def _steps(backbone: Backbone, job: Job) -> int:
+    """Model calls for one job by itself."""
+    engine = Engine(backbone, batch_size=1)
+    engine.run([job])
+    return engine.counts.calls
+
+
 def test_forced_runs_take_one_step_and_are_counted() -> None:
     backbone = backbone_of("llama")
     jobs = jobs_for(backbone, "lines", "mention-first")
@@ -129,5 +152,5 @@ def test_progress_is_reported_and_order_kept() -> None:
     jobs = jobs_for(backbone, "lines", "mention-first")
     seen: list[int] = []
     Engine(backbone, batch_size=3).run(jobs, done=seen.append)
-    assert seen == [3, 6, 9, 10]
+    assert seen == list(range(1, 11))
     assert Engine(backbone).run([]) == []

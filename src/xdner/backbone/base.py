@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -29,21 +30,51 @@ __all__ = ["Backbone", "Session"]
 Ids = Sequence[int]
 
 
-class Session(ABC):
-    """Rows that have been read and now take tokens. Rows leave with :meth:`keep`; order is the caller's.
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much room a session needs.
 
     Attributes:
-        states: [B, d], the state that predicts each row's next token, after :meth:`Backbone.begin`.
+        rows: at a time.
+        prefix: keys of the longest prefix.
+        context, source: tokens of the longest context and the longest prompt behind it.
+        text: tokens of the longest context, prompt and target together.
+        room: tokens of the longest target.
     """
 
-    states: Tensor
+    rows: int
+    prefix: int
+    context: int
+    source: int
+    text: int
+    room: int
+
+
+class Session(ABC):
+    """Rows that are read, take tokens and leave again. The rows that are there are numbered from 0 without holes."""
+
+    @abstractmethod
+    def admit(
+        self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
+    ) -> Tensor:
+        """Read new prompts, each after its own context; they are numbered behind the rows that are there.
+
+        Args:
+            sources: R prompts.
+            prefix: one a row, or one for all.
+            contexts: one a row.
+            room: tokens that each may take.
+
+        Returns:
+            [R, d], the state that predicts each new row's first token.
+        """
 
     @abstractmethod
     def step(self, tokens: Sequence[Ids]) -> Tensor:
         """Feed each row its next tokens, one or several, in one pass.
 
         Args:
-            tokens: B non-empty lists.
+            tokens: B non-empty lists, one for every row that is there.
 
         Returns:
             [B, T, d] with T the longest list: entry (b, t) is the state after row b's token t. Entries beyond a row's
@@ -51,8 +82,8 @@ class Session(ABC):
         """
 
     @abstractmethod
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these; they are renumbered in this order."""
+    def leave(self, row: int) -> None:
+        """A row leaves; the last one takes its number."""
 
 
 class Backbone(ABC):
@@ -197,10 +228,8 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def begin(
-        self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
-    ) -> Session:
-        """Read B prompts, each after its own context, and be ready for up to ``room[b]`` tokens each."""
+    def begin(self, extent: Extent) -> Session:
+        """An empty session with room for so much."""
 
     @abstractmethod
     def read_keys_values(self, ids: Ids) -> list[tuple[Tensor, Tensor]]:

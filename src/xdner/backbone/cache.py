@@ -4,18 +4,19 @@ Three plans for :func:`~xdner.backbone.attention.prefix_attention`:
 
 * :class:`Fresh` - every key is computed in this pass or handed over whole; gradients flow (training, encoders).
 * :class:`Stored` - keys go into a preallocated store and stay there (generation).
-* :class:`Crossed` - cross-attention to an encoder's keys, kept after the first pass (T5's decoder).
+* :class:`Crossed`, :class:`CrossedStore` - cross-attention to an encoder's keys (T5's decoder), in one pass or kept.
 
 In a store, row b holds its prefix in the first ``n`` places and its text behind it, place ``n + i`` for the text's
 position i: no holes, so the causal mask is a comparison of positions, and a row's padding is simply overwritten by its
-next tokens.
+next tokens. Rows come and go (in-flight batching): a new row takes the next slot, and when one leaves, the last one moves
+into its place.
 
 Shapes: B rows, T queries, G key-value heads, d head size, n prefix keys, C context keys, L text places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from xdner.backbone.attention import Site, additive, join, rows_of
 
-__all__ = ["Context", "Crossed", "Fresh", "PrefixRows", "Store", "Stored"]
+__all__ = ["Context", "Crossed", "CrossedStore", "Fresh", "PrefixRows", "Store", "Stored"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +50,6 @@ class PrefixRows:
         """[B or 1, n]: which keys are real."""
         n = self.width
         return torch.arange(n, device=self.lengths.device) >= (n - self.lengths)[:, None]
-
-    def select(self, rows: Tensor) -> PrefixRows:
-        """The rows with these indices [R]; ``rows`` may repeat."""
-        if self.lengths.shape[0] == 1:
-            return self
-        return PrefixRows([k[rows] for k in self.keys], [v[rows] for v in self.values], self.lengths[rows])
 
     @classmethod
     def empty(cls, shapes: Sequence[tuple[int, int]], like: Tensor) -> PrefixRows:
@@ -217,29 +212,46 @@ class Fresh:
 
 
 class Store:
-    """Preallocated keys and values for the rows of a batch, prefix and context first.
+    """Preallocated keys and values for rows that come and go; the rows that are there are always the first ones.
 
     Args:
-        prefix: rows of prefixes, B of them or one for all.
-        sites: indices of the sites that are stored.
-        rows: B.
+        shapes: (heads, head size) of each stored site, by its index.
+        slots: rows at most.
+        width: prefix places; a shorter prefix stands at their end.
         capacity: text places per row.
+        like: gives type and device.
     """
 
-    def __init__(self, prefix: PrefixRows, sites: Sequence[int], rows: int, capacity: int) -> None:
-        self.width = prefix.width
-        self.lengths = rows_of(prefix.lengths, rows)
-        self.visible = rows_of(prefix.visible(), rows)
-        self.keys: dict[int, Tensor] = {}
-        self.values: dict[int, Tensor] = {}
-        for site in sites:
-            for table, source in ((self.keys, prefix.keys[site]), (self.values, prefix.values[site])):
-                _, heads, n, dim = source.shape
-                # Zeros, not uninitialized: a masked place still enters the weighted sum, and 0 * nan is nan.
-                # Places before heads: what a token writes is then one run of memory.
-                place = source.new_zeros(rows, n + capacity, heads, dim)
-                place[:, :n] = source.transpose(1, 2)
-                table[site] = place
+    def __init__(
+        self, shapes: Mapping[int, tuple[int, int]], slots: int, width: int, capacity: int, like: Tensor
+    ) -> None:
+        self.width, self.count = width, 0
+        self.lengths = torch.zeros(slots, dtype=torch.long, device=like.device)
+        self.visible = torch.zeros(slots, width, dtype=torch.bool, device=like.device)
+        # Zeros, not uninitialized: a masked place still enters the weighted sum, and 0 * nan is nan.
+        # Places before heads: what a token writes is then one run of memory.
+        self.keys, self.values = (
+            {site: like.new_zeros(slots, width + capacity, heads, dim) for site, (heads, dim) in shapes.items()}
+            for _ in range(2)
+        )
+
+    def admit(self, prefix: PrefixRows, rows: int) -> slice:
+        """Give the next ``rows`` slots to new rows, with these prefixes.
+
+        Returns:
+            Where they are.
+        """
+        place = slice(self.count, self.count + rows)
+        self.count += rows
+        start = self.width - prefix.width
+        for table, source in ((self.keys, prefix.keys), (self.values, prefix.values)):
+            for site, tensor in table.items():
+                tensor[place, start : self.width] = rows_of(source[site], rows).transpose(1, 2)
+        self.lengths[place] = prefix.lengths
+        self.visible[place] = torch.arange(self.width, device=self.lengths.device) >= (
+            self.width - self.lengths[place, None]
+        )
+        return place
 
     def put_context(self, row: int, context: Context) -> None:
         """Copy a domain's context into the first text places of ``row``."""
@@ -249,29 +261,31 @@ class Store:
                 self.keys[site][row, self.width : end] = context.keys[site][0].transpose(0, 1)
                 self.values[site][row, self.width : end] = context.values[site][0].transpose(0, 1)
 
-    def write(self, site: int, key: Tensor, value: Tensor, places: Tensor) -> None:
-        """Put [B, G, T, d] at the text places [B, T]."""
+    def write(self, site: int, key: Tensor, value: Tensor, first: int, places: Tensor) -> None:
+        """Put [R, G, T, d] at the text places [R, T] of the rows from ``first`` on."""
         for table, new in ((self.keys[site], key), (self.values[site], value)):
-            rows, size, heads, dim = table.shape
-            start = torch.arange(rows, device=places.device)[:, None] * size + self.width
+            _, size, heads, dim = table.shape
+            start = (first + torch.arange(places.shape[0], device=places.device))[:, None] * size + self.width
             flat = new.transpose(1, 2).reshape(-1, heads * dim)
             table.view(-1, heads * dim).index_copy_(0, (start + places).view(-1), flat)
 
-    def read(self, site: int, reach: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, G, n + reach, d] of the prefix and the first ``reach`` text places; no copy."""
+    def read(self, site: int, rows: slice, reach: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [R, G, n + reach, d] of the prefix and the first ``reach`` text places; no copy."""
         end = self.width + reach
-        return self.keys[site][:, :end].transpose(1, 2), self.values[site][:, :end].transpose(1, 2)
+        return self.keys[site][rows, :end].transpose(1, 2), self.values[site][rows, :end].transpose(1, 2)
 
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these."""
-        self.lengths, self.visible = self.lengths[rows], self.visible[rows]
-        for site in self.keys:
-            self.keys[site] = self.keys[site][rows]
-            self.values[site] = self.values[site][rows]
+    def leave(self, row: int, reach: int) -> None:
+        """Free a slot: the last row, of which ``reach`` text places are written, moves into it."""
+        self.count -= 1
+        if row != self.count:
+            end = self.width + reach
+            for table in (*self.keys.values(), *self.values.values()):
+                table[row, :end] = table[self.count, :end]
+            self.lengths[row], self.visible[row] = self.lengths[self.count].clone(), self.visible[self.count].clone()
 
 
 class Stored:
-    """One step over a :class:`Store`: T new tokens a row, at the places ``start[b] … start[b] + T - 1``.
+    """One step of some rows of a :class:`Store`: T new tokens a row, at the places ``start[b] … start[b] + T - 1``.
 
     A row that has fewer than T tokens is padded; what its padding writes is overwritten before anything sees it, or
     lies at ``last``, a place that no real token takes.
@@ -280,14 +294,15 @@ class Stored:
     def __init__(
         self,
         store: Store,
+        rows: slice,
         start: Tensor,
         length: int,
         *,
         last: int,
         bias: Bias | None = None,
-        crossed: Crossed | None = None,
+        crossed: CrossedStore | None = None,
     ) -> None:
-        self.store, self.crossed = store, crossed
+        self.store, self.rows, self.crossed = store, rows, crossed
         self.record: dict[str, Tensor] | None = None
         self.places = (start[:, None] + torch.arange(length, device=start.device)).clamp_(max=last)
         self.reach = int(self.places.max()) + 1
@@ -302,31 +317,59 @@ class Stored:
             assert self.crossed is not None
             return self.crossed.attend(site, key, value, query, window)
         store = self.store
-        store.write(site.index, key, value, self.places)
-        keys, values = store.read(site.index, self.reach)
-        prefix = store.visible if store.width else None
+        store.write(site.index, key, value, self.rows.start, self.places)
+        keys, values = store.read(site.index, self.rows, self.reach)
+        prefix = store.visible[self.rows] if store.width else None
         mask = self._masks.get(site, window, self.places, self.keys, self.visible, prefix, query.dtype)
         return keys, values, mask, store.width
 
 
+class CrossedStore:
+    """Cross-attention of rows that come and go: prefix keys, then the encoder's, written in a row's first pass.
+
+    Args:
+        store: of the cross-attention sites; its text places are those of the encoder's input.
+        rows: which rows this pass is for.
+        lengths: [R], of their encoder inputs.
+        fresh: whether this is their first pass, whose projections are kept.
+    """
+
+    def __init__(self, store: Store, rows: slice, lengths: Tensor, *, fresh: bool) -> None:
+        self.store, self.rows, self.fresh = store, rows, fresh
+        self.reach = int(lengths.max())
+        places = torch.arange(self.reach, device=lengths.device)
+        self._places = places.expand(lengths.shape[0], -1)
+        seen = places < lengths[:, None]
+        self._seen = torch.cat([store.visible[rows], seen], dim=1) if store.width else seen
+        self._mask: Tensor | None = None
+
+    def attend(
+        self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+        if self.fresh:
+            self.store.write(site.index, key, value, self.rows.start, self._places)
+        keys, values = self.store.read(site.index, self.rows, self.reach)
+        if self._mask is None:
+            mask = additive(self._seen, query.dtype)[:, None, None, :]
+            self._mask = mask.expand(-1, -1, query.shape[2], -1)
+        return keys, values, self._mask, self.store.width
+
+
 class Crossed:
-    """Cross-attention of a decoder: prefix keys, then the encoder's, whose projections are kept after the first pass."""
+    """Cross-attention of one pass over whole targets: prefix keys, then the encoder's."""
 
     def __init__(self, prefix: PrefixRows, lengths: Tensor, width: int) -> None:
         self.prefix, self.lengths, self.width = prefix, lengths, width
-        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
         self._mask: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
         rows = query.shape[0]
-        if site.index not in self.kept:
-            self.kept[site.index] = (
-                join([self.prefix.keys[site.index], key], rows),
-                join([self.prefix.values[site.index], value], rows),
-            )
-        keys, values = self.kept[site.index]
+        keys, values = (
+            join([self.prefix.keys[site.index], key], rows),
+            join([self.prefix.values[site.index], value], rows),
+        )
         at = (query.shape[2], query.dtype)
         if at not in self._mask:
             seen = torch.arange(self.width, device=query.device) < self.lengths[:, None]
@@ -334,9 +377,3 @@ class Crossed:
                 seen = torch.cat([rows_of(self.prefix.visible(), rows), seen], dim=1)
             self._mask[at] = additive(seen, query.dtype)[:, None, None, :].expand(-1, -1, query.shape[2], -1)
         return keys, values, self._mask[at], self.prefix.width
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these."""
-        self.lengths, self.prefix = self.lengths[rows], self.prefix.select(rows)
-        self.kept = {site: (k[rows], v[rows]) for site, (k, v) in self.kept.items()}
-        self._mask.clear()

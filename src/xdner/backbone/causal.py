@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.attention import Plan
-from xdner.backbone.base import Backbone, Ids, Session, lengths_of, padded, target_rows
+from xdner.backbone.base import Backbone, Extent, Ids, Session, lengths_of, padded, target_rows
 from xdner.backbone.cache import Context, Fresh, PrefixRows, Store, Stored, rows_of
 
 __all__ = ["CausalBackbone"]
@@ -78,43 +78,41 @@ class CausalBackbone(Backbone):
             self._run(ids, plan.queries + prefix.lengths[:, None], plan)
         return {name: mass[0] for name, mass in plan.record.items()}
 
-    def begin(
-        self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
-    ) -> Session:
-        return _CausalSession(self, sources, prefix, contexts, room)
+    def begin(self, extent: Extent) -> Session:
+        return _CausalSession(self, extent)
 
 
 class _CausalSession(Session):
-    def __init__(
-        self,
-        backbone: CausalBackbone,
-        sources: Sequence[Ids],
-        prefix: PrefixRows,
-        contexts: Sequence[Context],
-        room: Sequence[int],
-    ) -> None:
-        self._backbone = backbone
-        device = backbone.device
-        rows = len(sources)
-        self._capacity = max(c.length + len(s) + r for c, s, r in zip(contexts, sources, room, strict=True))
+    def __init__(self, backbone: CausalBackbone, extent: Extent) -> None:
+        self._backbone, self._last = backbone, extent.text
+        shapes = {s.index: (s.heads, s.head_dim) for s in backbone.sites}
+        like = backbone.model.get_input_embeddings().weight
         # One place more than anybody needs: a row's padding may end up there.
-        self._store = Store(prefix, [s.index for s in backbone.sites], rows, self._capacity + 1)
-        for row, context in enumerate(contexts):
+        self._store = Store(shapes, extent.rows, extent.prefix, extent.text + 1, like)
+        self._start = torch.zeros(extent.rows, dtype=torch.long, device=backbone.device)
+
+    def admit(
+        self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
+    ) -> Tensor:
+        rows = self._store.admit(prefix, len(sources))
+        for row, context in enumerate(contexts, start=rows.start):
             self._store.put_context(row, context)
-        self._start = torch.tensor([c.length for c in contexts], dtype=torch.long, device=device)
-        states = self.step(sources)
-        last = lengths_of(sources, device) - 1
-        self.states = states[torch.arange(rows, device=device), last]
+        device = self._backbone.device
+        self._start[rows] = torch.tensor([c.length for c in contexts], dtype=torch.long, device=device)
+        states = self._feed(sources, rows)
+        return states[torch.arange(len(sources), device=device), lengths_of(sources, device) - 1]
 
     def step(self, tokens: Sequence[Ids]) -> Tensor:
+        return self._feed(tokens, slice(0, self._store.count))
+
+    def _feed(self, tokens: Sequence[Ids], rows: slice) -> Tensor:
         ids = padded(tokens, self._backbone.device)
-        plan = Stored(self._store, self._start, ids.shape[1], last=self._capacity)
-        positions = plan.places + self._store.lengths[:, None]
-        states = self._backbone._run(ids, positions, plan)
-        self._start = self._start + lengths_of(tokens, self._backbone.device)
+        plan = Stored(self._store, rows, self._start[rows], ids.shape[1], last=self._last)
+        states = self._backbone._run(ids, plan.places + self._store.lengths[rows, None], plan)
+        self._start[rows] += lengths_of(tokens, self._backbone.device)
         return states
 
-    def keep(self, rows: Sequence[int]) -> None:
-        index = torch.tensor(list(rows), dtype=torch.long, device=self._backbone.device)
-        self._start = self._start[index]
-        self._store.keep(index)
+    def leave(self, row: int) -> None:
+        last = self._store.count - 1
+        self._store.leave(row, int(self._start[last]))
+        self._start[row] = self._start[last].clone()

@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.attention import Site
-from xdner.backbone.base import Backbone, Ids, Session, lengths_of, padded, target_rows
-from xdner.backbone.cache import Context, Crossed, Fresh, PrefixRows, Store, Stored
+from xdner.backbone.base import Backbone, Extent, Ids, Session, lengths_of, padded, target_rows
+from xdner.backbone.cache import Context, Crossed, CrossedStore, Fresh, PrefixRows, Store, Stored
 
 __all__ = ["T5Backbone"]
+
+#: The decoder's kinds of attention.
+KINDS = ("decoder", "cross")
 
 
 class RelativeBias:
@@ -140,37 +143,48 @@ class T5Backbone(Backbone):
             self._teacher_forcing([source], [target], prefix, context, record)
         return {name: mass[0] for name, mass in record.items()}
 
-    def begin(
-        self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
-    ) -> Session:
-        return _T5Session(self, self._inputs(sources, contexts), prefix, room)
+    def begin(self, extent: Extent) -> Session:
+        return _T5Session(self, extent)
 
 
 class _T5Session(Session):
-    def __init__(self, backbone: T5Backbone, inputs: Sequence[Ids], prefix: PrefixRows, room: Sequence[int]) -> None:
-        self._backbone = backbone
-        rows, device = len(inputs), backbone.device
-        self._encoded, lengths = backbone._encode(inputs, prefix)
-        self._crossed = Crossed(prefix, lengths, self._encoded.shape[1])
-        self._capacity = max(room) + 1
-        decoder = [s.index for s in backbone.sites if s.kind == "decoder"]
-        self._store = Store(prefix, decoder, rows, self._capacity + 1)
-        self._start = torch.zeros(rows, dtype=torch.long, device=device)
-        self.states = self.step([[backbone._start_token()]] * rows)[:, 0]
-        # From now on the cross-attention keys are kept. The modules still want something to project: one state a row.
-        self._encoded = self._encoded[:, :1]
+    def __init__(self, backbone: T5Backbone, extent: Extent) -> None:
+        self._backbone, self._last = backbone, extent.room + 1
+        like = backbone.model.get_input_embeddings().weight
+        shapes = {kind: {s.index: (s.heads, s.head_dim) for s in backbone.sites if s.kind == kind} for kind in KINDS}
+        # One place for the start token, and one more than anybody needs: a row's padding may end up there.
+        self._store = Store(shapes["decoder"], extent.rows, extent.prefix, extent.room + 2, like)
+        # The encoder reads context, prompt and an end token.
+        self._crossed = Store(shapes["cross"], extent.rows, extent.prefix, extent.context + extent.source + 1, like)
+        self._start, self._read = (torch.zeros(extent.rows, dtype=torch.long, device=backbone.device) for _ in range(2))
+        # Once their projections are kept, the cross-attention modules still want something to project: a state a row.
+        self._something = like.new_zeros(extent.rows, 1, like.shape[1])
+
+    def admit(
+        self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
+    ) -> Tensor:
+        encoded, lengths = self._backbone._encode(self._backbone._inputs(sources, contexts), prefix)
+        rows = self._store.admit(prefix, len(sources))
+        self._crossed.admit(prefix, len(sources))
+        self._start[rows], self._read[rows] = 0, lengths
+        start = [[self._backbone._start_token()]] * len(sources)
+        return self._feed(start, rows, encoded)[:, 0]
 
     def step(self, tokens: Sequence[Ids]) -> Tensor:
+        return self._feed(tokens, slice(0, self._store.count))
+
+    def _feed(self, tokens: Sequence[Ids], rows: slice, encoded: Tensor | None = None) -> Tensor:
         ids = padded(tokens, self._backbone.device)
+        crossed = CrossedStore(self._crossed, rows, self._read[rows], fresh=encoded is not None)
         plan = Stored(
-            self._store, self._start, ids.shape[1], last=self._capacity, bias=RelativeBias(), crossed=self._crossed
+            self._store, rows, self._start[rows], ids.shape[1], last=self._last, bias=RelativeBias(), crossed=crossed
         )
-        states = self._backbone._decode(ids, self._encoded, plan)
-        self._start = self._start + lengths_of(tokens, self._backbone.device)
+        states = self._backbone._decode(ids, self._something[rows] if encoded is None else encoded, plan)
+        self._start[rows] += lengths_of(tokens, self._backbone.device)
         return states
 
-    def keep(self, rows: Sequence[int]) -> None:
-        index = torch.tensor(list(rows), dtype=torch.long, device=self._backbone.device)
-        self._start, self._encoded = self._start[index], self._encoded[index]
-        self._store.keep(index)
-        self._crossed.keep(index)
+    def leave(self, row: int) -> None:
+        last = self._store.count - 1
+        self._store.leave(row, int(self._start[last]))
+        self._crossed.leave(row, int(self._read[last]))
+        self._start[row], self._read[row] = self._start[last].clone(), self._read[last].clone()

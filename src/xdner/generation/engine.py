@@ -1,29 +1,33 @@
-"""The life of a batch: admit, step, verify, retire.
+"""The life of a batch: admit, choose, run, retire.
 
-A :class:`Job` is one sentence under one domain. The engine reads a batch of prompts, then goes round until all rows
-are done::
+A :class:`Job` is one sentence under one domain. Jobs wait in a line; the engine goes round until it is empty and all
+rows are done::
 
-    admit   prompts are read in one pass, each row under its own prefix and context
+    admit   free slots are given to waiting jobs, whose prompts are read in one pass, each under its own prefix and context
     choose  each row's legal tokens are scored (and nothing else), the best is taken
     run     tokens that are then forced join it: the whole run is fed in one pass (jump-forward)
-    retire  rows that wrote their end leave the batch; the rest is fed
+    retire  rows that wrote their end leave the batch at once, and their slots are free (in-flight batching)
 
 Rows are independent: a job's result does not depend on what else is in the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from xdner.backbone.base import Backbone, Ids
+from xdner.backbone.base import Backbone, Extent, Ids, Session
 from xdner.backbone.cache import Context, PrefixRows
 from xdner.codec.grammar import GrammarState, Mention
 
 __all__ = ["Engine", "Generated", "Job", "Steering", "score_legal"]
+
+#: Places that every slot may have, however short the jobs are: below it, lengths are not told apart.
+SMALL = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,45 +149,59 @@ class Engine:
         Returns:
             One result a job, in the order of the jobs.
         """
-        results: list[Generated | None] = [None] * len(jobs)
-        order = sorted(range(len(jobs)), key=lambda i: (len(jobs[i].source) + jobs[i].steering.context.length, i))
-        finished = 0
-        for first in range(0, len(order), self.batch_size):
-            chosen = order[first : first + self.batch_size]
-            for index, generated in zip(chosen, self._batch([jobs[i] for i in chosen]), strict=True):
-                results[index] = generated
-            finished += len(chosen)
-            if done is not None:
-                done(finished)
-        return [r for r in results if r is not None]
+        results: dict[int, Generated] = {}
+        order = sorted(range(len(jobs)), key=lambda i: (-_length(jobs[i]), i))
+        for part in _alike(order, jobs):
 
-    def _batch(self, jobs: Sequence[Job]) -> list[Generated]:
-        rows = [_Row(i, job.state.copy(), job.room) for i, job in enumerate(jobs)]
-        alive = rows
-        session = self.backbone.begin(
-            [job.source for job in jobs],
-            _gather(jobs),
-            [job.steering.context for job in jobs],
-            [job.room for job in jobs],
-        )
-        states = session.states
-        self._count(len(jobs), sum(len(job.source) for job in jobs), 0)
-        while alive:
-            choices = score_legal(self.backbone, states, [row.state.legal() for row in alive])
-            self.counts.decisions += len(alive)
-            for row, (token, probability) in zip(alive, choices, strict=True):
-                row.take(token, probability)
-            keep = [i for i, row in enumerate(alive) if not row.finished]
-            if not keep:
-                break
-            if len(keep) < len(alive):
-                session.keep(keep)
-                alive = [alive[i] for i in keep]
+            def finish(index: int, generated: Generated, part: Sequence[int] = part) -> None:
+                results[part[index]] = generated
+                if done is not None:
+                    done(len(results))
+
+            self._session([jobs[i] for i in part], finish)
+        return [results[i] for i in range(len(jobs))]
+
+    def _session(self, jobs: Sequence[Job], finish: Callable[[int, Generated], None]) -> None:
+        """Jobs of like extent through one set of slots."""
+        slots = min(self.batch_size, len(jobs))
+        session = self.backbone.begin(_extent(jobs, slots))
+        waiting = deque(enumerate(jobs))
+        alive: list[_Row] = []
+        while waiting or alive:
+            # A few at a time: a pass over one prompt costs nearly as much as one over several.
+            if waiting and (not alive or slots - len(alive) >= max(1, slots // 4)):
+                new = [waiting.popleft() for _ in range(min(slots - len(alive), len(waiting)))]
+                first = len(alive)
+                alive += [_Row(index, job.state.copy(), job.room) for index, job in new]
+                states = self._admit(session, [job for _, job in new])
+                self._choose(alive[first:], states)
+                self._retire(session, alive, finish)
+                continue
             fed = session.step([row.pending for row in alive])
             self._count(len(alive), 0, sum(len(row.pending) for row in alive))
             last = torch.tensor([len(row.pending) - 1 for row in alive], device=fed.device)
-            states = fed[torch.arange(len(alive), device=fed.device), last]
-        return [row.result() for row in rows]
+            self._choose(alive, fed[torch.arange(len(alive), device=fed.device), last])
+            self._retire(session, alive, finish)
+
+    def _admit(self, session: Session, jobs: Sequence[Job]) -> Tensor:
+        self._count(len(jobs), sum(len(job.source) for job in jobs), 0)
+        contexts = [job.steering.context for job in jobs]
+        return session.admit([job.source for job in jobs], _gather(jobs), contexts, [job.room for job in jobs])
+
+    def _choose(self, rows: Sequence[_Row], states: Tensor) -> None:
+        self.counts.decisions += len(rows)
+        choices = score_legal(self.backbone, states, [row.state.legal() for row in rows])
+        for row, (token, probability) in zip(rows, choices, strict=True):
+            row.take(token, probability)
+
+    def _retire(self, session: Session, alive: list[_Row], finish: Callable[[int, Generated], None]) -> None:
+        for place in reversed(range(len(alive))):
+            if alive[place].finished:
+                finish(alive[place].index, alive[place].result())
+                session.leave(place)
+                last = alive.pop()  # it takes the free place, in the session and here
+                if place < len(alive):
+                    alive[place] = last
 
     def _count(self, rows: int, prompt: int, target: int) -> None:
         self.counts.calls += 1
@@ -211,6 +229,34 @@ def score_legal(backbone: Backbone, states: Tensor, legal: Sequence[Ids]) -> lis
     best = scores.argmax(1)
     probability = scores.softmax(1).gather(1, best[:, None])[:, 0]
     return [(legal[b][i], p) for b, (i, p) in enumerate(zip(best.tolist(), probability.tolist(), strict=True))]
+
+
+def _length(job: Job) -> int:
+    return job.steering.context.length + len(job.source) + job.room
+
+
+def _alike(order: Sequence[int], jobs: Sequence[Job]) -> Iterator[list[int]]:
+    """Jobs from long to short, in parts whose longest needs at most twice the places of the shortest: every slot has
+    room for the longest. The short ones come last, so that the last slots are soon done."""
+    part: list[int] = []
+    for index in order:
+        if part and _length(jobs[part[0]]) > max(SMALL, 2 * _length(jobs[index])):
+            yield part
+            part = []
+        part.append(index)
+    if part:
+        yield part
+
+
+def _extent(jobs: Sequence[Job], rows: int) -> Extent:
+    return Extent(
+        rows=rows,
+        prefix=max(job.steering.keys[0].shape[1] for job in jobs),
+        context=max(len(job.steering.context.ids) for job in jobs),
+        source=max(len(job.source) for job in jobs),
+        text=max(map(_length, jobs)),
+        room=max(job.room for job in jobs),
+    )
 
 
 def _gather(jobs: Sequence[Job]) -> PrefixRows:

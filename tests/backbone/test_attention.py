@@ -14,6 +14,7 @@ from xdner.backbone.attention import additive, prefix_attention
 from xdner.backbone.base import Backbone, Extent
 from xdner.backbone.cache import Context, Fresh, PrefixRows
 from xdner.backbone.causal import CausalBackbone
+from xdner.backbone.layout import Layout
 from xdner.backbone.t5 import T5Backbone
 from xdner.errors import BackboneError
 from xdner.testing.models import CAUSAL, SEQ2SEQ, tiny_causal, tiny_t5
@@ -134,13 +135,19 @@ def test_eq2_is_explicit_concatenation_and_a_mixture_by_lambda() -> None:
     own_k, own_v = prefix.keys[1], prefix.values[1]
     expected = explicit_attention(query, key, value, own_k, own_v, full)
 
-    fused, _ = prefix_attention(site.module, query, key, value, None, plan=Fresh(prefix, 2, 5))
-    assert (fused.transpose(1, 2) - expected).abs().max() < 1e-6
+    def line(tensor: Tensor) -> Tensor:
+        """Two rows one after the other, as the modules make them: [2, H, 5, d] → [1, H, 10, d]."""
+        return tensor.transpose(0, 1).flatten(1, 2)[None]
 
-    plan = Fresh(prefix, 2, 5)
+    layout = Layout([5, 5], query.device)
+    flat = line(query), line(key), line(value)
+    fused, _ = prefix_attention(site.module, *flat, None, plan=Fresh(prefix, layout))
+    assert (fused.unflatten(1, (2, 5))[0].transpose(1, 2) - expected).abs().max() < 1e-6
+
+    plan = Fresh(prefix, layout)
     plan.record = {}
-    explicit, _ = prefix_attention(site.module, query, key, value, None, plan=plan)
-    assert (explicit.transpose(1, 2) - expected).abs().max() < 1e-6
+    explicit, _ = prefix_attention(site.module, *flat, None, plan=plan)
+    assert (explicit.unflatten(1, (2, 5))[0].transpose(1, 2) - expected).abs().max() < 1e-6
     # Second line of Eq. 2: (1 - λ)·attention over the text + λ·attention over the prefix, λ per head.
     share = 2
     k, pk = key.repeat_interleave(share, 1), own_k.repeat_interleave(share, 1)
@@ -208,10 +215,10 @@ def test_cached_steps_equal_one_pass(architecture: str, chunks: list[int]) -> No
                     moved = row.pop()
                     if i < len(row):
                         row[i] = moved
-        states = session.step(tokens)
-        for i, r in enumerate(alive):
-            steps[r].extend(states[i, : len(tokens[i])])
-            at[r] += len(tokens[i])
+        states = iter(session.step(tokens))
+        for r, fed in zip(alive, tokens, strict=True):
+            steps[r].extend(next(states) for _ in fed)
+            at[r] += len(fed)
     for r in range(3):
         expected = backbone.target_states([SOURCES[r]], [TARGETS[r]], rows(prefixes[r]), contexts[r])
         got = torch.stack(steps[r][: len(TARGETS[r])])

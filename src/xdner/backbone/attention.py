@@ -9,7 +9,8 @@ steps. The plan also owns the mask, because only it knows where everything lies.
 Why a plan and not a mask and a cache from transformers: stock mask functions return ``None`` for unpadded input, and
 stock attention then crops or misaligns keys once a prefix makes them outnumber the queries, without any error.
 
-Shapes: B rows, T queries, H query heads, G key-value heads, d head size, n prefix keys, S keys in all.
+Shapes: B rows, T queries of the longest, N in all, H query heads, G key-value heads, d head size, n prefix keys, S keys in
+all. Modules see one line of N tokens (``layout.py``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
+from xdner.backbone.layout import Layout
 from xdner.errors import BackboneError
 
 __all__ = ["Plan", "Site", "instrument", "prefix_attention"]
@@ -37,13 +39,15 @@ class Plan(Protocol):
     """What the queries of one forward pass see. Implementations are in ``cache.py``."""
 
     record: dict[str, Tensor] | None
+    layout: Layout
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """Keys and values [B, G, S, d] and an additive mask [B or 1, 1 or H, T, S] for one site.
 
-        The last number is how many of the S keys, the first ones, are prefix keys.
+        ``key`` and ``value`` come as the module made them, [1, G, N, d]; ``query`` is spread already. The last number is
+        how many of the S keys, the first ones, are prefix keys.
         """
         ...
 
@@ -90,8 +94,8 @@ def prefix_attention(
 
     Args:
         module: an instrumented attention module.
-        query: [B, H, T, d].
-        key, value: [B, G, T, d], of the tokens of this pass (cross-attention: of the encoder's).
+        query: [1, H, N, d], all rows' tokens in one line.
+        key, value: [1, G, N, d], of the tokens of this pass (cross-attention: of the encoder's).
         attention_mask: ignored; the plan owns the mask.
         plan: see :class:`Plan`.
         scaling: factor of the scores; 1/sqrt(d) if none.
@@ -100,7 +104,7 @@ def prefix_attention(
         softcap: soft bound of the scores (Gemma 2).
 
     Returns:
-        [B, T, H, d] and ``None``.
+        [1, N, H, d] and ``None``.
 
     Raises:
         BackboneError: the model was called without a plan.
@@ -111,13 +115,14 @@ def prefix_attention(
             hint="Call it through xdner (Backbone.target_states, Backbone.begin), not directly.",
         )
     site: Site = module.xdner_site  # type: ignore[assignment]
+    query = plan.layout.spread(query)
     key, value, mask, n = plan.attend(site, key, value, query, sliding_window)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if plan.record is not None or softcap is not None:
         out = _explicit(site, plan, query, key, value, mask, n, scale, dropout, softcap)
     else:
         out = _fused(query, key, value, mask, scale, dropout)
-    return out.transpose(1, 2).contiguous(), None
+    return plan.layout.collect(out), None
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout: float) -> Tensor:

@@ -77,8 +77,7 @@ class Session(ABC):
             tokens: B non-empty lists, one for every row that is there.
 
         Returns:
-            [B, T, d] with T the longest list: entry (b, t) is the state after row b's token t. Entries beyond a row's
-            own list mean nothing.
+            [N, d], the state after every token, row after row.
         """
 
     @abstractmethod
@@ -268,19 +267,11 @@ class Backbone(ABC):
             )
 
 
-def padded(lists: Sequence[Ids], device: torch.device, fill: int = 0) -> Tensor:
-    """[B, longest] of ids, padded on the right; what stands in the padding is never seen."""
-    width = max(len(x) for x in lists)
-    return torch.tensor([[*x, *([fill] * (width - len(x)))] for x in lists], dtype=torch.long, device=device)
+def in_line(lists: Sequence[Ids], device: torch.device) -> Tensor:
+    """[1, N]: the ids of all rows, one row after the other."""
+    return torch.tensor([[i for ids in lists for i in ids]], dtype=torch.long, device=device)
 
 
-def lengths_of(lists: Sequence[Ids], device: torch.device) -> Tensor:
-    """[B] lengths."""
-    return torch.tensor([len(x) for x in lists], dtype=torch.long, device=device)
-
-
-def target_rows(starts: Sequence[int], counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Row and place of each of N states: ``counts[b]`` places from ``starts[b]`` on."""
-    rows = [b for b, n in enumerate(counts) for _ in range(n)]
-    places = [s + i for s, n in zip(starts, counts, strict=True) for i in range(n)]
-    return torch.tensor(rows, device=device), torch.tensor(places, device=device)
+def runs(first: Sequence[int], counts: Sequence[int], device: torch.device) -> Tensor:
+    """[N]: from each ``first`` on, so many numbers in a row."""
+    return torch.tensor([f + i for f, n in zip(first, counts, strict=True) for i in range(n)], device=device)

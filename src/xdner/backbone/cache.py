@@ -7,9 +7,10 @@ Three plans for :func:`~xdner.backbone.attention.prefix_attention`:
 * :class:`Crossed`, :class:`CrossedStore` - cross-attention to an encoder's keys (T5's decoder), in one pass or kept.
 
 In a store, row b holds its prefix in the first ``n`` places and its text behind it, place ``n + i`` for the text's
-position i: no holes, so the causal mask is a comparison of positions, and a row's padding is simply overwritten by its
-next tokens. Rows come and go (in-flight batching): a new row takes the next slot, and when one leaves, the last one moves
-into its place.
+position i: no holes, so the causal mask is a comparison of positions. Rows come and go (in-flight batching): a new row
+takes the next slot, and when one leaves, the last one moves into its place.
+
+A pass is one line of tokens without padding (``layout.py``); only attention spreads them over rows.
 
 Shapes: B rows, T queries, G key-value heads, d head size, n prefix keys, C context keys, L text places.
 """
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.attention import Site, additive, join, rows_of
+from xdner.backbone.layout import Layout
 
 __all__ = ["Context", "Crossed", "CrossedStore", "Fresh", "PrefixRows", "Store", "Stored"]
 
@@ -158,9 +160,8 @@ class Fresh:
 
     Args:
         prefix: rows of prefixes.
-        rows, length: B and T.
+        layout: of the tokens.
         context: keys and values that stand before the text, or ``None``.
-        lengths: [B], the rows' real lengths; needed when attention is bidirectional.
         causal: whether a query sees only itself and what is before it.
         bias: relative position bias.
         capture: if given, every site's own keys and values are put there, by site index.
@@ -170,31 +171,33 @@ class Fresh:
     def __init__(
         self,
         prefix: PrefixRows,
-        rows: int,
-        length: int,
+        layout: Layout,
         *,
         context: Context | None = None,
-        lengths: Tensor | None = None,
         causal: bool = True,
         bias: Bias | None = None,
         capture: dict[int, tuple[Tensor, Tensor]] | None = None,
         crossed: Crossed | None = None,
     ) -> None:
-        self.prefix, self.rows, self.context = prefix, rows, context
+        self.prefix, self.layout, self.context = prefix, layout, context
         self.capture, self.crossed = capture, crossed
         self.record: dict[str, Tensor] | None = None
-        device = prefix.lengths.device
+        device, length = prefix.lengths.device, layout.longest
         before = context.length if context is not None else 0
         self.queries = torch.arange(before, before + length, device=device)[None]
         self.keys = torch.arange(before + length, device=device)[None]
         if causal:
             self.visible = self.keys[:, None, :] <= self.queries[:, :, None]
-        elif lengths is not None:
-            self.visible = (self.keys < lengths[:, None])[:, None, :].expand(-1, length, -1)
+        elif not layout.full:
+            self.visible = (self.keys < layout.lengths[:, None])[:, None, :].expand(-1, length, -1)
         else:
             self.visible = torch.ones(1, length, length, dtype=torch.bool, device=device)
         self._prefix_visible = prefix.visible() if prefix.width else None
         self._masks = _Masks(bias)
+
+    def positions(self) -> Tensor:
+        """[1, N]: where every token stands in its row's text, context included and prefix not."""
+        return (self.layout.places + self.queries[0, 0])[None]
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
@@ -204,11 +207,12 @@ class Fresh:
         if site.kind == "cross":
             assert self.crossed is not None
             return self.crossed.attend(site, key, value, query, window)
+        key, value, rows = self.layout.spread(key), self.layout.spread(value), self.layout.count
         has_context = self.context is not None and self.context.length > 0
         keys = [self.prefix.keys[site.index], self.context.keys[site.index] if has_context else None, key]  # type: ignore[union-attr]
         values = [self.prefix.values[site.index], self.context.values[site.index] if has_context else None, value]  # type: ignore[union-attr]
         mask = self._masks.get(site, window, self.queries, self.keys, self.visible, self._prefix_visible, query.dtype)
-        return join(keys, self.rows), join(values, self.rows), mask, self.prefix.width
+        return join(keys, rows), join(values, rows), mask, self.prefix.width
 
 
 class Store:
@@ -261,13 +265,12 @@ class Store:
                 self.keys[site][row, self.width : end] = context.keys[site][0].transpose(0, 1)
                 self.values[site][row, self.width : end] = context.values[site][0].transpose(0, 1)
 
-    def write(self, site: int, key: Tensor, value: Tensor, first: int, places: Tensor) -> None:
-        """Put [R, G, T, d] at the text places [R, T] of the rows from ``first`` on."""
+    def write(self, site: int, key: Tensor, value: Tensor, rows: Tensor, places: Tensor) -> None:
+        """Put [1, G, N, d] at the text places [N] of the rows [N]."""
         for table, new in ((self.keys[site], key), (self.values[site], value)):
             _, size, heads, dim = table.shape
-            start = (first + torch.arange(places.shape[0], device=places.device))[:, None] * size + self.width
-            flat = new.transpose(1, 2).reshape(-1, heads * dim)
-            table.view(-1, heads * dim).index_copy_(0, (start + places).view(-1), flat)
+            flat = new[0].transpose(0, 1).reshape(-1, heads * dim)
+            table.view(-1, heads * dim).index_copy_(0, rows * size + self.width + places, flat)
 
     def read(self, site: int, rows: slice, reach: int) -> tuple[Tensor, Tensor]:
         """Keys and values [R, G, n + reach, d] of the prefix and the first ``reach`` text places; no copy."""
@@ -285,10 +288,15 @@ class Store:
 
 
 class Stored:
-    """One step of some rows of a :class:`Store`: T new tokens a row, at the places ``start[b] … start[b] + T - 1``.
+    """One step of some rows of a :class:`Store`: each row's new tokens, from place ``start[b]`` on.
 
-    A row that has fewer than T tokens is padded; what its padding writes is overwritten before anything sees it, or
-    lies at ``last``, a place that no real token takes.
+    Args:
+        store: where keys and values stay.
+        rows: which rows, side by side.
+        start: [B], the first new text place of each.
+        layout: of the new tokens.
+        bias: relative position bias.
+        crossed: what cross-attention sees, in a decoder.
     """
 
     def __init__(
@@ -296,19 +304,24 @@ class Stored:
         store: Store,
         rows: slice,
         start: Tensor,
-        length: int,
+        layout: Layout,
         *,
-        last: int,
         bias: Bias | None = None,
         crossed: CrossedStore | None = None,
     ) -> None:
-        self.store, self.rows, self.crossed = store, rows, crossed
+        self.store, self.rows, self.layout, self.crossed = store, rows, layout, crossed
         self.record: dict[str, Tensor] | None = None
-        self.places = (start[:, None] + torch.arange(length, device=start.device)).clamp_(max=last)
+        self.places = start[layout.rows] + layout.places
+        self._slots = layout.rows + rows.start
         self.reach = int(self.places.max()) + 1
+        self.queries = start[:, None] + torch.arange(layout.longest, device=start.device)
         self.keys = torch.arange(self.reach, device=start.device)[None]
-        self.visible = self.keys[:, None, :] <= self.places[:, :, None]
+        self.visible = self.keys[:, None, :] <= self.queries[:, :, None]
         self._masks = _Masks(bias)
+
+    def positions(self) -> Tensor:
+        """[1, N]: where every token stands in its row's text, prefix not counted."""
+        return self.places[None]
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
@@ -317,10 +330,10 @@ class Stored:
             assert self.crossed is not None
             return self.crossed.attend(site, key, value, query, window)
         store = self.store
-        store.write(site.index, key, value, self.rows.start, self.places)
+        store.write(site.index, key, value, self._slots, self.places)
         keys, values = store.read(site.index, self.rows, self.reach)
         prefix = store.visible[self.rows] if store.width else None
-        mask = self._masks.get(site, window, self.places, self.keys, self.visible, prefix, query.dtype)
+        mask = self._masks.get(site, window, self.queries, self.keys, self.visible, prefix, query.dtype)
         return keys, values, mask, store.width
 
 
@@ -331,23 +344,21 @@ class CrossedStore:
         store: of the cross-attention sites; its text places are those of the encoder's input.
         rows: which rows this pass is for.
         lengths: [R], of their encoder inputs.
-        fresh: whether this is their first pass, whose projections are kept.
+        fresh: the layout of those inputs in the rows' first pass, whose projections are kept.
     """
 
-    def __init__(self, store: Store, rows: slice, lengths: Tensor, *, fresh: bool) -> None:
+    def __init__(self, store: Store, rows: slice, lengths: Tensor, fresh: Layout | None) -> None:
         self.store, self.rows, self.fresh = store, rows, fresh
         self.reach = int(lengths.max())
-        places = torch.arange(self.reach, device=lengths.device)
-        self._places = places.expand(lengths.shape[0], -1)
-        seen = places < lengths[:, None]
+        seen = torch.arange(self.reach, device=lengths.device) < lengths[:, None]
         self._seen = torch.cat([store.visible[rows], seen], dim=1) if store.width else seen
         self._mask: Tensor | None = None
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
-        if self.fresh:
-            self.store.write(site.index, key, value, self.rows.start, self._places)
+        if self.fresh is not None:
+            self.store.write(site.index, key, value, self.fresh.rows + self.rows.start, self.fresh.places)
         keys, values = self.store.read(site.index, self.rows, self.reach)
         if self._mask is None:
             mask = additive(self._seen, query.dtype)[:, None, None, :]
@@ -356,23 +367,21 @@ class CrossedStore:
 
 
 class Crossed:
-    """Cross-attention of one pass over whole targets: prefix keys, then the encoder's."""
+    """Cross-attention of one pass over whole targets: prefix keys, then the encoder's, which stand in ``layout``."""
 
-    def __init__(self, prefix: PrefixRows, lengths: Tensor, width: int) -> None:
-        self.prefix, self.lengths, self.width = prefix, lengths, width
+    def __init__(self, prefix: PrefixRows, layout: Layout) -> None:
+        self.prefix, self.layout = prefix, layout
         self._mask: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
-        rows = query.shape[0]
-        keys, values = (
-            join([self.prefix.keys[site.index], key], rows),
-            join([self.prefix.values[site.index], value], rows),
-        )
+        rows, layout = query.shape[0], self.layout
+        keys = join([self.prefix.keys[site.index], layout.spread(key)], rows)
+        values = join([self.prefix.values[site.index], layout.spread(value)], rows)
         at = (query.shape[2], query.dtype)
         if at not in self._mask:
-            seen = torch.arange(self.width, device=query.device) < self.lengths[:, None]
+            seen = torch.arange(layout.longest, device=query.device) < layout.lengths[:, None]
             if self.prefix.width:
                 seen = torch.cat([rows_of(self.prefix.visible(), rows), seen], dim=1)
             self._mask[at] = additive(seen, query.dtype)[:, None, None, :].expand(-1, -1, query.shape[2], -1)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from xdner.backbone.attention import Plan
-from xdner.backbone.base import Backbone, Extent, Ids, Session, lengths_of, padded, target_rows
-from xdner.backbone.cache import Context, Fresh, PrefixRows, Store, Stored, rows_of
+from xdner.backbone.base import Backbone, Extent, Ids, Session, in_line, runs
+from xdner.backbone.cache import Context, Fresh, PrefixRows, Store, Stored
+from xdner.backbone.layout import Layout
 
 __all__ = ["CausalBackbone"]
 
@@ -32,17 +32,26 @@ class CausalBackbone(Backbone):
         logits = logits / division if division is not None else logits
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def _run(self, ids: Tensor, positions: Tensor, plan: Plan) -> Tensor:
-        """[B, T, d] of the last layer, after the final norm."""
-        out = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False, plan=plan)
-        return out.last_hidden_state
+    def _run(self, tokens: Sequence[Ids], plan: Fresh | Stored, before: Tensor) -> Tensor:
+        """[N, d] of the last layer, after the final norm, row after row.
+
+        Args:
+            tokens: B lists.
+            plan: what they see.
+            before: [B or 1], each row's prefix length: positions start there.
+        """
+        own = before if before.shape[0] == 1 else before[plan.layout.rows]
+        out = self.model.base_model(
+            input_ids=in_line(tokens, self.device), position_ids=plan.positions() + own, use_cache=False, plan=plan
+        )
+        return out.last_hidden_state[0]
 
     def read_context(self, ids: Ids, prefix: PrefixRows) -> Context:
         if not len(ids):
             return Context(())
         captured: dict[int, tuple[Tensor, Tensor]] = {}
-        plan = Fresh(prefix, 1, len(ids), capture=captured)
-        self._run(padded([ids], self.device), plan.queries + prefix.lengths[:, None], plan)
+        plan = Fresh(prefix, Layout([len(ids)], self.device), capture=captured)
+        self._run([ids], plan, prefix.lengths)
         pairs = [captured[s.index] for s in self.sites]
         return Context(tuple(ids), [k for k, _ in pairs], [v for _, v in pairs])
 
@@ -53,29 +62,26 @@ class CausalBackbone(Backbone):
 
     def _teacher_forcing(
         self, sources: Sequence[Ids], targets: Sequence[Ids], prefix: PrefixRows, context: Context | None
-    ) -> tuple[Tensor, Fresh]:
+    ) -> tuple[list[list[int]], Fresh]:
         rows = [[*s, *t[:-1]] for s, t in zip(sources, targets, strict=True)]
-        ids = padded(rows, self.device)
-        plan = Fresh(prefix, len(rows), ids.shape[1], context=context)
-        return ids, plan
+        return rows, Fresh(prefix, Layout([len(r) for r in rows], self.device), context=context)
 
     def target_states(
         self, sources: Sequence[Ids], targets: Sequence[Ids], prefix: PrefixRows, context: Context | None = None
     ) -> Tensor:
-        ids, plan = self._teacher_forcing(sources, targets, prefix, context)
-        positions = rows_of(plan.queries + prefix.lengths[:, None], ids.shape[0])
-        states = self._run(ids, positions, plan)
+        rows, plan = self._teacher_forcing(sources, targets, prefix, context)
+        states = self._run(rows, plan, prefix.lengths)
         # The last prompt token predicts the first target token.
-        index = target_rows([len(s) - 1 for s in sources], [len(t) for t in targets], self.device)
-        return states[index]
+        first = [start + len(s) - 1 for start, s in zip(plan.layout.starts(), sources, strict=True)]
+        return states[runs(first, [len(t) for t in targets], self.device)]
 
     def prefix_mass(
         self, source: Ids, target: Ids, prefix: PrefixRows, context: Context | None = None
     ) -> dict[str, Tensor]:
-        ids, plan = self._teacher_forcing([source], [target], prefix, context)
+        rows, plan = self._teacher_forcing([source], [target], prefix, context)
         plan.record = {}
         with torch.no_grad():
-            self._run(ids, plan.queries + prefix.lengths[:, None], plan)
+            self._run(rows, plan, prefix.lengths)
         return {name: mass[0] for name, mass in plan.record.items()}
 
     def begin(self, extent: Extent) -> Session:
@@ -84,11 +90,10 @@ class CausalBackbone(Backbone):
 
 class _CausalSession(Session):
     def __init__(self, backbone: CausalBackbone, extent: Extent) -> None:
-        self._backbone, self._last = backbone, extent.text
+        self._backbone = backbone
         shapes = {s.index: (s.heads, s.head_dim) for s in backbone.sites}
         like = backbone.model.get_input_embeddings().weight
-        # One place more than anybody needs: a row's padding may end up there.
-        self._store = Store(shapes, extent.rows, extent.prefix, extent.text + 1, like)
+        self._store = Store(shapes, extent.rows, extent.prefix, extent.text, like)
         self._start = torch.zeros(extent.rows, dtype=torch.long, device=backbone.device)
 
     def admit(
@@ -99,17 +104,17 @@ class _CausalSession(Session):
             self._store.put_context(row, context)
         device = self._backbone.device
         self._start[rows] = torch.tensor([c.length for c in contexts], dtype=torch.long, device=device)
-        states = self._feed(sources, rows)
-        return states[torch.arange(len(sources), device=device), lengths_of(sources, device) - 1]
+        layout = Layout([len(s) for s in sources], device)
+        return self._feed(sources, rows, layout)[layout.ends]
 
     def step(self, tokens: Sequence[Ids]) -> Tensor:
-        return self._feed(tokens, slice(0, self._store.count))
+        layout = Layout([len(t) for t in tokens], self._backbone.device)
+        return self._feed(tokens, slice(0, self._store.count), layout)
 
-    def _feed(self, tokens: Sequence[Ids], rows: slice) -> Tensor:
-        ids = padded(tokens, self._backbone.device)
-        plan = Stored(self._store, rows, self._start[rows], ids.shape[1], last=self._last)
-        states = self._backbone._run(ids, plan.places + self._store.lengths[rows, None], plan)
-        self._start[rows] += lengths_of(tokens, self._backbone.device)
+    def _feed(self, tokens: Sequence[Ids], rows: slice, layout: Layout) -> Tensor:
+        plan = Stored(self._store, rows, self._start[rows], layout)
+        states = self._backbone._run(tokens, plan, self._store.lengths[rows])
+        self._start[rows] += layout.lengths
         return states
 
     def leave(self, row: int) -> None:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.attention import Site
-from xdner.backbone.base import Backbone, Extent, Ids, Session, lengths_of, padded, target_rows
+from xdner.backbone.base import Backbone, Extent, Ids, Session, in_line
 from xdner.backbone.cache import Context, Crossed, CrossedStore, Fresh, PrefixRows, Store, Stored
+from xdner.backbone.layout import Layout
 
 __all__ = ["T5Backbone"]
 
@@ -77,24 +78,23 @@ class T5Backbone(Backbone):
 
     def _encode(
         self,
-        sources: Sequence[Ids],
+        inputs: Sequence[Ids],
         prefix: PrefixRows,
         capture: dict[int, tuple[Tensor, Tensor]] | None = None,
         record: dict[str, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Encoder states [B, S, d] and lengths [B] of complete inputs."""
-        ids, lengths = padded(sources, self.device), lengths_of(sources, self.device)
-        plan = Fresh(
-            prefix, len(sources), ids.shape[1], lengths=lengths, causal=False, bias=RelativeBias(), capture=capture
-        )
+    ) -> tuple[Tensor, Layout]:
+        """Encoder states [1, N, d] of complete inputs, row after row, and where each belongs."""
+        layout = Layout([len(i) for i in inputs], self.device)
+        plan = Fresh(prefix, layout, causal=False, bias=RelativeBias(), capture=capture)
         plan.record = record
-        states = self.model.get_encoder()(input_ids=ids, plan=plan).last_hidden_state
-        return states, lengths
+        states = self.model.get_encoder()(input_ids=in_line(inputs, self.device), plan=plan).last_hidden_state
+        return states, layout
 
-    def _decode(self, ids: Tensor, encoded: Tensor, plan: Fresh | Stored) -> Tensor:
-        decoder = self.model.get_decoder()
+    def _decode(self, tokens: Sequence[Ids], encoded: Tensor, plan: Fresh | Stored) -> Tensor:
+        """[N, d], row after row."""
+        decoder, ids = self.model.get_decoder(), in_line(tokens, self.device)
         out = decoder(input_ids=ids, encoder_hidden_states=encoded, use_cache=False, plan=plan)
-        return out.last_hidden_state
+        return out.last_hidden_state[0]
 
     def _inputs(self, sources: Sequence[Ids], contexts: Sequence[Context | None]) -> list[list[int]]:
         return [[*(c.ids if c else ()), *s, self._end()] for s, c in zip(sources, contexts, strict=True)]
@@ -106,10 +106,9 @@ class T5Backbone(Backbone):
         captured: dict[int, tuple[Tensor, Tensor]] = {}
         empty = self.empty_prefix()
         with torch.no_grad():
-            encoded, lengths = self._encode([ids], empty, captured)
-            crossed = Crossed(empty, lengths, len(ids))
-            plan = Fresh(empty, 1, len(ids), bias=RelativeBias(), capture=captured, crossed=crossed)
-            self._decode(padded([ids], self.device), encoded, plan)
+            encoded, layout = self._encode([ids], empty, captured)
+            plan = Fresh(empty, layout, bias=RelativeBias(), capture=captured, crossed=Crossed(empty, layout))
+            self._decode([ids], encoded, plan)
         pairs = [captured[s.index] for s in self.sites]
         return [(k[0], v[0]) for k, v in pairs]
 
@@ -122,18 +121,17 @@ class T5Backbone(Backbone):
         record: dict[str, Tensor] | None = None,
     ) -> Tensor:
         inputs = self._inputs(sources, [context] * len(sources))
-        encoded, lengths = self._encode(inputs, prefix, record=record)
-        ids = padded([[self._start_token(), *t[:-1]] for t in targets], self.device)
-        crossed = Crossed(prefix, lengths, encoded.shape[1])
-        plan = Fresh(prefix, len(targets), ids.shape[1], bias=RelativeBias(), crossed=crossed)
+        encoded, read = self._encode(inputs, prefix, record=record)
+        tokens = [[self._start_token(), *t[:-1]] for t in targets]
+        layout = Layout([len(t) for t in tokens], self.device)
+        plan = Fresh(prefix, layout, bias=RelativeBias(), crossed=Crossed(prefix, read))
         plan.record = record
-        return self._decode(ids, encoded, plan)
+        return self._decode(tokens, encoded, plan)
 
     def target_states(
         self, sources: Sequence[Ids], targets: Sequence[Ids], prefix: PrefixRows, context: Context | None = None
     ) -> Tensor:
-        states = self._teacher_forcing(sources, targets, prefix, context)
-        return states[target_rows([0] * len(targets), [len(t) for t in targets], self.device)]
+        return self._teacher_forcing(sources, targets, prefix, context)
 
     def prefix_mass(
         self, source: Ids, target: Ids, prefix: PrefixRows, context: Context | None = None
@@ -149,38 +147,34 @@ class T5Backbone(Backbone):
 
 class _T5Session(Session):
     def __init__(self, backbone: T5Backbone, extent: Extent) -> None:
-        self._backbone, self._last = backbone, extent.room + 1
+        self._backbone = backbone
         like = backbone.model.get_input_embeddings().weight
         shapes = {kind: {s.index: (s.heads, s.head_dim) for s in backbone.sites if s.kind == kind} for kind in KINDS}
-        # One place for the start token, and one more than anybody needs: a row's padding may end up there.
-        self._store = Store(shapes["decoder"], extent.rows, extent.prefix, extent.room + 2, like)
-        # The encoder reads context, prompt and an end token.
+        # A place for the start token; and the encoder reads context, prompt and an end token.
+        self._store = Store(shapes["decoder"], extent.rows, extent.prefix, extent.room + 1, like)
         self._crossed = Store(shapes["cross"], extent.rows, extent.prefix, extent.context + extent.source + 1, like)
         self._start, self._read = (torch.zeros(extent.rows, dtype=torch.long, device=backbone.device) for _ in range(2))
-        # Once their projections are kept, the cross-attention modules still want something to project: a state a row.
-        self._something = like.new_zeros(extent.rows, 1, like.shape[1])
+        # Once their projections are kept, the cross-attention modules still want something to project: one state.
+        self._something = like.new_zeros(1, 1, like.shape[1])
 
     def admit(
         self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
     ) -> Tensor:
-        encoded, lengths = self._backbone._encode(self._backbone._inputs(sources, contexts), prefix)
+        encoded, read = self._backbone._encode(self._backbone._inputs(sources, contexts), prefix)
         rows = self._store.admit(prefix, len(sources))
         self._crossed.admit(prefix, len(sources))
-        self._start[rows], self._read[rows] = 0, lengths
-        start = [[self._backbone._start_token()]] * len(sources)
-        return self._feed(start, rows, encoded)[:, 0]
+        self._start[rows], self._read[rows] = 0, read.lengths
+        return self._feed([[self._backbone._start_token()]] * len(sources), rows, encoded, read)
 
     def step(self, tokens: Sequence[Ids]) -> Tensor:
-        return self._feed(tokens, slice(0, self._store.count))
+        return self._feed(tokens, slice(0, self._store.count), self._something, None)
 
-    def _feed(self, tokens: Sequence[Ids], rows: slice, encoded: Tensor | None = None) -> Tensor:
-        ids = padded(tokens, self._backbone.device)
-        crossed = CrossedStore(self._crossed, rows, self._read[rows], fresh=encoded is not None)
-        plan = Stored(
-            self._store, rows, self._start[rows], ids.shape[1], last=self._last, bias=RelativeBias(), crossed=crossed
-        )
-        states = self._backbone._decode(ids, self._something[rows] if encoded is None else encoded, plan)
-        self._start[rows] += lengths_of(tokens, self._backbone.device)
+    def _feed(self, tokens: Sequence[Ids], rows: slice, encoded: Tensor, read: Layout | None) -> Tensor:
+        layout = Layout([len(t) for t in tokens], self._backbone.device)
+        crossed = CrossedStore(self._crossed, rows, self._read[rows], read)
+        plan = Stored(self._store, rows, self._start[rows], layout, bias=RelativeBias(), crossed=crossed)
+        states = self._backbone._decode(tokens, encoded, plan)
+        self._start[rows] += layout.lengths
         return states
 
     def leave(self, row: int) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -178,9 +179,9 @@ class Engine:
                 self._retire(session, alive, finish)
                 continue
             fed = session.step([row.pending for row in alive])
-            self._count(len(alive), 0, sum(len(row.pending) for row in alive))
-            last = torch.tensor([len(row.pending) - 1 for row in alive], device=fed.device)
-            self._choose(alive, fed[torch.arange(len(alive), device=fed.device), last])
+            ends = list(accumulate(len(row.pending) for row in alive))
+            self._count(len(alive), 0, ends[-1])
+            self._choose(alive, fed[torch.tensor(ends, device=fed.device) - 1])
             self._retire(session, alive, finish)
 
     def _admit(self, session: Session, jobs: Sequence[Job]) -> Tensor:

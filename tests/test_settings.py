@@ -118,8 +118,8 @@ def test_a_base_of_odd_keys_is_told():
 
 
 def test_direct_construction_checks_values():
-    with pytest.raises(SettingsError, match=r"training\.epochs must be at least 1, not 0"):
-        Settings(training=TrainingSettings(epochs=0))
+    with pytest.raises(SettingsError, match=r"training\.batch_size must be at least 1, not 0"):
+        Settings(training=TrainingSettings(batch_size=0))
 
 
 @BOUNDED
@@ -150,3 +150,17 @@ def test_what_can_be_built_survives_toml(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("settings") / "s.toml"
     path.write_text(made.to_toml())
     assert Settings.build(path) == made
+
+
+@pytest.mark.parametrize(
+    ("sentences", "epochs", "first", "every"),
+    [(100, 12, 4, 2), (1000, 12, 4, 2), (20, 40, 12, 6), (1, 60, 20, 10)],
+)
+def test_few_sentences_are_read_more_often(sentences: int, epochs: int, first: int, every: int) -> None:
+    planned = TrainingSettings().scheduled(sentences)
+    assert (planned.epochs, planned.evaluate_from, planned.evaluate_every) == (epochs, first, every)
+
+
+def test_epochs_that_are_asked_for_stay() -> None:
+    asked = TrainingSettings(epochs=3)
+    assert asked.scheduled(1) is asked

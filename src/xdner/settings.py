@@ -64,14 +64,14 @@ class PrefixSettings:
     """The trained part.
 
     Attributes:
-        length: prefix keys per attention site (the paper's prefix length; default 10).
+        length: prefix keys per attention site (the paper's prefix length is 10).
         init: ``instruction`` (keys and values of the instruction text under the frozen model) or ``noise``.
         noise: standard deviation for ``init = "noise"``.
         reparametrization: ``none`` (train keys and values themselves) or ``mlp`` (embedding, linear, tanh, linear).
         hidden: width of that MLP.
     """
 
-    length: int = 10
+    length: int = 20
     init: Literal["instruction", "noise"] = "instruction"
     noise: float = 0.02
     reparametrization: Literal["none", "mlp"] = "none"
@@ -91,7 +91,7 @@ class TrainingSettings:
     """The one training loop.
 
     Attributes:
-        epochs: passes over the training sentences, at most.
+        epochs: passes over the training sentences, at most; 0 is 12, and more where sentences are few (:meth:`scheduled`).
         batch_size: sentences per forward pass.
         accumulation: forward passes per optimizer step.
         learning_rate, weight_decay, clip: AdamW and the gradient-norm bound (0 = no bound).
@@ -112,22 +112,22 @@ class TrainingSettings:
         seed: of everything random.
     """
 
-    epochs: int = 8
+    epochs: int = 0
     batch_size: int = 8
     accumulation: int = 1
-    learning_rate: float = 1e-2
+    learning_rate: float = 2e-2
     weight_decay: float = 0.0
     clip: float = 1.0
     warmup: float = 0.1
     patience: int = 3
-    evaluate_every: int = 1
-    evaluate_from: int = 2
+    evaluate_every: int = 2
+    evaluate_from: int = 4
     dev_limit: int = 0
     likelihood: Literal["grammar", "vocabulary"] = "grammar"
     shuffle_options: bool = True
     drop_options: float = 0.0
-    replace_mentions: float = 0.0
-    prefix_dropout: float = 0.0
+    replace_mentions: float = 0.5
+    prefix_dropout: float = 0.2
     anchor: float = 0.0
     backbone_dropout: bool = False
     max_pieces: int = 512
@@ -135,10 +135,10 @@ class TrainingSettings:
     seed: int = 1
 
     def problems(self) -> Iterable[str]:
-        for name in ("epochs", "batch_size", "accumulation", "evaluate_every", "evaluate_from"):
+        for name in ("batch_size", "accumulation", "evaluate_every", "evaluate_from"):
             if getattr(self, name) < 1:
                 yield f"training.{name} must be at least 1, not {getattr(self, name)}"
-        for name in ("weight_decay", "clip", "patience", "dev_limit", "checkpoint_every", "anchor", "seed"):
+        for name in ("weight_decay", "clip", "patience", "dev_limit", "checkpoint_every", "anchor", "seed", "epochs"):
             if not 0 <= getattr(self, name) < math.inf:
                 yield f"training.{name} must not be negative or infinite, not {getattr(self, name)}"
         if not 0 < self.learning_rate < math.inf:
@@ -148,6 +148,21 @@ class TrainingSettings:
                 yield f"training.{name} must be from 0 to 1, not {getattr(self, name)}"
         if self.max_pieces < 64:
             yield f"training.max_pieces must be at least 64, not {self.max_pieces}"
+
+    def scheduled(self, sentences: int) -> TrainingSettings:
+        """These settings with a number of epochs: where it is 0, 12, or with few sentences what some 120 optimizer steps
+        take (at most 60); dev evaluations then keep their distance in the run."""
+        if self.epochs:
+            return self
+        steps = math.ceil(max(1, sentences) / (self.batch_size * self.accumulation))
+        epochs = min(60, max(12, math.ceil(120 / steps)))
+        stretch = epochs // 12
+        return dataclasses.replace(
+            self,
+            epochs=epochs,
+            evaluate_from=self.evaluate_from * stretch,
+            evaluate_every=self.evaluate_every * stretch,
+        )
 
 
 @dataclass(frozen=True, slots=True)

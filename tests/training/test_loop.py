@@ -90,7 +90,7 @@ def test_accumulated_batches_weigh_as_their_items(tiny):
 
 def test_a_run_learns_and_tells(tiny):
     told, task = Told(), tiny.TinyTask(60, dropout=0.0)
-    settings = TrainingSettings(epochs=30, learning_rate=5e-2, patience=0, evaluate_from=1)
+    settings = TrainingSettings(epochs=30, learning_rate=5e-2, patience=0, evaluate_from=1, evaluate_every=1)
     result = train(task, settings, progress=told)
     assert result.history[-1].loss < 0.1 * result.history[0].loss
     assert result.best_dev == max(r.dev for r in result.history)

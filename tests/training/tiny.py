@@ -26,7 +26,7 @@ from xdner.training.progress import SilentProgress
 
 # 30 items in batches of 4, two batches a step: a step of one short batch at the end of each epoch; dev from epoch 2 on.
 SETTINGS = TrainingSettings(
-    epochs=4, batch_size=4, accumulation=2, learning_rate=3e-2, weight_decay=0.01, patience=0, evaluate_from=2,
+    epochs=4, batch_size=4, accumulation=2, learning_rate=3e-2, weight_decay=0.01, patience=0, evaluate_from=2, evaluate_every=1,
     checkpoint_every=3, seed=7,
 )  # fmt: skip
 

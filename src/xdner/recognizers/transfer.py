@@ -144,7 +144,7 @@ class Transfer:
         reader: of the frozen backbone.
         domain: the target.
         sentences, dev: its labelled sentences.
-        settings: ``transfer`` and ``selector`` say how; ``training.epochs`` is the target's total.
+        settings: ``transfer`` and ``selector`` say how, ``training`` how long.
         initial: δ₀.
         sources: in their order.
         alphas: α of single sources, by name, over ``selector.alpha``.
@@ -172,6 +172,7 @@ class Transfer:
         self.settings, self.sources, self.alphas = settings, tuple(sources), dict(alphas or {})
         self.initial = initial if initial is not None else initial_prefix(reader, settings.prefix)
         self.strategy = settings.transfer.strategy
+        self._training = settings.training.scheduled(len(sentences))
         self.phases: list[Phase] = []
         _check_sources(self.strategy, domain, self.sources)
         for source in self.sources:
@@ -198,7 +199,7 @@ class Transfer:
         self._run_folder, self._resume, self._hint = run_folder, resume, resume_hint
         self._progress = progress or SilentProgress()
         self.phases = []
-        total = self.settings.training.epochs
+        total = self._training.epochs
         selection: Selection | None = None
         if self.strategy == "none":
             entry = self._train("", epochs=total)
@@ -255,8 +256,9 @@ class Transfer:
         prefix = first.entry.prefix
         for source in rest:
             named = f"chain: {source.name}"
+            own = self.settings.training.scheduled(len(source.sentences)).epochs
             prefix = self._train(
-                named, epochs=epochs, start=prefix, dev=(), domain=source.entry.domain, sentences=source.sentences
+                named, epochs=own, start=prefix, dev=(), domain=source.entry.domain, sentences=source.sentences
             ).prefix  # fmt: skip
         return self._train("target", epochs=epochs, start=prefix)
 
@@ -278,7 +280,7 @@ class Transfer:
         domain: Domain | None = None,
         sentences: Sequence[Sentence] | None = None,
     ) -> DomainEntry:
-        training = self.settings.training
+        training = self._training
         first = max(1, min(training.evaluate_from, epochs))
         settings = replace(self.settings, training=replace(training, epochs=epochs, evaluate_from=first))
         run = WarmUp(

@@ -158,13 +158,14 @@ class _Run:
         progress: Progress,
         resume_hint: str,
     ) -> None:
-        self.task, self.settings = task, settings
+        self.task = task
         self.progress, self.resume_hint = progress, resume_hint
         self.run_folder = run_folder
         self.folder = None if run_folder is None else run_folder / "checkpoint"
         self.parameters = task.parameters()
         self.lengths, self.groups = task.lengths(), task.groups()
         self._check()
+        self.settings = settings = settings.scheduled(len(self.lengths))
         self.identity = identity(fingerprint, asdict(settings), list(self.lengths))
         self.optimizer = torch.optim.AdamW(
             list(self.parameters.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay

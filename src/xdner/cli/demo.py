@@ -76,7 +76,7 @@ def demo(
 
 
 # Fewer epochs than the default: the example is small, and the demo has to be over in minutes on two cores.
-DEMO_SETTINGS = ("epochs=6", "evaluate_from=2")
+DEMO_SETTINGS = ("epochs=8", "evaluate_from=4")
 
 
 def _pulled(backbone: str | None) -> str | Path:

@@ -215,3 +215,18 @@ def test_a_library_can_start_from_a_prefix_trained_on_sources(tmp_path: Path, ba
     assert Library(tmp_path / "lib").get("rivers").prefix.initial == start.hash()
     again = refused(*args, "--source", str(files / "stars.txt"))
     assert "has an initial prefix or domains already" in again
+
+
+def test_texts_of_several_domains_are_read_together(library: Path) -> None:
+    args = ["--library", str(library), "--json"]
+    result = run("predict", "the Baltic", "Vega shines", "-d", "seas", "-d", "stars", *args)
+    assert result.exit_code == 0, result.stderr
+    mixed = json.loads(result.stdout)
+    assert [r["domain"] for r in mixed] == ["seas", "stars"]
+    for name, text, found in (("seas", "the Baltic", mixed[0]), ("stars", "Vega shines", mixed[1])):
+        alone = json.loads(run("predict", text, "-d", name, *args).stdout)[0]
+        assert [(e["start"], e["end"], e["label"]) for e in found["entities"]] == [
+            (e["start"], e["end"], e["label"]) for e in alone["entities"]
+        ]
+    message = refused("predict", "a", "b", "c", "-d", "seas", "-d", "stars", "--library", str(library))
+    assert "3 texts came with 2 domains" in message

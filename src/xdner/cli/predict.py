@@ -24,7 +24,7 @@ from xdner.cli.common import (
 
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; quote each.", show_default=False)] = None,
-    domain: Annotated[str, typer.Option("--domain", "-d", help="A trained domain.", show_default=False)] = ...,  # type: ignore[assignment]
+    domain: Annotated[list[str], typer.Option("--domain", "-d", help="A trained domain: one for all texts, or repeated, one a text.", show_default=False)] = ...,  # type: ignore[assignment]
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with one text a line ('-': standard input).", show_default=False)] = None,
     backbone: BackboneOption = None,
     library: LibraryOption = None,
@@ -33,9 +33,11 @@ def predict(
     device: DeviceOption = "cpu",
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Recognize entities in texts with a trained domain.
+    """Recognize entities in texts with a trained domain, or each text with its own.
 
     Example: xdner predict --domain cooking "Whisk the egg whites in a copper bowl."
+
+    Two domains in one batch: xdner predict -d music -d ai "Liszt in Weimar" "BERT by Google"
     """
     with guarded():
         from xdner.cli.highlight import highlighted, legend
@@ -47,17 +49,22 @@ def predict(
             raise DataError(
                 "there is no text to read", hint='Give texts in quotes, or a file with --file ("-": stdin).'
             )
+        if len(domain) not in (1, len(items)):
+            raise DataError(
+                f"{len(items)} texts came with {len(domain)} domains",
+                hint="Give --domain once for all texts, or once for each.",
+            )
         recognizer = open_domain(domain, backbone=backbone, library=library, dtype=dtype, device=device)
         with counting("windows read") as done:
-            results = recognizer.predict(items, domain=domain, done=done)
+            results = recognizer.predict(items, domain=domain[0] if len(domain) == 1 else domain, done=done)
         if json_:
             print_json([r.to_dict() for r in results])
             return
-        labels = recognizer.labels(domain)
-        if stdout.is_terminal:
-            stderr.print(legend(labels))
+        for name in dict.fromkeys(domain):
+            if stdout.is_terminal:
+                stderr.print(legend(recognizer.labels(name)))
         for result in results:
-            stdout.print(highlighted(result, labels, scores=scores), soft_wrap=True)
+            stdout.print(highlighted(result, recognizer.labels(result.domain), scores=scores), soft_wrap=True)
         notes: dict[str, int] = {}
         for result in results:
             for what, count in result.diagnostics.items():

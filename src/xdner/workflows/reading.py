@@ -20,7 +20,7 @@ __all__ = ["evaluate_domain", "open_domain", "select_sources"]
 
 
 def open_domain(
-    name: str,
+    name: str | Sequence[str],
     *,
     backbone: str | Path | None = None,
     library: str | Path | None = None,
@@ -28,19 +28,23 @@ def open_domain(
     device: str = "cpu",
     settings: Settings | None = None,
 ) -> CPNER:
-    """A recognizer with one domain ready, of a library or shipped, on the backbone that it was trained on.
+    """A recognizer with domains ready, of a library or shipped, on the backbone that they were trained on.
 
     Args:
+        name: of one domain or of several; all on one backbone.
         backbone: another place to load the backbone from; ``None``: where it was loaded from in training.
 
     Raises:
-        UnknownDomainError: the library has no such domain.
-        PrefixMismatchError: the backbone is another one.
+        UnknownDomainError: neither the library has such a domain nor does one ship.
+        PrefixMismatchError: the backbone is another one, or not all domains are for the same.
     """
-    entry = find_entry(name, Library(library))
-    source = backbone if backbone is not None else entry.prefix.notes.get("backbone_source") or None
-    recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entry.settings)
-    recognizer.add(entry)
+    store = Library(library)
+    names = [name] if isinstance(name, str) else list(dict.fromkeys(name))
+    entries = [find_entry(one, store) for one in names]
+    source = backbone if backbone is not None else entries[0].prefix.notes.get("backbone_source") or None
+    recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entries[0].settings)
+    for entry in entries:
+        recognizer.add(entry)
     return recognizer
 
 

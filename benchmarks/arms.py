@@ -326,7 +326,7 @@ class Tuned:
                 shuffle=training.shuffle_options,
                 drop=training.drop_options,
                 replace=training.replace_mentions,
-                mentions=mention_pool(self.target.train),
+                mentions={self.target.domain.name: mention_pool(self.target.train)},
             ),
             parameters=self.parameters,
             prefix=lambda: empty,

@@ -21,7 +21,7 @@ from xdner.recognizers.warmup import assert_frozen, initial_prefix
 from xdner.settings import Settings
 from xdner.training.augmentation import Augmentation
 from xdner.training.domain_task import DomainTask, Item, make_items
-from xdner.training.instruct import Source, limited
+from xdner.training.instruct import Source, limited, pools
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
 
@@ -79,6 +79,8 @@ def train_shared_start(
             drop=training.drop_options,
             add=settings.instruct.add_options,
             pool=tuple(labels.values()),
+            replace=training.replace_mentions,
+            mentions=pools(sources, settings.instruct.per_source),
         ),
         parameters=dict(parametrization.named_parameters()),
         prefix=rows,

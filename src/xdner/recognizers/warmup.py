@@ -188,7 +188,7 @@ class WarmUp:
             shuffle=training.shuffle_options,
             drop=training.drop_options,
             replace=training.replace_mentions,
-            mentions=mention_pool(self.sentences),
+            mentions={self.domain.name: mention_pool(self.sentences)},
         )
         return DomainTask(
             self.backbone,

@@ -27,7 +27,7 @@ class Augmentation:
         pool: labels to add from.
         add_at_most: see ``add``.
         replace: share of the mentions that another training mention of the same type takes the place of.
-        mentions: what to take them from.
+        mentions: what to take them from, by domain.
     """
 
     shuffle: bool = True
@@ -36,7 +36,7 @@ class Augmentation:
     pool: tuple[Label, ...] = ()
     add_at_most: int = 4
     replace: float = 0.0
-    mentions: MentionPool = field(default_factory=dict)
+    mentions: Mapping[str, MentionPool] = field(default_factory=dict)
 
 
 def augmented(domain: Domain, how: Augmentation, rng: random.Random) -> Domain:

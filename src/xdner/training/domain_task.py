@@ -143,7 +143,8 @@ class DomainTask:
         how = self._augmentation
         if not how.replace:
             return item
-        sentence = with_other_mentions(item.sentence, how.mentions, how.replace, rng)
+        pool = how.mentions.get(item.domain.name, {})
+        sentence = with_other_mentions(item.sentence, pool, how.replace, rng)
         return item if sentence is item.sentence else Item(item.domain, sentence, self._encoder.words(sentence))
 
     def _target(self, item: Item, view: Domain, codec: TargetCodec) -> Target:

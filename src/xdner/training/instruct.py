@@ -26,12 +26,12 @@ from xdner.errors import BackboneMismatchError, TrainingError
 from xdner.files import replace_folder, write_atomically
 from xdner.settings import Settings
 from xdner.text import Sentence
-from xdner.training.augmentation import Augmentation
+from xdner.training.augmentation import Augmentation, mention_pool
 from xdner.training.domain_task import DomainTask, Item, make_items
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
 
-__all__ = ["Instructed", "Source", "instruct", "limited"]
+__all__ = ["Instructed", "Source", "instruct", "limited", "pools"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ def instruct(
             drop=settings.training.drop_options,
             add=how.add_options,
             pool=tuple(pool.values()),
+            replace=settings.training.replace_mentions,
+            mentions=pools(sources, how.per_source),
         ),
         parameters=trained,
         prefix=lambda: empty,
@@ -151,6 +153,11 @@ def _items(sources: Sequence[Source], settings: Settings, encoder: WordEncoder) 
         chosen = limited(source.sentences, settings.instruct.per_source)
         items.extend(make_items(source.domain, chosen, encoder, instructor, settings.training.max_pieces))
     return items
+
+
+def pools(sources: Sequence[Source], per_source: int) -> dict[str, dict[str, tuple[tuple[str, ...], ...]]]:
+    """The mentions of each source's training sentences, by domain and label."""
+    return {s.domain.name: mention_pool(limited(s.sentences, per_source)) for s in sources}
 
 
 def limited(sentences: Sequence[Sentence], limit: int) -> list[Sentence]:

@@ -36,13 +36,14 @@ def make() -> CPNER:
 def test_a_shared_start_learns_from_all_sources_and_leaves_the_backbone_alone() -> None:
     recognizer = make()
     before = recognizer.backbone.compute_fingerprint()
-    prefix, result = train_shared_start(recognizer.reader, SOURCES, SETTINGS)
+    longer = Settings.build(base=SETTINGS.to_dict(), overrides=["epochs=20", "drop_options=0.0", "add_options=0.0"])
+    prefix, result = train_shared_start(recognizer.reader, SOURCES, longer)
     assert recognizer.backbone.compute_fingerprint() == before == prefix.backbone
     assert prefix.hash() != initial_prefix(recognizer.reader, SETTINGS.prefix).hash()
-    assert result.steps == 3 * (2 + 2), "batches hold one domain each"
-    assert result.history[-1].loss < result.history[0].loss
+    assert result.steps == 20 * (2 + 2), "batches hold one domain each"
+    assert result.history[-1].loss < 0.8 * result.history[0].loss
     assert [s["domain"] for s in prefix.notes["sources"]] == ["people", "seas"]
-    assert train_shared_start(make().reader, SOURCES, SETTINGS)[0].hash() == prefix.hash()
+    assert train_shared_start(make().reader, SOURCES, longer)[0].hash() == prefix.hash()
 
 
 def test_domains_start_from_it_and_remember_it() -> None:

@@ -1,18 +1,39 @@
-"""``xdner domains``: list, show and remove trained domains."""
+"""``xdner domains``: list, show, verify, export, import and remove trained domains."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from xdner.cli.common import JsonOption, LibraryOption, guarded, print_json, stderr, stdout
+from xdner.errors import LibraryError
 
 if TYPE_CHECKING:
     from xdner.library.entry import DomainEntry
 
 app = typer.Typer(help="The trained domains of a library.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="A domain's name.", show_default=False)]
+_SHOWN = (
+    "instruction",
+    "backbone",
+    "fingerprint",
+    "prefix_length",
+    "members",
+    "bytes",
+    "train_sentences",
+    "dev_f1",
+    "seed",
+    "initial",
+    "strategy",
+    "sources",
+)
 
 
 @app.command("list")
@@ -22,65 +43,119 @@ def list_domains(library: LibraryOption = None, json_: JsonOption = False) -> No
         from xdner.library.store import Library
 
         store = Library(library)
-        entries = [store.get(name) for name in store]
+        sound, damaged = store.load_all()
+        names = sorted({*sound, *damaged})
         if json_:
-            print_json([_facts(e) for e in entries])
+            print_json([_facts(sound[n]) if n in sound else {"name": n, "error": damaged[n].message} for n in names])
             return
-        if not entries:
-            stderr.print(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
+        if not names:
+            _say(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
             return
-        table = Table("domain", "types", "train", "dev F1", "backbone", "kB", title=str(store.folder))
-        for entry in entries:
-            facts = _facts(entry)
-            f1 = "–" if facts["dev_f1"] is None else f"{facts['dev_f1']:.3f}"
+        table = Table("domain", "types", "train", "dev F1", "backbone", "kB", title=_plain(str(store.folder)))
+        for facts in map(_facts, sound.values()):
             table.add_row(
-                facts["name"],
+                _plain(facts["name"]),
                 str(len(facts["labels"])),
-                str(facts["train_sentences"]),
-                f1,
-                facts["backbone"],
+                _shown("train_sentences", facts),
+                _shown("dev_f1", facts),
+                _plain(facts["backbone"]),
                 f"{facts['bytes'] / 1000:.0f}",
             )
-        stdout.print(table)
+        if sound:
+            stdout.print(table)
+        for name, error in damaged.items():
+            stdout.print(_plain(f"✗ {name} is damaged: {error.message}", "red"), soft_wrap=True)
 
 
 @app.command("show")
-def show(
-    name: Annotated[str, typer.Argument(help="A domain's name.", show_default=False)],
-    library: LibraryOption = None,
-    json_: JsonOption = False,
-) -> None:
+def show(name: NameArgument, library: LibraryOption = None, json_: JsonOption = False) -> None:
     """Show a domain: its types, its prefix, how it was trained."""
     with guarded():
         from xdner.library.store import Library
 
         entry = Library(library).get(name)
-        if json_:
-            print_json(_facts(entry) | {"domain": entry.domain.to_dict(), "settings": entry.settings.to_dict()})
-            return
         facts = _facts(entry)
+        if json_:
+            more = {"domain": entry.domain.to_dict(), "settings": entry.settings.to_dict(), "card": entry.card}
+            print_json(facts | more)
+            return
+        first = next((line for line in entry.card.splitlines() if line.strip(" #")), "")
+        if first:
+            stdout.print(_plain(first.strip(" #")), soft_wrap=True)
         table = Table("type", "read as", title=name, title_style="bold")
         for label in entry.domain.labels:
-            table.add_row(label.name, label.verbalization)
+            table.add_row(_plain(label.name), _plain(label.verbalization))
         stdout.print(table)
-        for key in (
-            "instruction",
-            "backbone",
-            "fingerprint",
-            "prefix_length",
-            "bytes",
-            "train_sentences",
-            "dev_f1",
-            "seed",
-            "initial",
-        ):
-            shown = f"{facts[key]:.3f}" if isinstance(facts[key], float) else facts[key]
-            stdout.print(f"{key.replace('_', ' '):>16}  {shown}", highlight=False, soft_wrap=True)
+        for key in (k for k in _SHOWN if k in facts):
+            stdout.print(_plain(f"{key.replace('_', ' '):>16}  {_shown(key, facts)}"), soft_wrap=True)
+
+
+@app.command("verify")
+def verify(library: LibraryOption = None, json_: JsonOption = False) -> None:
+    """Check every domain: is it whole, unaltered, and of the library's backbone? Exit code 1 if one is not."""
+    with guarded():
+        from xdner.library.store import Library
+
+        store = Library(library)
+        found = store.verify()
+        bad = [v for v in found if v.problem is not None]
+        if json_:
+            print_json([asdict(v) for v in found])
+        elif not found:
+            _say(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
+        else:
+            table = Table("domain", "", "what was found", title=_plain(str(store.folder)))
+            for v in found:
+                lines = [_plain(v.problem, "red")] if v.problem is not None else []
+                lines += [_plain(f"→ {v.hint}", "cyan")] if v.hint else []
+                lines += [_plain(note) for note in v.notes]
+                mark = "[bold red]✗[/]" if v.problem is not None else "[yellow]![/]" if v.notes else "[green]✓[/]"
+                table.add_row(_plain(v.name), mark, Text("\n").join(lines) if lines else "in order")
+            stdout.print(table)
+        if bad:
+            stderr.print(_plain(f"✗ damaged: {', '.join(v.name for v in bad)}", "bold red"), soft_wrap=True)
+            raise typer.Exit(1)
+
+
+@app.command("export")
+def export(
+    name: NameArgument,
+    library: LibraryOption = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file (default: NAME.xdner here).", show_default=False)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:  # fmt: skip
+    """Write a domain as one file, to copy or to send."""
+    with guarded():
+        from xdner.library.store import Library
+
+        store, file = Library(library), out if out is not None else Path(f"{name}.xdner")
+        if file.exists() and not force and name in store:
+            raise LibraryError(
+                f"there is a {file} already", hint="Replace it with --force, or name another with --out."
+            )
+        store.export(name, file)
+        _say(f"✓ wrote {file} ({file.stat().st_size / 1000:.0f} kB)", "green")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="What `xdner domains export` wrote.", show_default=False)],
+    library: LibraryOption = None,
+    name: Annotated[str | None, typer.Option("--name", help="Another name for the domain.", show_default=False)] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Take the place of a domain of that name.")] = False,
+) -> None:
+    """Add a domain from an exported file; everything in it is checked first."""
+    with guarded():
+        from xdner.library.store import Library
+
+        store = Library(library)
+        made = store.import_(file, name=name, replace=replace)
+        _say(f"✓ {made} is in {store.folder}", "green")
 
 
 @app.command("remove")
 def remove(
-    name: Annotated[str, typer.Argument(help="A domain's name.", show_default=False)],
+    name: NameArgument,
     library: LibraryOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
@@ -89,11 +164,10 @@ def remove(
         from xdner.library.store import Library
 
         store = Library(library)
-        entry = store.get(name)
-        if not yes:
-            typer.confirm(f"Delete {store.path(entry.domain.name)}?", abort=True, err=True)
+        if name in store and not yes:
+            typer.confirm(f"Delete {store.path(name)}?", abort=True, err=True)
         store.remove(name)
-        stderr.print(f"[green]✓[/] removed {name}", highlight=False)
+        _say(f"✓ removed {name}", "green")
 
 
 def _facts(entry: DomainEntry) -> dict[str, Any]:
@@ -105,9 +179,43 @@ def _facts(entry: DomainEntry) -> dict[str, Any]:
         "backbone": notes.get("backbone_name", ""),
         "fingerprint": entry.prefix.backbone,
         "prefix_length": entry.prefix.length,
-        "bytes": entry.prefix.nbytes // 2,
+        "members": len(entry.prefixes),
+        "bytes": sum(p.nbytes for p in entry.prefixes) // 2,
         "train_sentences": notes.get("train_sentences"),
         "dev_f1": notes.get("dev_f1"),
         "seed": notes.get("seed"),
         "initial": entry.prefix.initial,
+    } | _transfer(notes.get("transfer"))
+
+
+def _transfer(facts: Any) -> dict[str, Any]:
+    """Strategy and sources of a domain that drew on others; nothing for one that did not."""
+    if not isinstance(facts, Mapping):
+        return {}
+    sources = facts.get("sources")
+    kept = [s for s in sources if isinstance(s, Mapping) and "name" in s] if isinstance(sources, list) else []
+    return {
+        "strategy": facts.get("strategy"),
+        "sources": [{"name": s["name"], "weight": s.get("weight")} for s in kept],
     }
+
+
+def _shown(key: str, facts: Mapping[str, Any]) -> str:
+    """A fact for people."""
+    value = facts[key]
+    if key == "sources":
+        return ", ".join(f"{s['name']} {_number(s['weight'])}".strip() for s in value) or "–"
+    return "–" if value is None else _number(value) or str(value)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else ""
+
+
+def _say(message: str, style: str = "") -> None:
+    stderr.print(_plain(message, style), soft_wrap=True)
+
+
+def _plain(text: Any, style: str = "") -> Text:
+    """Text, not markup; what could steer a terminal is replaced."""
+    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text)), style=style)

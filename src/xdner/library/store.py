@@ -1,21 +1,47 @@
-"""The library: one folder, one domain a sub-folder.
+"""The library: one folder, one backbone, a sub-folder for each domain.
 
-A domain's folder is replaced in one step (:meth:`DomainEntry.save`), so a reader sees the old domain or the new one.
+::
+
+    library.json    the backbone's fingerprint and the hash of δ₀
+    .initial/       δ₀, the prefix that all domains start from
+    .lock           held by whoever writes
+    music/          a domain (``entry.py``)
+
+A domain's folder is replaced in one step (:meth:`DomainEntry.save`). Writers take turns; readers need no lock: they
+see the old domain or the new one, never a mixture, and never miss one because a writer is at work or was killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
-from collections.abc import Iterator
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
 
 from xdner.errors import LibraryError, UnknownDomainError, XdnerError
-from xdner.files import replace_folder, storage_errors
+from xdner.files import replace_folder, storage_errors, write_atomically
+from xdner.library.archive import files_of, pack, unpack
 from xdner.library.entry import DomainEntry
+from xdner.library.leftovers import discard, entries, is_domain, orphans, recover
+from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
+from xdner.library.reading import identity, read_domain, read_unpacked, sound
+from xdner.library.verdict import INITIAL, Verdict, verdicts
 from xdner.prefix.prefix import Prefix
 
-__all__ = ["Library", "default_library"]
+__all__ = ["Library", "Verdict", "default_library"]
+
+_LOOKS = 20  # at a folder that changes while it is read
+_PAUSE = 0.01
+_ANOTHER = "Keep it in another folder with --library: one library holds domains of one backbone."
+
+T = TypeVar("T")
 
 
 def default_library() -> Path:
@@ -28,89 +54,339 @@ class Library:
 
     Args:
         folder: need not exist before the first domain is added.
+        timeout: seconds to wait for another writer.
     """
 
-    def __init__(self, folder: str | Path | None = None) -> None:
+    def __init__(self, folder: str | Path | None = None, *, timeout: float = 30.0) -> None:
         self.folder = Path(folder) if folder is not None else default_library()
+        self.timeout = timeout
 
     def path(self, name: str) -> Path:
         """Where a domain is, or would be."""
         return self.folder / name
 
+    # -- reading -------------------------------------------------------------------------------------------------
+
     def names(self) -> list[str]:
-        """Names of the domains, sorted."""
-        return sorted(p.parent.name for p in self.folder.glob("*/prefix.json") if not p.parent.name.startswith("."))
+        """Names of the domains, sound or damaged, sorted.
+
+        Raises:
+            LibraryError: the folder is a file, or may not be read.
+        """
+        found: set[str] = set()
+        before: frozenset[str] | None = None
+        # A domain that moves between a listing and a look at it is missed; it is in the next listing, which differs.
+        for _ in range(_LOOKS):
+            now = entries(self.folder)
+            found |= {name for name in now if is_domain(self.folder / name)} | set(orphans(self.folder, now))
+            if now == before:
+                break
+            before = now
+        return sorted(name for name in found if not name.startswith("."))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self.names()
-
-    def add(self, entry: DomainEntry) -> Path:
-        """Store a domain under its name, replacing an older one.
-
-        Raises:
-            StorageError: the folder cannot be written.
-        """
-        target = self.path(entry.domain.name)
-        entry.save(target)
-        return target
+        return isinstance(name, str) and self._locate(name) is not None
 
     def get(self, name: str) -> DomainEntry:
         """Read a domain.
 
         Raises:
             UnknownDomainError: it is not there.
-            PrefixFormatError: it was altered or is incomplete.
+            PrefixFormatError, DomainError, SettingsError: it was altered or is incomplete.
+            LibraryError: its folder has the name of another domain.
         """
-        if name not in self:
-            known = ", ".join(self.names()) or "it is empty"
-            raise UnknownDomainError(
-                f"the library {self.folder} has no domain {name!r}",
-                hint=f"Train it with `xdner train {name} --train FILE`, or choose another library with --library. "
-                f"Known: {known}.",
-            )
-        return DomainEntry.load(self.path(name))
-
-    def remove(self, name: str) -> None:
-        """Delete a domain.
-
-        Raises:
-            UnknownDomainError: it is not there.
-            StorageError: it cannot be deleted.
-        """
-        if name not in self:
-            self.get(name)
-        with storage_errors(self.path(name)):
-            shutil.rmtree(self.path(name))
+        return self._steady(name, lambda path: read_domain(path, name))
 
     def load_all(self) -> tuple[dict[str, DomainEntry], dict[str, XdnerError]]:
         """Sound domains by name, and the errors of damaged ones."""
-        sound, damaged = {}, {}
+        good: dict[str, DomainEntry] = {}
+        damaged: dict[str, XdnerError] = {}
         for name in self.names():
             try:
-                sound[name] = self.get(name)
+                good[name] = self.get(name)
+            except UnknownDomainError:
+                continue  # removed since it was listed
             except XdnerError as error:
                 damaged[name] = error
-        return sound, damaged
+        return good, damaged
+
+    def verify(self) -> list[Verdict]:
+        """Read every domain and compare it with the library's backbone and δ₀.
+
+        Another δ₀ is no damage: such a domain works, but cannot be combined with the others. A library without
+        ``library.json`` is held to the backbone that its domains agree on.
+        """
+        return verdicts(self.folder, self.initial_prefix, *self.load_all())
 
     def initial_prefix(self) -> Prefix | None:
-        """δ₀ of this library, if it has one."""
-        folder = self.folder / ".initial"
-        return Prefix.load(folder) if folder.exists() else None
-
-    def set_initial(self, prefix: Prefix) -> None:
-        """Make a prefix the start of all domains.
+        """δ₀ of this library, if it has one.
 
         Raises:
-            LibraryError: there is another one already.
+            PrefixFormatError: it was altered or is incomplete.
         """
-        there = self.initial_prefix()
-        if there is None:
-            with replace_folder(self.folder / ".initial") as fresh:
-                prefix.save(fresh)
-        elif there.hash() != prefix.hash():
+        folder = self.folder / INITIAL
+        if not folder.exists():
+            folder = orphans(self.folder, entries(self.folder)).get(INITIAL, folder)
+        return sound(folder, Prefix.load) if folder.exists() else None
+
+    def check_backbone(self, fingerprint: str, name: str = "") -> None:
+        """Ask before a long training whether a domain of this backbone may be added.
+
+        Raises:
+            LibraryError: the library or its δ₀ is for another backbone, or ``library.json`` is damaged.
+            PrefixFormatError: δ₀ is damaged.
+        """
+        self._admit(self._known(), fingerprint, name)
+        initial = self.initial_prefix()
+        if initial is not None:  # counts by itself where the domains of an older library disagree
+            self._admit(Manifest(initial.backbone, name_of(initial)), fingerprint, name)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def add(self, entry: DomainEntry) -> Path:
+        """Store a domain under its name, replacing an older one.
+
+        The first domain makes ``library.json``. In an older library without one, the backbone is that of all domains
+        that are there; if they disagree, it is the new domain's.
+
+        Raises:
+            LibraryError: another backbone than the library's, something else has the name, or another process writes.
+            StorageError: the folder cannot be written.
+        """
+        with self._writing():
+            known, target = self._admit_entry(entry), self._place(entry.domain.name)
+            entry.save(target)
+            self._pin(known, entry)
+        return target
+
+    def remove(self, name: str) -> None:
+        """Delete a domain, sound or damaged.
+
+        Raises:
+            UnknownDomainError: it is not there.
+            LibraryError: another process writes.
+            StorageError: it cannot be deleted.
+        """
+        if name not in self:
+            raise self._unknown(name)
+        path = self.path(name)
+        with self._writing():
+            if not is_domain(path):
+                raise self._unknown(name)
+            with storage_errors(path):
+                if path.is_symlink():
+                    path.unlink()
+                    return
+                # First out of sight in one step, so that nobody reads half of it.
+                gone = self.folder / f".{name[:32]}.{secrets.token_hex(6)}.part"
+                os.replace(path, gone)
+                discard(gone)
+
+    def set_initial(self, prefix: Prefix) -> None:
+        """Make a prefix the start of all domains; it is stored in 16 bits.
+
+        Raises:
+            LibraryError: there is another one already, the library is for another backbone, or another process writes.
+            StorageError: the folder cannot be written.
+        """
+        new = prefix.rounded().hash()
+        with self._writing():
+            known = self._known()
+            self._admit(known, prefix.backbone, name_of(prefix), "the initial prefix")
+            old = self._initial_hash(known)
+            if old is not None and old != new:
+                raise LibraryError(
+                    f"the library {self.folder} has another initial prefix: {short(old)}, not {short(new)}",
+                    hint="Choose another folder with --library; prefixes of two starts cannot be combined.",
+                )
+            try:
+                present = self.initial_prefix() is not None
+            except XdnerError:
+                present = False  # damaged, and known to be the same one
+            if not present:
+                with replace_folder(self.folder / INITIAL) as fresh:
+                    prefix.save(fresh)
+            name = (known.backbone_name if known else "") or name_of(prefix)
+            self._write(Manifest(prefix.backbone, name, new))
+
+    def export(self, name: str, file: str | Path) -> Path:
+        """Write a domain as one file (``.xdner``); an older file is replaced. Equal domains give equal bytes.
+
+        Returns:
+            The file.
+
+        Raises:
+            UnknownDomainError: it is not there.
+            XdnerError: it is damaged.
+            StorageError: the file cannot be written.
+        """
+
+        def files(path: Path) -> dict[str, bytes]:
+            read_domain(path, name)
+            return files_of(path)
+
+        write_atomically(file, pack(self._steady(name, files)))
+        return Path(file)
+
+    def import_(self, file: str | Path, *, name: str | None = None, replace: bool = False) -> str:
+        """Add a domain from a file that :meth:`export` wrote.
+
+        Args:
+            name: another name for it.
+            replace: take the place of a domain of that name.
+
+        Returns:
+            Its name.
+
+        Raises:
+            LibraryError: the file is no sound export, its backbone is another one, there is a domain of that name, or
+                another process writes.
+            DomainError: ``name`` cannot be a domain's name.
+            StorageError: the library cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            with storage_errors(tempfile.gettempdir()):
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xdner-import-")))
+            unpack(Path(file), folder)
+            entry = read_unpacked(Path(file), folder, name)
+            with self._writing():
+                known, target = self._admit_entry(entry), self._place(entry.domain.name)
+                if is_domain(target) and not replace:
+                    raise LibraryError(
+                        f"the library {self.folder} has a domain {entry.domain.name!r} already",
+                        hint="Take its place with --replace, or choose another name with --name.",
+                    )
+                with replace_folder(target) as fresh:
+                    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+                        write_atomically(fresh / path.relative_to(folder), path.read_bytes())
+                self._pin(known, entry)
+        return entry.domain.name
+
+    # -- the parts -----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the lock, with everything that killed writers left put right. The system frees it however we end."""
+        lock = FileLock(self.folder / ".lock")
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=self.timeout)
+            except Timeout:
+                raise LibraryError(
+                    f"another process is writing to the library {self.folder} (waited {self.timeout:g} s)",
+                    hint="Try again when it has ended.",
+                ) from None
+        try:
+            with storage_errors(self.folder):
+                recover(self.folder)
+            yield
+        finally:
+            lock.release()
+
+    def _locate(self, name: str) -> Path | None:
+        """Where a domain is now: at its place, or in what a writer that was killed or is at work moved aside."""
+        path = self.path(name)
+        if name.startswith(".") or path.name != name or path.parent != self.folder:
+            return None  # never look outside of the library
+        if is_domain(path):
+            return path
+        aside = orphans(self.folder, entries(self.folder)).get(name)
+        return aside or (path if name in self.names() else None)
+
+    def _steady(self, name: str, read: Callable[[Path], T]) -> T:
+        """What ``read`` makes of a domain's folder, all of it from one folder even if it is replaced meanwhile."""
+        for _ in range(_LOOKS):
+            path = self._locate(name)
+            if path is None:
+                raise self._unknown(name)
+            before = identity(path)
+            made: T | XdnerError
+            try:
+                made = read(path)
+            except XdnerError as error:
+                made = error
+            if before is not None and identity(path) == before:
+                if isinstance(made, XdnerError):
+                    raise made
+                return made
+            time.sleep(_PAUSE)
+        raise LibraryError(f"{self.path(name)} changes again and again", hint="Try again when its writer has ended.")
+
+    def _unknown(self, name: str) -> UnknownDomainError:
+        known = ", ".join(self.names()) or "it is empty"
+        return UnknownDomainError(
+            f"the library {self.folder} has no domain {name!r}",
+            hint=f"Train it with `xdner train {name} --train FILE`, or choose another library with --library. "
+            f"Known: {known}.",
+        )
+
+    def _known(self) -> Manifest | None:
+        """``library.json``, or what the domains of an older library agree on."""
+        written = Manifest.read(self.folder)
+        if written is not None:
+            return written
+        try:
+            initial = self.initial_prefix()
+        except XdnerError:
+            initial = None
+        return Manifest.infer(self.load_all()[0].values(), initial)
+
+    def _initial_hash(self, known: Manifest | None) -> str | None:
+        """Hash of the stored δ₀, also where only ``library.json`` still knows it; ``None`` if none was ever stored."""
+        try:
+            prefix = self.initial_prefix()
+        except XdnerError:
+            if known is None or not known.initial:
+                raise
+            return known.initial
+        return None if prefix is None else prefix.rounded().hash()
+
+    def _admit(self, known: Manifest | None, fingerprint: str, name: str, what: str = "this one") -> None:
+        if known is not None and fingerprint != known.backbone:
             raise LibraryError(
-                f"the library {self.folder} has another initial prefix", hint="Choose another folder with --library."
+                f"the library {self.folder} is for the backbone {known.title}, "
+                f"but {what} is for {title(fingerprint, name)}",
+                hint=_ANOTHER,
             )
+
+    def _admit_entry(self, entry: DomainEntry) -> Manifest | None:
+        known = self._known()
+        own = known or Manifest(entry.prefix.backbone, name_of(entry.prefix))
+        for prefix in entry.prefixes:
+            self._admit(own, prefix.backbone, name_of(prefix), f"domain {entry.domain.name!r}")
+        return known
+
+    def _place(self, name: str) -> Path:
+        """Where a domain goes; nothing that is no domain is ever replaced."""
+        target = self.path(name)
+        if name.casefold() == MANIFEST:
+            raise LibraryError(f"{name!r} is the name of a library's own file", hint="Choose another name.")
+        link, empty = os.path.islink(target), os.path.isdir(target) and not entries(target)
+        if link or (os.path.lexists(target) and not is_domain(target) and not empty):
+            what = "a link" if link else "no domain"
+            raise LibraryError(
+                f"{target} is in the way: it is {what}", hint="Move it away, or give the domain another name."
+            )
+        return target
+
+    def _pin(self, known: Manifest | None, entry: DomainEntry) -> None:
+        """Write what the library did not know before this domain came."""
+        own = known or Manifest(entry.prefix.backbone)
+        with contextlib.suppress(XdnerError):  # a damaged δ₀ is for `verify`; the domain is stored
+            initial = self.initial_prefix()
+            own = own if initial is None else replace(own, initial=initial.rounded().hash())
+        self._write(
+            replace(
+                own,
+                backbone_name=own.backbone_name or name_of(entry.prefix),
+                initial=own.initial or entry.prefix.initial,
+            )
+        )
+
+    def _write(self, manifest: Manifest) -> None:
+        if manifest != Manifest.read(self.folder):
+            manifest.write(self.folder)

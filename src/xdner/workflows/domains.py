@@ -137,6 +137,7 @@ def train_domain(
     store = Library(library)
     named = {source: find_entry(source, store) for source in sources if source != ALL}
     model = load_backbone(backbone, device=device, dtype=dtype)
+    store.check_backbone(model.fingerprint, model.name)
     settings, initial = _with_initial(store, model, config, overrides)
     if sources and settings.transfer.strategy == "none":
         settings = replace(settings, transfer=replace(settings.transfer, strategy="collaborative"))
@@ -196,7 +197,6 @@ def _with_initial(
         asked = settings.prefix != Settings.build(base=model.recommended).prefix
         shipped = None if asked else bundled_initial(model.fingerprint, settings.prefix.length)
         return settings, shipped or CPNER(model, settings=settings).initial_prefix()
-    initial.check(model.fingerprint, model.geometry, model.name)
     base = {group: dict(values) for group, values in model.recommended.items()}
     base.setdefault("prefix", {})["length"] = initial.length
     return Settings.build(config, overrides, base), initial

@@ -1,0 +1,110 @@
+"""What a writer that was killed leaves behind, and how a library gets over it.
+
+:func:`~xdner.files.replace_folder` fills ``.name.<hex>.part``, moves the old folder to ``.name.<hex>.old`` and the new
+one to its place. A process that dies between the two moves leaves the domain in the ``.old`` folder only. Readers find
+it there; the next writer moves it back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+from xdner.errors import LibraryError
+
+__all__ = ["discard", "entries", "is_domain", "is_leftover", "orphans", "recover"]
+
+_LEFTOVER = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.(?P<kind>part|old)", re.DOTALL)
+_STEM = 32  # so many characters of a folder's name are in its leftovers' names
+
+
+def is_leftover(name: str) -> bool:
+    """Is this the name of something half-written or half-removed?"""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def is_domain(path: Path) -> bool:
+    """Does a folder look like a domain, sound or damaged? A lone ``domain.toml`` beside a corpus does not."""
+
+    def has(name: str) -> bool:
+        return os.path.isfile(path / name)
+
+    return has("prefix.json") or has("prefix.safetensors") or (has("domain.toml") and has("settings.toml"))
+
+
+def entries(folder: Path) -> frozenset[str]:
+    """The names in a folder; none if there is no such folder.
+
+    Raises:
+        LibraryError: it is a file, or may not be read.
+    """
+    try:
+        return frozenset(os.listdir(folder))
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        raise LibraryError(
+            f"cannot read the library {folder}: {error.strerror or error}", hint="Choose another folder with --library."
+        ) from None
+
+
+def orphans(folder: Path, names: frozenset[str]) -> dict[str, Path]:
+    """Domains that are in an ``.old`` folder only, by name; of several, the newest."""
+    found: dict[str, Path] = {}
+    for path in sorted((folder / n for n in names if _kind(n) == "old"), key=_changed):
+        target = _target(path)
+        if is_domain(path) and not is_domain(folder / target):
+            found[target] = path
+    return found
+
+
+def recover(folder: Path) -> None:
+    """Move orphans back and delete all other leftovers. Only for whoever holds the library's lock.
+
+    Raises:
+        OSError: an orphan cannot be moved.
+    """
+    names = entries(folder)
+    for name, path in orphans(folder, names).items():
+        if not os.path.lexists(folder / name):
+            os.replace(path, folder / name)
+    for path in (folder / n for n in names if is_leftover(n)):
+        # Something else may have taken the orphan's place: then this is the only copy, and stays.
+        if _kind(path.name) == "part" or not is_domain(path) or is_domain(folder / _target(path)):
+            discard(path)
+
+
+def discard(path: Path) -> None:
+    """Delete a file or folder as far as possible; what is left is the next writer's to sweep."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _kind(name: str) -> str:
+    match = _LEFTOVER.fullmatch(name)
+    return match["kind"] if match else ""
+
+
+def _target(path: Path) -> str:
+    """The name that a leftover folder had: in its own name, or if that is cut off, in its ``domain.toml``."""
+    match = _LEFTOVER.fullmatch(path.name)
+    stem = match["stem"] if match else path.name
+    if len(stem) < _STEM:
+        return stem
+    try:
+        name = tomllib.loads((path / "domain.toml").read_text(encoding="utf-8")).get("name")
+    except (OSError, ValueError, RecursionError):
+        return stem
+    return name if isinstance(name, str) and name.startswith(stem) and Path(name).name == name else stem
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,97 @@
+"""Reading a domain's folder, whatever state it is in: it comes whole, or there is an error that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from xdner.domain import Domain
+from xdner.errors import LibraryError, PrefixFormatError, XdnerError
+from xdner.files import write_atomically
+from xdner.library.archive import LIMIT_FILES
+from xdner.library.entry import DomainEntry
+
+__all__ = ["identity", "read_domain", "read_unpacked", "sound"]
+
+T = TypeVar("T")
+
+
+def sound(path: Path, load: Callable[[Path], T]) -> T:
+    """Load, and turn what a nonsensical but well-formed file provokes into an error that names the folder.
+
+    Raises:
+        XdnerError: whatever is wrong.
+    """
+    try:
+        return load(path)
+    except XdnerError:
+        raise
+    except Exception as error:
+        raise PrefixFormatError(
+            f"{path} is damaged: {type(error).__name__}: {error}", hint="Restore the folder, or train again."
+        ) from None
+
+
+def read_domain(path: Path, name: str) -> DomainEntry:
+    """The domain in a library's folder ``name``.
+
+    Raises:
+        LibraryError: it is a domain of another name.
+        XdnerError: it is damaged.
+    """
+    entry = sound(path, DomainEntry.load)
+    if entry.domain.name != name:
+        raise LibraryError(
+            f"the folder {name} holds the domain {entry.domain.name!r}",
+            hint="Give the folder that name again. A domain is renamed by `xdner domains export` and `import --name`.",
+        )
+    return entry
+
+
+def read_unpacked(file: Path, folder: Path, name: str | None) -> DomainEntry:
+    """The domain in an unpacked export, renamed if asked for: its files are as if it had always had that name.
+
+    Raises:
+        LibraryError: it is not sound.
+        DomainError: the name cannot be a domain's name.
+    """
+    try:
+        _check_members(folder)
+        entry = sound(folder, DomainEntry.load)
+    except XdnerError as error:
+        raise LibraryError(
+            f"{file} does not hold a sound domain: {error.message.replace(f'{folder}{os.sep}', '')}",
+            hint="Export it again, with the xdner that made it or a newer one.",
+        ) from None
+    old = entry.domain
+    if name is None or name == old.name:
+        return entry
+    renamed = Domain(name, old.labels, old.instruction)
+    write_atomically(folder / "domain.toml", renamed.to_toml())
+    places = [folder, *(folder / f"member-{number}" for number in range(2, len(entry.prefixes) + 1))]
+    for place, prefix in zip(places, entry.prefixes, strict=True):
+        if prefix.notes.get("domain") == old.name:
+            prefix.with_notes(domain=name).save(place)
+    return DomainEntry.load(folder)
+
+
+def identity(path: Path) -> tuple[int, int, int] | None:
+    """Equal before and after reading a folder if it was one and the same all the time; ``None`` if it is not there."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _check_members(folder: Path) -> None:
+    """A stranger's manifest may claim a billion members; do not even begin to look for them."""
+    try:
+        claimed = json.loads((folder / "prefix.json").read_text(encoding="utf-8"))["notes"].get("members", 1)
+    except Exception:
+        return  # whatever it is, loading says it better
+    if type(claimed) is not int or not 1 <= claimed <= LIMIT_FILES:
+        raise PrefixFormatError("prefix.json claims an impossible number of members")

@@ -156,3 +156,23 @@ def test_only_the_systems_errors_are_turned():
         raise OSError(28, "full")
     with pytest.raises(ValueError, match="mine"), storage_errors("x"):
         raise ValueError("mine")
+
+
+def test_the_only_copy_is_never_deleted(tmp_path, monkeypatch):
+    """The second move fails, and so does the move back: the old folder stays under its other name."""
+    target = tmp_path / "folder"
+    with replace_folder(target) as fresh:
+        (fresh / "a").write_text("old")
+    real, moves = os.replace, []
+
+    def replace(a, b):
+        moves.append(b)
+        if len(moves) > 1:
+            raise OSError(5, "Input/output error")
+        real(a, b)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises((StorageError, OSError)), replace_folder(target) as fresh:
+        (fresh / "a").write_text("new")
+    kept = list(tmp_path.glob(".folder.*.old"))
+    assert [p.joinpath("a").read_text() for p in kept] == ["old"]

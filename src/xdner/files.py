@@ -86,7 +86,9 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
             os.replace(old, target)
         raise
     finally:
-        _discard(old)
+        # If neither move could be made, the old folder is the only copy: it stays.
+        if os.path.exists(target):
+            _discard(old)
 
 
 def _usable(path: str | Path) -> Path:

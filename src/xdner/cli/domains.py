@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,42 +38,51 @@ _SHOWN = (
 
 @app.command("list")
 def list_domains(library: LibraryOption = None, json_: JsonOption = False) -> None:
-    """List the domains of a library."""
+    """List the domains of a library, and those that ship with xdner."""
     with guarded():
+        from xdner.library.bundled import shipped_entries
         from xdner.library.store import Library
 
         store = Library(library)
         sound, damaged = store.load_all()
+        shipped = {name: entry for name, entry in shipped_entries().items() if name not in sound}
         names = sorted({*sound, *damaged})
         if json_:
-            print_json([_facts(sound[n]) if n in sound else {"name": n, "error": damaged[n].message} for n in names])
+            own = [_facts(sound[n]) if n in sound else {"name": n, "error": damaged[n].message} for n in names]
+            print_json(own + [_facts(entry) | {"shipped": True} for entry in shipped.values()])
             return
-        if not names:
-            _say(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
-            return
-        table = Table("domain", "types", "train", "dev F1", "backbone", "kB", title=_plain(str(store.folder)))
-        for facts in map(_facts, sound.values()):
-            table.add_row(
-                _plain(facts["name"]),
-                str(len(facts["labels"])),
-                _shown("train_sentences", facts),
-                _shown("dev_f1", facts),
-                _plain(facts["backbone"]),
-                f"{facts['bytes'] / 1000:.0f}",
-            )
         if sound:
-            stdout.print(table)
+            stdout.print(_listing(sound.values(), str(store.folder)))
         for name, error in damaged.items():
             stdout.print(_plain(f"✗ {name} is damaged: {error.message}", "red"), soft_wrap=True)
+        if shipped:
+            stdout.print(_listing(shipped.values(), "shipped with xdner"))
+        if not names:
+            _say(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
+
+
+def _listing(entries: Iterable[DomainEntry], title: str) -> Table:
+    table = Table("domain", "types", "train", "dev F1", "backbone", "kB", title=_plain(title))
+    for facts in map(_facts, entries):
+        table.add_row(
+            _plain(facts["name"]),
+            str(len(facts["labels"])),
+            _shown("train_sentences", facts),
+            _shown("dev_f1", facts),
+            _plain(facts["backbone"]),
+            f"{facts['bytes'] / 1000:.0f}",
+        )
+    return table
 
 
 @app.command("show")
 def show(name: NameArgument, library: LibraryOption = None, json_: JsonOption = False) -> None:
     """Show a domain: its types, its prefix, how it was trained."""
     with guarded():
+        from xdner.library.bundled import find_entry
         from xdner.library.store import Library
 
-        entry = Library(library).get(name)
+        entry = find_entry(name, Library(library))
         facts = _facts(entry)
         if json_:
             more = {"domain": entry.domain.to_dict(), "settings": entry.settings.to_dict(), "card": entry.card}

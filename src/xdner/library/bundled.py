@@ -14,7 +14,7 @@ from xdner.library.entry import DomainEntry
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 
-__all__ = ["bundled_initial", "bundled_libraries", "find_entry", "known_entries"]
+__all__ = ["bundled_initial", "bundled_libraries", "find_entry", "known_entries", "shipped_entries"]
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -22,6 +22,11 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 def bundled_libraries() -> list[Library]:
     """All of them, in the order of their backbones' names."""
     return [Library(folder) for folder in sorted(DATA.glob("*/domains")) if folder.is_dir()]
+
+
+def shipped_entries() -> dict[str, DomainEntry]:
+    """All domains that ship, by name."""
+    return {name: entry for library in bundled_libraries() for name, entry in library.load_all()[0].items()}
 
 
 def bundled_initial(fingerprint: str, length: int) -> Prefix | None:

@@ -14,7 +14,7 @@ from typing import Any
 from xdner.errors import DataError
 from xdner.files import write_atomically
 
-__all__ = ["circumstances", "commit", "machine", "read_json", "versions", "write_json"]
+__all__ = ["circumstances", "commit", "machine", "read_json", "refuse_other_options", "versions", "write_json"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("xdner", "torch", "transformers", "tokenizers", "peft", "numpy")
@@ -82,6 +82,24 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path} holds no JSON object", hint="Remove the file and run the measurement again.")
     return value
+
+
+def refuse_other_options(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """The run in a file, if it was made with these options (its ``asked``): what was measured otherwise is not mixed in.
+
+    Raises:
+        DataError: it was made with other options, or cannot be read.
+    """
+    run = read_json(path)
+    there = run.get("asked") or {}
+    keys = sorted(there.keys() | asked.keys())
+    differ = [f"{k} was {there.get(k)!r}, now {asked.get(k)!r}" for k in keys if there.get(k) != asked.get(k)]
+    if differ:
+        raise DataError(
+            f"{path} was made with other options: {'; '.join(differ)}",
+            hint="Choose another --out, or give the same options as before.",
+        )
+    return run
 
 
 def _git(*arguments: str) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arms import Arm, Corpora, Target
-from benchmarks.record import circumstances, read_json, write_json
-from xdner.errors import BackboneNotFoundError, DataError, TrainingError, TrainingInterrupted
+from benchmarks.record import circumstances, read_json, refuse_other_options, write_json
+from xdner.errors import BackboneNotFoundError, TrainingError, TrainingInterrupted
 from xdner.training.progress import Progress
 
 __all__ = ["Plan", "Runner", "chosen_rate", "f1_of"]
@@ -104,7 +104,7 @@ class Runner:
             "limit": self.plan.corpora.limit, "data": dict(target.data), "first_seed": self.plan.seeds[0],
         }  # fmt: skip
         if path.is_file():
-            self._check(path, asked)
+            refuse_other_options(path, asked)
             self.kept += 1
             return
         if arm.name in self.absent:
@@ -136,13 +136,3 @@ class Runner:
         self.made += 1
         score = f1_of(run)
         self.say(f"{title}: " + (run["error"] if score is None else f"dev F1 {100 * score:.2f}"))
-
-    def _check(self, path: Path, asked: dict[str, Any]) -> None:
-        there = read_json(path).get("asked") or {}
-        keys = sorted(there.keys() | asked.keys())
-        differ = [f"{k} was {there.get(k)!r}, now {asked.get(k)!r}" for k in keys if there.get(k) != asked.get(k)]
-        if differ:
-            raise DataError(
-                f"{path} was made with other options: {'; '.join(differ)}",
-                hint="Choose another --out, or give the same options as before.",
-            )

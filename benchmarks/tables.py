@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks.layout import cells, flat, header, percent, points
 from benchmarks.record import read_json
 from benchmarks.runs import Run, chosen_rate, f1_of
 from xdner.errors import DataError
@@ -137,43 +137,27 @@ def _place(arm: str) -> tuple[int, str]:
     return (ORDER.index(arm) if arm in ORDER else len(ORDER), arm)
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.2f}"
-
-
-def _cells(*values: str) -> str:
-    return "| " + " | ".join(values) + " |"
-
-
-def _header(*names: str, left: int) -> list[str]:
-    return [_cells(*names), _cells(*("---" if i < left else "---:" for i in range(len(names))))]
-
-
 def _scores(scores: SeedSummary, by_seed: dict[int, float]) -> list[str]:
-    seeds = ", ".join(f"{seed}: {_percent(value)}" for seed, value in by_seed.items())
+    seeds = ", ".join(f"{seed}: {percent(value)}" for seed, value in by_seed.items())
     if scores.standard_deviation is None or scores.interval is None:
-        return [seeds, _percent(scores.mean), "one seed"]
+        return [seeds, percent(scores.mean), "one seed"]
     low, high = scores.interval
     return [
         seeds,
-        f"{_percent(scores.mean)} ± {_percent(scores.standard_deviation)}",
-        f"[{_percent(low)}, {_percent(high)}]",
+        f"{percent(scores.mean)} ± {percent(scores.standard_deviation)}",
+        f"[{percent(low)}, {percent(high)}]",
     ]
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    lines = _header(
+    lines = header(
         "target", "arm", "trained weights", "rate", "F1 of each seed", "mean ± sd", "95 % interval of the mean", left=2
     )
     for row in rows:
         weights = f"{row.runs[0]['trained_weights']:,}"
         mark = " *" if row.missing else ""
         lines.append(
-            _cells(row.target, row.arm + mark, weights, f"{row.rate:g}", *_scores(row.scores, row.by_seed))
+            cells(row.target, row.arm + mark, weights, f"{row.rate:g}", *_scores(row.scores, row.by_seed))
         )  # fmt: skip
     return lines + _means(rows)
 
@@ -190,9 +174,7 @@ def _means(rows: Sequence[Row]) -> list[str]:
         if len(own) < len(targets) or not seeds:
             continue
         means = {seed: statistics.fmean(row.by_seed[seed] for row in own) for seed in sorted(seeds)}
-        lines.append(
-            _cells("mean of " + ", ".join(targets), arm, "", "", *_scores(seed_summary(means.values()), means))
-        )
+        lines.append(cells("mean of " + ", ".join(targets), arm, "", "", *_scores(seed_summary(means.values()), means)))
     return lines
 
 
@@ -211,20 +193,20 @@ def _comparison(rows: Sequence[Row]) -> list[str]:
                     continue
                 found = compared(here[name], other)
                 mark = " (best tuned, same backbone)" if other.arm == best else ""
-                interval = f"[{_points(found['low'])}, {_points(found['high'])}]"
+                interval = f"[{points(found['low'])}, {points(found['high'])}]"
                 ratio = "–" if math.isnan(found["ratio"]) else f"{100 * found['ratio']:.1f} %"
                 lines.append(
-                    _cells(target, name, other.arm + mark, _points(found["delta"]), interval,
+                    cells(target, name, other.arm + mark, points(found["delta"]), interval,
                            f"{found['p_value']:.4f}", ratio)
                 )  # fmt: skip
                 if other.arm == best and other.scores.mean:
                     headlines.append(
                         f"**{target}: {name} reaches {ratio} of {best}**, the best by mean of {among}: "
-                        f"{_points(found['delta'])} points {interval}, p = {found['p_value']:.4f}."
+                        f"{points(found['delta'])} points {interval}, p = {found['p_value']:.4f}."
                     )
     if not lines:
         return []
-    head = _header(
+    head = header(
         "target", "a", "b", "a − b, points", "95 % interval", "p", "mean of a / mean of b", left=3
     )  # fmt: skip
     return [*(line for headline in headlines for line in (headline, "")), *head, *lines]
@@ -258,14 +240,14 @@ def _notes(runs: Sequence[Run], rows: Sequence[Row]) -> list[str]:
     failed = sorted({(run["arm"], run["target"]) for run in runs} - succeeded)
     notes += [f"{arm} on {target}: every rate failed, so it has no row." for arm, target in failed]
     for what in ("commit", "machine", "versions"):
-        notes.append(f"{what}: " + "; ".join(sorted({_flat(run[what]) for run in runs})))
+        notes.append(f"{what}: " + "; ".join(sorted({flat(run[what]) for run in runs})))
     return notes
 
 
 def _tried(row: Row, runs: Sequence[Run]) -> str:
     first = [r for r in runs if (r["arm"], r["target"], r["seed"]) == (row.arm, row.target, r["first_seed"])]
     scores = ((run["rate"], f1_of(run)) for run in sorted(first, key=lambda r: r["rate"]))
-    return ", ".join(f"{rate:g} → {'failed' if f1 is None else _percent(f1)}" for rate, f1 in scores)
+    return ", ".join(f"{rate:g} → {'failed' if f1 is None else percent(f1)}" for rate, f1 in scores)
 
 
 def _sameness(rows: Sequence[Row]) -> list[str]:
@@ -287,7 +269,3 @@ def _sameness(rows: Sequence[Row]) -> list[str]:
     return [
         "The arms of the language model have the same codec, decoder, loop and stopping rule; only the rates differ."
     ]
-
-
-def _flat(value: Any) -> str:
-    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)

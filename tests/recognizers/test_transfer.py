@@ -116,7 +116,7 @@ def test_every_strategy_gives_the_target_equally_many_steps(known: CPNER) -> Non
     steps = {
         strategy: run(known, settings(f"strategy={strategy}"), names).steps
         for strategy, names in (("none", []), ("single", ["seas"]), ("collaborative", SOURCES), ("chain", SOURCES),
-                                ("ensemble", ["people", "seas"]))
+                                ("ensemble", SOURCES))
     }  # fmt: skip
     assert set(steps.values()) == {steps["none"]}, steps
     assert steps["none"] == 4 * 2

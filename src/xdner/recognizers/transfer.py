@@ -9,8 +9,9 @@
 ==================  ==================================================================================================
 
 Every strategy gives the target the same number of epochs in all (``training.epochs``): a collaborative run spends
-``transfer.warmup_share`` of them on its warm-up, an ensemble divides them among its members. Sources' own training is
-not counted; they are there already.
+``transfer.warmup_share`` of them on its warm-up, an ensemble divides them among its members (one each at least). Sources'
+own training is not counted; they are there already, but for the links of a chain, which are trained as a domain by
+itself would be.
 """
 
 from __future__ import annotations
@@ -263,8 +264,12 @@ class Transfer:
         return self._train("target", epochs=epochs, start=prefix)
 
     def _ensemble(self, epochs: int) -> DomainEntry:
-        share = max(1, epochs // len(self.sources))
-        members = [self._collaborate([source], share, source.name)[0] for source in self.sources]
+        # Together as many epochs as the others have; a member with a single one goes without its warm-up.
+        share, over = divmod(epochs, len(self.sources))
+        members = [
+            self._collaborate([source], max(1, share + (number < over)), source.name)[0]
+            for number, source in enumerate(self.sources)
+        ]
         first, *others = members
         return replace(first, members=tuple(m.prefix for m in others))
 

@@ -1,0 +1,94 @@
+"""Does a new domain profit from known ones, and does the collaborative prefix profit most? Tables 1 and 2.
+
+    python benchmarks/cross_domain.py --drop-shared                        # none and collaborative, four targets
+    python benchmarks/cross_domain.py --drop-shared --plan full            # all strategies, targets and sizes
+    python benchmarks/cross_domain.py --drop-shared --alphas 0 0.25 0.5 0.75 1 --source-counts 1 2 3 4
+    python benchmarks/cross_domain.py --table                              # tables and figures from the files of the runs
+
+Every strategy makes the same number of optimizer steps on the target. δ₀ and the sources' prefixes are made once and
+kept. A run whose file is there is not made again, so the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parents[1]
+
+if TYPE_CHECKING:
+    from benchmarks.transfer.options import Options
+    from benchmarks.transfer.specs import Spec
+
+CORE = ("ai", "science", "mit-movie", "mit-restaurant")
+TABLE_1 = ("politics", "music", "literature")
+STRATEGIES = ("none", "single", "chain", "ensemble", "collaborative")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    from benchmarks.transfer.options import add_options, mentions
+
+    made = argparse.ArgumentParser(
+        prog="cross_domain.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("--plan", choices=["core", "full"], default="core", help="core: none and collaborative on the four targets of "
+        "Table 2, k = 10; full: all of Tables 1 and 2. --targets, --strategies and --k say otherwise")  # fmt: skip
+    add("--targets", nargs="+", metavar="NAME", help="folders of the data; one that is a source gets none and single")
+    add("--strategies", nargs="+", choices=STRATEGIES, metavar="NAME", help=f"of: {', '.join(STRATEGIES)}")
+    add("--k", nargs="+", type=mentions, metavar="K", help="mentions per type on the targets of --few-shot, or all")
+    add("--alphas", nargs="+", type=float, default=[], metavar="A", help="collaborative with each α (a sweep)")
+    add("--source-counts", nargs="+", type=int, default=[], metavar="N", help="the first N of --sources (a sweep)")
+    add_options(made)
+    return made
+
+
+def specs(given: argparse.Namespace, options: Options) -> list[Spec]:
+    """The runs that the options ask for."""
+    from benchmarks.transfer.specs import alphas, conditions, counts, planned
+
+    full = given.plan == "full"
+    targets = given.targets or [*CORE, *(TABLE_1 if full else ())]
+    where = conditions(targets, given.few_shot, given.k or ([10, 20, 50] if full else [10]))
+    strategies = given.strategies or (STRATEGIES if full else ("none", "collaborative"))
+    return [
+        *planned(options, where, strategies, given.seeds),
+        *alphas(options, where, given.alphas, given.seeds),
+        *counts(options, where, given.source_counts, given.seeds),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Returns:
+        The exit code: 1 after an error, 130 after Ctrl-C.
+    """
+    from benchmarks.transfer.program import environment, guarded
+
+    environment()
+    given = parser().parse_args(arguments)
+    return guarded(lambda: _work(given))
+
+
+def _work(given: argparse.Namespace) -> None:
+    from benchmarks.transfer.comparison import load
+    from benchmarks.transfer.options import options_of
+    from benchmarks.transfer.program import figures, make_runs
+    from benchmarks.transfer.report import draw, markdown
+
+    options = options_of(given)
+    if not given.table:
+        make_runs(given, options, specs(given, options))
+    runs = load(options.folder)
+    print(markdown(runs), end="")
+    figures(draw(runs, options.folder))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # run as a file, only this folder is on the path
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the programs about transfer between domains share: options, corpora, preparation, runs, engines, comparisons."""

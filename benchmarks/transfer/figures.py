@@ -1,0 +1,146 @@
+"""Lines and bars with error bars, as PNG (needs the extra ``plots``)."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xdner.errors import XdnerError
+from xdner.evaluation import SeedSummary
+from xdner.files import write_atomically
+
+__all__ = ["Bars", "Line", "Panel", "draw_bars", "draw_lines"]
+
+# Colors that people with any color vision can tell apart (Okabe and Ito), each with its own mark.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+GRAY = "#666666"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line: its name, and (x, score) for each point."""
+
+    name: str
+    points: Sequence[tuple[float, SeedSummary]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Some lines in one field."""
+
+    title: str
+    lines: Sequence[Line]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars in one field, and the score that the dashed line stands at."""
+
+    title: str
+    bars: Sequence[tuple[str, SeedSummary]]
+    level: SeedSummary
+
+
+def draw_lines(panels: Sequence[Panel], path: Path, *, across: str, ticks: Sequence[float]) -> Path:
+    """One field beside the other, with one legend.
+
+    Args:
+        panels: at least one.
+        path: of the PNG.
+        across: what the horizontal axis shows.
+        ticks: its values; they stand at equal distances.
+
+    Raises:
+        XdnerError: matplotlib is not installed.
+    """
+    figure = _figure((1.6 + 4.2 * len(panels), 3.9))
+    fields = figure.subplots(1, len(panels), squeeze=False)[0]
+    names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
+    places = {value: place for place, value in enumerate(ticks)}
+    shown: dict[str, Any] = {}
+    for field, panel in zip(fields, panels, strict=True):
+        for line in panel.lines:
+            which = names.index(line.name)
+            # Beside each other, so that error bars do not hide each other.
+            shift = 0.06 * (which - (len(names) - 1) / 2)
+            shown[line.name] = field.errorbar(
+                [places[x] + shift for x, _ in line.points], [100 * s.mean for _, s in line.points],
+                yerr=[_deviation(s) for _, s in line.points], color=COLORS[which % len(COLORS)],
+                marker=MARKS[which % len(MARKS)], markersize=5, linewidth=1.5, capsize=3, elinewidth=1,
+            )  # fmt: skip
+        field.set_xticks(range(len(ticks)), [f"{x:g}" for x in ticks])
+        field.set_xlim(-0.4, len(ticks) - 0.6)
+        _dress(field, panel.title, across)
+    fields[0].set_ylabel("dev micro-F1 in %, mean ± sd over seeds", fontsize=9)
+    columns = min(5 if len(panels) > 1 else 4, len(shown))
+    figure.legend(
+        list(shown.values()), list(shown), loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )  # fmt: skip
+    return _save(figure, path)
+
+
+def draw_bars(groups: Sequence[Bars], path: Path) -> Path:
+    """One field for each group, at most two in a row; the axis does not begin at zero, as the dashed line says.
+
+    Raises:
+        XdnerError: matplotlib is not installed.
+    """
+    columns = min(2, len(groups))
+    rows = math.ceil(len(groups) / columns)
+    figure = _figure((1.0 + 4.6 * columns, 3.6 * rows))
+    fields = [field for row in figure.subplots(rows, columns, squeeze=False) for field in row]
+    for field, group in zip(fields, groups, strict=False):
+        heights = [100 * s.mean for _, s in group.bars]
+        spread = [_deviation(s) for _, s in group.bars]
+        field.bar(
+            range(len(heights)), heights, yerr=spread, color=COLORS[4], edgecolor=COLORS[0], linewidth=0.8, capsize=3,
+            error_kw={"elinewidth": 1, "ecolor": "#222222"},
+        )  # fmt: skip
+        field.axhline(100 * group.level.mean, color=COLORS[1], linestyle="--", linewidth=1.5)
+        field.set_xticks(
+            range(len(heights)), [name for name, _ in group.bars], rotation=35, ha="right", rotation_mode="anchor"
+        )
+        ends = [100 * group.level.mean, *(h - s for h, s in zip(heights, spread, strict=True))]
+        tops = [100 * group.level.mean, *(h + s for h, s in zip(heights, spread, strict=True))]
+        room = max(1.0, 0.25 * (max(tops) - min(ends)))
+        field.set_ylim(max(0.0, min(ends) - 2 * room), max(tops) + room)
+        _dress(field, group.title, "")
+        field.set_ylabel("dev micro-F1 in %", fontsize=9)
+    for field in fields[len(groups) :]:
+        field.set_visible(False)
+    figure.suptitle("dashed: nothing left out; bars: mean ± sd over seeds; axes do not begin at 0", fontsize=9)
+    return _save(figure, path)
+
+
+def _figure(size: tuple[float, float]) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise XdnerError("figures need the package matplotlib", hint="pip install 'xdner[plots]'") from None
+    return Figure(figsize=size, layout="constrained")
+
+
+def _dress(field: Any, title: str, across: str) -> None:
+    field.set_title(title, fontsize=10)
+    field.set_xlabel(across, fontsize=9)
+    field.tick_params(labelsize=8)
+    field.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    field.set_axisbelow(True)
+    for side in ("top", "right"):
+        field.spines[side].set_visible(False)
+
+
+def _deviation(scores: SeedSummary) -> float:
+    return 100 * (scores.standard_deviation or 0.0)
+
+
+def _save(figure: Any, path: Path) -> Path:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=160)
+    write_atomically(path, data.getvalue())
+    return path

@@ -65,8 +65,11 @@ def comparison_table(
 def selection_table(selection: Selection) -> Table:
     """What the dual-query selector says: each part of every source's weight."""
     temperature = f"temperature {selection.temperature:g}"
-    caption = f"mode {selection.mode}, {temperature}; effective number of sources {selection.effective:.2f}"
-    headers = ["source", "types (Eq. 5)", "prefix (Eq. 6)", "α", "total (Eq. 7)", "weight (Eq. 8)"]
+    caption = (
+        "similarity of types (Eq. 5) and prefixes (Eq. 6), α, their mixture (Eq. 7), weight (Eq. 8)\n"
+        f"mode {selection.mode}, {temperature}; effective number of sources {selection.effective:.2f}"
+    )
+    headers = ["source", "types", "prefix", "α", "total", "weight"]
     table = _table(f"sources for {selection.target}", headers, left=1, caption=caption)
     for source in sorted(selection.sources, key=lambda s: -s.weight):
         numbers = (source.entity, source.prefix, source.alpha, source.total, source.weight)

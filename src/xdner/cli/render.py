@@ -71,6 +71,7 @@ def selection_table(selection: Selection) -> Table:
     )
     headers = ["source", "types", "prefix", "α", "total", "weight"]
     table = _table(f"sources for {selection.target}", headers, left=1, caption=caption)
+    table.min_width = 76  # a caption is broken at the table's width
     for source in sorted(selection.sources, key=lambda s: -s.weight):
         numbers = (source.entity, source.prefix, source.alpha, source.total, source.weight)
         _row(table, source.name, *(f"{number:.3f}" for number in numbers))
@@ -83,6 +84,7 @@ def matches_table(selection: Selection) -> Table:
     caption = "= the same words; otherwise the nearest by word embedding, with its cosine"
     headers = [f"type of {selection.target}", *(s.name for s in sources)]
     table = _table("matching types", headers, left=len(headers), caption=caption)
+    table.min_width = 76
     for row, match in enumerate(sources[0].matches):
         cells = [s.matches[row] for s in sources]
         _row(table, match.target, *(f"= {m.source}" if m.same else f"{m.source} {m.cosine:.2f}" for m in cells))

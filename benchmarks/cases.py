@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 after an error, 130 after Ctrl-C.
     """
-    from benchmarks.transfer.program import environment, guarded
+    from benchmarks.program import environment, guarded
 
     environment()
     given = parser().parse_args(arguments)
@@ -136,9 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work(given: argparse.Namespace) -> None:
+    from benchmarks.program import say
     from benchmarks.record import write_json
     from benchmarks.transfer.comparison import load
-    from benchmarks.transfer.program import say
     from xdner.files import write_atomically
 
     folder = given.out / f"{given.track}-{given.initial}"

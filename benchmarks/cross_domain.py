@@ -68,25 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 after an error, 130 after Ctrl-C.
     """
-    from benchmarks.transfer.program import environment, guarded
+    from benchmarks.program import environment, guarded
+    from benchmarks.transfer.program import run_and_report
+    from benchmarks.transfer.report import draw, markdown
 
     environment()
     given = parser().parse_args(arguments)
-    return guarded(lambda: _work(given))
-
-
-def _work(given: argparse.Namespace) -> None:
-    from benchmarks.transfer.comparison import load
-    from benchmarks.transfer.options import options_of
-    from benchmarks.transfer.program import figures, make_runs
-    from benchmarks.transfer.report import draw, markdown
-
-    options = options_of(given)
-    if not given.table:
-        make_runs(given, options, specs(given, options))
-    runs = load(options.folder)
-    print(markdown(runs), end="")
-    figures(draw(runs, options.folder))
+    return guarded(lambda: run_and_report(given, specs, markdown, draw))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ seed. A domain that is there is not made again. The result is a library folder; 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -73,18 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    options = parser().parse_args(arguments)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from xdner.errors import XdnerError
+    from benchmarks.program import environment, guarded
 
-    try:
-        Maker(options).go()
-    except XdnerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    options = parser().parse_args(arguments)
+    environment()
+    return guarded(lambda: Maker(options).go())
 
 
 class Maker:

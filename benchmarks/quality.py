@@ -14,7 +14,6 @@ A run whose file is there is not made again, so the same command goes on where i
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,30 +99,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 after an error, 130 after Ctrl-C.
     """
-    options = parser().parse_args(arguments)
-    # As the `xdner` command does, and before torch is loaded: spinning threads slow small machines down tenfold.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from benchmarks.tables import load_runs, markdown
-    from xdner.errors import TrainingInterrupted, XdnerError
+    from benchmarks.program import environment, guarded
 
-    try:
-        if not options.table:
-            _run(options)
-        print(markdown(load_runs(options.out)), end="")
-    except TrainingInterrupted as error:
-        print(f"{error.message}\n  → The same command goes on with the next run.", file=sys.stderr)
-        return 130
-    except XdnerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    options = parser().parse_args(arguments)
+    environment()
+    return guarded(lambda: _work(options), left="the next run")
+
+
+def _work(options: argparse.Namespace) -> None:
+    from benchmarks.tables import load_runs, markdown
+
+    if not options.table:
+        _run(options)
+    print(markdown(load_runs(options.out)), end="")
 
 
 def _run(options: argparse.Namespace) -> None:
     from benchmarks.arms import Corpora
+    from benchmarks.program import say
     from benchmarks.runs import Plan, Runner
     from xdner.training.progress import RichProgress
 
@@ -131,7 +124,7 @@ def _run(options: argparse.Namespace) -> None:
         arms(options), options.targets, options.seeds, options.out, Corpora(options.data, options.limit),
         None if options.budget_minutes is None else 60 * options.budget_minutes,
     )  # fmt: skip
-    Runner(plan, say=lambda line: print(line, file=sys.stderr, flush=True), progress=RichProgress).go()
+    Runner(plan, say=say, progress=RichProgress).go()
 
 
 def _rates(text: str) -> tuple[str, tuple[float, ...]]:

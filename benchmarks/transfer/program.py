@@ -1,67 +1,54 @@
-"""What the programs do alike: the environment, errors as one message, runs and then tables."""
+"""What ``cross_domain.py`` and ``ablation.py`` do alike: make the runs, then print tables and draw figures from files."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdner.errors import TrainingInterrupted, XdnerError
+from benchmarks.program import say
 
 if TYPE_CHECKING:
+    from benchmarks.transfer.comparison import Run
     from benchmarks.transfer.options import Options
     from benchmarks.transfer.specs import Spec
 
-__all__ = ["environment", "figures", "guarded", "make_runs", "say"]
+__all__ = ["run_and_report"]
 
 
-def environment() -> None:
-    """As the ``xdner`` command does, and before torch is loaded: spinning threads slow small machines down tenfold."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+def run_and_report(
+    given: argparse.Namespace,
+    specs: Callable[[argparse.Namespace, Options], Sequence[Spec]],
+    markdown: Callable[[list[Run]], str],
+    draw: Callable[[list[Run], Path], Iterable[Path]],
+) -> None:
+    """Make the runs that are missing, unless only the table is asked for; then all tables, then the figures, which come
+    last because tables need no matplotlib.
 
-
-def say(line: str) -> None:
-    """A line for a person, beside the tables on standard output."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def guarded(work: Callable[[], None]) -> int:
-    """Do the work.
-
-    Returns:
-        The exit code: 1 after an error, 130 after Ctrl-C.
-    """
-    try:
-        work()
-    except (TrainingInterrupted, KeyboardInterrupt) as error:
-        say(f"{getattr(error, 'message', '') or 'stopped'}\n  → The same command goes on with what is missing.")
-        return 130
-    except XdnerError as error:
-        say(f"error: {error}")
-        return 1
-    return 0
-
-
-def make_runs(given: argparse.Namespace, options: Options, specs: Sequence[Spec]) -> None:
-    """Make the runs that are missing.
+    Args:
+        given: the parsed options.
+        specs: the runs that they ask for.
+        markdown, draw: tables and figures of runs.
 
     Raises:
         XdnerError: see :class:`benchmarks.transfer.campaign.Campaign`.
     """
+    from benchmarks.transfer.comparison import load
+    from benchmarks.transfer.options import options_of
+
+    options = options_of(given)
+    if not given.table:
+        _make_runs(given, options, specs(given, options))
+    runs = load(options.folder)
+    print(markdown(runs), end="")
+    for path in draw(runs, options.folder):
+        say(f"drawn: {path}")
+
+
+def _make_runs(given: argparse.Namespace, options: Options, specs: Sequence[Spec]) -> None:
     from benchmarks.transfer.campaign import Campaign
     from benchmarks.transfer.engines import engine
 
     budget = None if given.budget_minutes is None else 60 * given.budget_minutes
     Campaign(options, specs, engine(given.engine, options, given.workers), say, budget).go()
-
-
-def figures(drawn: Iterable[Path]) -> None:
-    """Name the figures; they come after the tables, which need no matplotlib."""
-    for path in drawn:
-        say(f"drawn: {path}")

@@ -150,19 +150,15 @@ class TrainingSettings:
             yield f"training.max_pieces must be at least 64, not {self.max_pieces}"
 
     def scheduled(self, sentences: int) -> TrainingSettings:
-        """These settings with a number of epochs: where it is 0, 12, or with few sentences what some 120 optimizer steps
-        take (at most 60); dev evaluations then keep their distance in the run."""
+        """With a number of epochs: where it is 0, 12, or with few sentences what some 120 optimizer steps take (at most
+        60); dev evaluations then keep their distance in the run."""
         if self.epochs:
             return self
         steps = math.ceil(max(1, sentences) / (self.batch_size * self.accumulation))
         epochs = min(60, max(12, math.ceil(120 / steps)))
         stretch = epochs // 12
-        return dataclasses.replace(
-            self,
-            epochs=epochs,
-            evaluate_from=self.evaluate_from * stretch,
-            evaluate_every=self.evaluate_every * stretch,
-        )
+        first, every = self.evaluate_from * stretch, self.evaluate_every * stretch
+        return dataclasses.replace(self, epochs=epochs, evaluate_from=first, evaluate_every=every)
 
 
 @dataclass(frozen=True, slots=True)

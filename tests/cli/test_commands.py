@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from xdner.cli.app import app
+from xdner.testing.commands import refused, run
 from xdner.testing.models import save_tiny_backbone
 from xdner.workflows import example_folder
 
@@ -44,22 +43,6 @@ def library(tmp_path_factory: pytest.TempPathFactory, backbone: Path, files: Pat
     assert made["dev_f1"] is not None
     assert made["settings"]["training"]["epochs"] == 1
     return folder
-
-
-def run(*args: str) -> Result:
-    return CliRunner().invoke(app, list(args))
-
-
-def refused(*args: str) -> str:
-    """The error message of a command that must fail with one message, a next step and no traceback."""
-    result = run(*args)
-    assert result.exit_code == 1, (result.stdout, result.stderr, result.exception)
-    assert isinstance(result.exception, SystemExit)
-    assert result.stdout == ""
-    assert result.stderr.count("error:") == 1
-    assert "→" in result.stderr
-    assert "Traceback" not in result.stderr
-    return " ".join(result.stderr.split())
 
 
 def test_predict_gives_clean_json_or_highlighted_text(library: Path) -> None:

@@ -16,6 +16,7 @@ from xdner.library.entry import DomainEntry
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.settings import Settings
+from xdner.testing import commands
 
 GEOMETRY = PrefixGeometry((SiteShape("self.0", 2, 4),))
 TRANSFER = {
@@ -57,7 +58,7 @@ def damaged(library: Library) -> Library:
 
 
 def run(*args: str, library: Library) -> Result:
-    return CliRunner().invoke(app, ["domains", *args, "--library", str(library.folder)])
+    return commands.run("domains", *args, "--library", str(library.folder))
 
 
 def done(*args: str, library: Library) -> Result:
@@ -67,14 +68,7 @@ def done(*args: str, library: Library) -> Result:
 
 
 def refused(*args: str, library: Library) -> str:
-    result = run(*args, library=library)
-    assert result.exit_code == 1, (result.stdout, result.stderr, result.exception)
-    assert isinstance(result.exception, SystemExit)
-    assert result.stdout == ""
-    assert result.stderr.count("error:") == 1
-    assert "→" in result.stderr
-    assert "Traceback" not in result.stderr
-    return " ".join(result.stderr.split())
+    return commands.refused("domains", *args, "--library", str(library.folder))
 
 
 def test_the_list_has_the_damaged_ones_too(damaged: Library) -> None:

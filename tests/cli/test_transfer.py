@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from xdner.cli.app import app
 from xdner.library.entry import DomainEntry
 from xdner.library.store import Library
+from xdner.testing.commands import refused, run
 from xdner.testing.models import save_tiny_backbone
 
 QUICK = ["--set", "epochs=2", "--set", "length=3", "--set", "training.batch_size=4", "--set", "evaluate_from=1"]
@@ -20,19 +20,6 @@ FILES = {
     "stars": "Vega\tB-star\nshines\tO\n",
     "rivers": "the\tO\nElbe\tB-river\nat\tO\nDresden\tB-city\n\nSpree\tB-river\n",
 }
-
-
-def run(*args: str) -> Result:
-    return CliRunner().invoke(app, list(args))
-
-
-def refused(*args: str) -> str:
-    result = run(*args)
-    assert result.exit_code == 1, (result.stdout, result.stderr, result.exception)
-    assert result.stdout == ""
-    assert result.stderr.count("error:") == 1
-    assert "→" in result.stderr
-    return " ".join(result.stderr.split())
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ __all__ = [
     "JsonOption",
     "LibraryOption",
     "SetOption",
+    "SourceOption",
     "counting",
     "guarded",
     "pairs",
@@ -61,6 +62,9 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything rand
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, …")]
+SourceOption = Annotated[
+    list[Path], typer.Option("--source", help="Labelled sentences of a source domain (repeatable).", show_default=False)
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")]
 
 

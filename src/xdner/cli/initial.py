@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from xdner.cli.common import (
     BackboneOption,
     ConfigOption,
@@ -17,13 +12,14 @@ from xdner.cli.common import (
     ResumeOption,
     SeedOption,
     SetOption,
+    SourceOption,
     guarded,
     stderr,
 )
 
 
 def initial(
-    source: Annotated[list[Path], typer.Option("--source", help="Labelled sentences of a source domain (repeatable).", show_default=False)],
+    source: SourceOption,
     backbone: BackboneOption = None,
     library: LibraryOption = None,
     format: FormatOption = None,

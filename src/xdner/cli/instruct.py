@@ -16,13 +16,14 @@ from xdner.cli.common import (
     ResumeOption,
     SeedOption,
     SetOption,
+    SourceOption,
     guarded,
     stderr,
 )
 
 
 def instruct(
-    source: Annotated[list[Path], typer.Option("--source", help="Labelled sentences of a source domain (repeatable).", show_default=False)],
+    source: SourceOption,
     out: Annotated[Path, typer.Option("--out", help="Folder of the new backbone.", show_default=False)],
     backbone: BackboneOption = None,
     format: FormatOption = None,

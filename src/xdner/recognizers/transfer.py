@@ -302,7 +302,8 @@ class Transfer:
         folder = self._run_folder / _folder(phase) if self._run_folder is not None and phase else self._run_folder
         entry, result = run.run(
             run_folder=folder,
-            resume=self._resume and folder is not None and (folder / "checkpoint").exists(),
+            # The first phase must have a checkpoint, or there is nothing to resume; later ones may not have begun.
+            resume=self._resume and (not self.phases or (folder is not None and (folder / "checkpoint").exists())),
             resume_hint=self._hint,
             progress=self._progress,
         )

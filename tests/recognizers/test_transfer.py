@@ -341,3 +341,15 @@ def test_positions_of_the_prefix_are_left_out_in_training_and_never_all(known: C
     plain, varied = (run(known, settings("strategy=none", f"prefix_dropout={s}"), []).entry for s in ("0.0", "0.5"))
     assert plain.prefix.hash() != varied.prefix.hash()
     assert varied.prefix.length == 3
+
+
+@pytest.mark.parametrize("strategy", ["none", "collaborative"])
+def test_a_run_that_never_began_cannot_be_resumed(known: CPNER, tmp_path: Path, strategy: str) -> None:
+    how, sources = settings(f"strategy={strategy}"), entries(known) if strategy != "none" else []
+    made = Transfer(
+        known.reader, *DATA["rivers"], (), how, initial=known.initial_prefix(how.prefix), sources=sources
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="checkpoint"):
+        made.run(run_folder=tmp_path / "run", resume=True)
+    with pytest.raises(TrainingError, match="without a folder"):
+        made.run(resume=True)

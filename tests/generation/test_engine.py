@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from xdner.codec.grammar import Grammar, GrammarState
 from xdner.codec.instructor import Instructor
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
-from xdner.generation.engine import Engine, Job, Steering
+from xdner.generation.engine import Engine, Generated, Job, Steering
 from xdner.settings import CodecSettings
 from xdner.testing.models import tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
@@ -35,7 +36,9 @@ def backbone_of(kind: str) -> Backbone:
 
 
 def jobs_for(backbone: Backbone, form: str, order: str) -> list[Job]:
-    """Two domains with prefixes of different lengths, all texts in both."""
+    """Two domains with prefixes of different lengths, all texts in both. Which words look like names is drawn: some
+    drafts go on, some close, and most are wrong."""
+    drawn = random.Random(1)
     encoder = WordEncoder(backbone.tokenizer)
     settings = CodecSettings(form=form, order=order, repeats=1)  # type: ignore[arg-type]
     made = []
@@ -48,7 +51,8 @@ def jobs_for(backbone: Backbone, form: str, order: str) -> list[Job]:
         steering = Steering(keys, values, context)
         for text in TEXTS:
             words = encoder.words(Sentence.from_text(text))
-            made.append(Job(instructor.source(words), grammar.start(words), steering, room=40))
+            names = [drawn.random() < 0.5 for _ in words]
+            made.append(Job(instructor.source(words), grammar.start(words), steering, room=40, names=names))
     random.Random(0).shuffle(made)
     return made
 
@@ -129,12 +133,48 @@ def test_forced_runs_take_one_step_and_are_counted() -> None:
     jobs = jobs_for(backbone, "lines", "mention-first")
     engine = Engine(backbone, batch_size=len(jobs))
     generated = engine.run(jobs)
-    written = sum(len(g.ids) for g in generated)
-    assert engine.counts.decisions < written, "some tokens must have been forced"
-    # A token is fed unless it is the last of its row.
-    assert engine.counts.target_tokens <= written
-    assert engine.counts.calls < max(len(g.ids) for g in generated) + 1
-    assert engine.counts.prompt_tokens == sum(len(j.source) for j in jobs)
+    counts = engine.counts
+    assert counts.target_tokens == sum(len(g.ids) for g in generated)
+    assert counts.prompt_tokens == sum(len(j.source) for j in jobs)
+    taken = sum(probability < 1.0 for g in generated for probability in g.probabilities)
+    assert taken < counts.target_tokens, "some tokens must have been forced"
+    # A step takes at least one decision of every row in it, and one more for every guess that was right.
+    assert counts.row_steps <= taken + len(jobs) - counts.accepted
+    assert counts.calls <= counts.row_steps
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+@pytest.mark.parametrize(
+    ("form", "order"), [("lines", "mention-first"), ("lines", "type-first"), ("paper", "type-first")]
+)
+def test_right_guesses_save_steps_and_wrong_ones_change_nothing(kind: str, form: str, order: str) -> None:
+    backbone = backbone_of(kind)
+    jobs = jobs_for(backbone, form, order)
+    expected = [plain(backbone, job) for job in jobs]
+    right = wrong = 0
+    for hint in (False, True, None):
+        hinted = jobs if hint is None else [replace(job, names=[hint] * len(job.names)) for job in jobs]
+        engine = Engine(backbone, batch_size=4)
+        generated = engine.run(hinted)
+        for (ids, _, margin), output in zip(expected, generated, strict=True):
+            assert margin < 1e-4 or list(output.ids) == ids
+        taken = sum(_decisions(job, output) for job, output in zip(jobs, generated, strict=True))
+        counts = engine.counts
+        right += counts.accepted
+        wrong += counts.drafted - counts.accepted
+        # Each step takes a decision and one more for every right guess; a draft to the end of the target has no last one.
+        assert taken <= counts.row_steps + counts.accepted <= taken + len(jobs)
+    assert right > 0
+    assert wrong > 0
+
+
+def _decisions(job: Job, output: Generated) -> int:
+    """Choices that a target needs: the first token, and every one that is not forced by those before it."""
+    state, count = job.state.copy(), 0
+    for place, token in enumerate(output.ids):
+        count += place == 0 or len(state.legal()) > 1
+        state.advance(token)
+    return count
 
 
 def test_a_job_without_room_is_cut_and_says_so() -> None:

@@ -81,6 +81,10 @@ class Session(ABC):
         """
 
     @abstractmethod
+    def take_back(self, counts: Sequence[int]) -> None:
+        """Forget so many of the last tokens of every row, as if they had not been fed."""
+
+    @abstractmethod
     def leave(self, row: int) -> None:
         """A row leaves; the last one takes its number."""
 

@@ -117,6 +117,10 @@ class _CausalSession(Session):
         self._start[rows] += layout.lengths
         return states
 
+    def take_back(self, counts: Sequence[int]) -> None:
+        # What stands behind a row's start is not seen, and is written over.
+        self._start[: len(counts)] -= torch.tensor(counts, device=self._start.device)
+
     def leave(self, row: int) -> None:
         last = self._store.count - 1
         self._store.leave(row, int(self._start[last]))

@@ -22,7 +22,7 @@ from xdner.domain import Domain
 from xdner.errors import CodecError
 from xdner.settings import CodecSettings
 
-__all__ = ["Grammar", "GrammarState", "Mention"]
+__all__ = ["Fork", "Grammar", "GrammarState", "Mention"]
 
 # Kinds of hypotheses; each waits for its next token.
 _LITERAL, _WORD, _TYPE, _ANY_WORD = range(4)
@@ -38,6 +38,16 @@ class Mention:
     label: str
     start_token: int
     end_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A word of a mention is complete: the mention goes on with the next ``word``, beginning with the token
+    ``onward``, or it closes with the token ``close``."""
+
+    word: int
+    onward: int
+    close: int
 
 
 @dataclass(slots=True)
@@ -229,6 +239,16 @@ class GrammarState:
             if ahead is self:
                 ahead = self.copy()
             ahead.advance(token)
+
+    def fork(self) -> Fork | None:
+        """Where the mention that is being copied could end, both ways; ``None`` anywhere else. If it may stand at several
+        places, the leftmost one's next word is given."""
+        words = [h.word for h in self._hypotheses if h.kind == _WORD and h.at == 0]
+        closing = [h for h in self._hypotheses if h.kind == _LITERAL]
+        if not words or not closing:
+            return None
+        word = min(words)
+        return Fork(word, self._source.words[word][0], self._grammar.literals[closing[0].literal][closing[0].at])
 
     def mentions(self) -> list[Mention]:
         """The complete mentions so far, from left to right."""

@@ -5,7 +5,9 @@ rows are done::
 
     admit   free slots are given to waiting jobs, whose prompts are read in one pass, each under its own prefix and context
     choose  each row's legal tokens are scored (and nothing else), the best is taken
-    run     tokens that are then forced join it: the whole run is fed in one pass (jump-forward)
+    run     tokens that are then forced join it (jump-forward), and a guess of what comes then (``draft.py``)
+    feed    the runs of all rows in one pass; back to choose, at every decision of the run: the part of a guess that the
+            model would not have written is taken back
     retire  rows that wrote their end leave the batch at once, and their slots are free (in-flight batching)
 
 Rows are independent: a job's result does not depend on what else is in the batch.
@@ -24,6 +26,7 @@ from torch import Tensor
 from xdner.backbone.base import Backbone, Extent, Ids, Session
 from xdner.backbone.cache import Context, PrefixRows
 from xdner.codec.grammar import GrammarState, Mention
+from xdner.generation.draft import Decision, draft
 
 __all__ = ["Engine", "Generated", "Job", "Steering", "score_legal"]
 
@@ -54,12 +57,14 @@ class Job:
         state: the grammar's start state for it; the engine works on a copy.
         steering: its domain's.
         room: tokens it may write at most.
+        names: of each word, whether it looks like part of a name: a hint for drafts, without effect on the result.
     """
 
     source: Ids
     state: GrammarState
     steering: Steering
     room: int
+    names: Sequence[bool] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,41 +86,80 @@ class Generated:
 
 @dataclass
 class Counts:
-    """What the engine did: model calls, rows in them, tokens fed and decisions scored."""
+    """What the engine did.
+
+    Attributes:
+        calls: of the model.
+        row_steps: rows in them, summed.
+        prompt_tokens: of the sentences; contexts are read elsewhere, once a domain.
+        fed_tokens: of the targets, guesses included.
+        target_tokens: written.
+        decisions: scored, at forks that turned out not to be reached too.
+        drafted, accepted: guesses, and those the model agreed with.
+    """
 
     calls: int = 0
     row_steps: int = 0
     prompt_tokens: int = 0
+    fed_tokens: int = 0
     target_tokens: int = 0
     decisions: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 @dataclass
 class _Row:
-    """One job in the batch."""
+    """One job in the batch.
+
+    Attributes:
+        run: the tokens to feed next: the chosen one, forced ones, the draft.
+        decisions: to be taken in the states that feeding them gives.
+    """
 
     index: int
     state: GrammarState
     room: int
+    names: Sequence[bool]
     ids: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
-    pending: list[int] = field(default_factory=list)
+    run: list[int] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
 
-    def take(self, token: int, probability: float) -> None:
+    def settle(self, choices: Sequence[tuple[int, float]]) -> tuple[int, int]:
+        """Take the model's choices as far as they agree with the draft, and the first that does not; draft again.
+
+        Returns:
+            How many of the fed tokens are to be taken back, and how many guesses were right.
+        """
+        fed, right = len(self.run), 0
+        for (token, probability), decision in zip(choices, self.decisions, strict=True):
+            written = self._write(token, probability)
+            if token != decision.guess:
+                self._plan(written)
+                return max(0, fed - 1 - decision.place), right
+            right += 1
+        return 0, right  # the draft was right to the end of the target
+
+    def _write(self, token: int, probability: float) -> list[int]:
         """Write a chosen token and everything that is then forced."""
-        self.pending = []
-        self._write(token, probability)
+        before = len(self.ids)
+        self._put(token, probability)
         if not self.state.done:
             for forced in self.state.forced():
-                self._write(forced, 1.0)
+                self._put(forced, 1.0)
+        return self.ids[before:]
 
-    def _write(self, token: int, probability: float) -> None:
-        if len(self.ids) >= self.room:
-            return
-        self.state.advance(token)
-        self.ids.append(token)
-        self.probabilities.append(probability)
-        self.pending.append(token)
+    def _put(self, token: int, probability: float) -> None:
+        if len(self.ids) < self.room:
+            self.state.advance(token)
+            self.ids.append(token)
+            self.probabilities.append(probability)
+
+    def _plan(self, written: list[int]) -> None:
+        if not self.finished:
+            guessed, self.decisions = draft(self.state, self.names, len(written), self.room - len(self.ids))
+            self.run = written + guessed
 
     @property
     def finished(self) -> bool:
@@ -172,16 +216,16 @@ class Engine:
             # A few at a time: a pass over one prompt costs nearly as much as one over several.
             if waiting and (not alive or slots - len(alive) >= max(1, slots // 4)):
                 new = [waiting.popleft() for _ in range(min(slots - len(alive), len(waiting)))]
-                first = len(alive)
-                alive += [_Row(index, job.state.copy(), job.room) for index, job in new]
-                states = self._admit(session, [job for _, job in new])
-                self._choose(alive[first:], states)
-                self._retire(session, alive, finish)
-                continue
-            fed = session.step([row.pending for row in alive])
-            ends = list(accumulate(len(row.pending) for row in alive))
-            self._count(len(alive), 0, ends[-1])
-            self._choose(alive, fed[torch.tensor(ends, device=fed.device) - 1])
+                rows = [_Row(i, job.state.copy(), job.room, job.names) for i, job in new]
+                for row in rows:
+                    row.decisions = [Decision(0, row.state.legal())]
+                alive += rows
+                self._choose(session, alive, rows, self._admit(session, [job for _, job in new]), range(len(rows)))
+            else:
+                states = session.step([row.run for row in alive])
+                first = [0, *accumulate(len(row.run) for row in alive)]
+                self._count(len(alive), 0, first.pop())
+                self._choose(session, alive, alive, states, first)
             self._retire(session, alive, finish)
 
     def _admit(self, session: Session, jobs: Sequence[Job]) -> Tensor:
@@ -189,26 +233,37 @@ class Engine:
         contexts = [job.steering.context for job in jobs]
         return session.admit([job.source for job in jobs], _gather(jobs), contexts, [job.room for job in jobs])
 
-    def _choose(self, rows: Sequence[_Row], states: Tensor) -> None:
-        self.counts.decisions += len(rows)
-        choices = score_legal(self.backbone, states, [row.state.legal() for row in rows])
-        for row, (token, probability) in zip(rows, choices, strict=True):
-            row.take(token, probability)
+    def _choose(
+        self, session: Session, alive: Sequence[_Row], rows: Sequence[_Row], states: Tensor, first: Sequence[int]
+    ) -> None:
+        """Take the decisions of ``rows``, the last ones of ``alive``, whose states begin at ``first``."""
+        where = [begin + d.place for row, begin in zip(rows, first, strict=True) for d in row.decisions]
+        legal = [d.legal for row in rows for d in row.decisions]
+        choices = iter(score_legal(self.backbone, states[torch.tensor(where, device=states.device)], legal))
+        back = [0] * len(alive)
+        for place, row in enumerate(rows, start=len(alive) - len(rows)):
+            self.counts.decisions += len(row.decisions)
+            self.counts.drafted += sum(d.guess is not None for d in row.decisions)
+            back[place], right = row.settle([next(choices) for _ in row.decisions])
+            self.counts.accepted += right
+        if any(back):
+            session.take_back(back)
 
     def _retire(self, session: Session, alive: list[_Row], finish: Callable[[int, Generated], None]) -> None:
         for place in reversed(range(len(alive))):
             if alive[place].finished:
+                self.counts.target_tokens += len(alive[place].ids)
                 finish(alive[place].index, alive[place].result())
                 session.leave(place)
                 last = alive.pop()  # it takes the free place, in the session and here
                 if place < len(alive):
                     alive[place] = last
 
-    def _count(self, rows: int, prompt: int, target: int) -> None:
+    def _count(self, rows: int, prompt: int, fed: int) -> None:
         self.counts.calls += 1
         self.counts.row_steps += rows
         self.counts.prompt_tokens += prompt
-        self.counts.target_tokens += target
+        self.counts.fed_tokens += fed
 
 
 def score_legal(backbone: Backbone, states: Tensor, legal: Sequence[Ids]) -> list[tuple[int, float]]:

@@ -17,6 +17,7 @@ from xdner.codec.instructor import Instructor
 from xdner.codec.windows import Window, merge_windows, split_windows
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
+from xdner.generation.draft import looks_like_name
 from xdner.generation.engine import Engine, Generated, Job, Steering
 from xdner.recognizers.base import Result
 from xdner.settings import CodecSettings, DecodingSettings
@@ -74,7 +75,8 @@ class Reader:
             pieces.append(words)
             split = [] if not any(words) else self._split(words, steered)
             windows.append(split)
-            jobs.extend(self._job(words[w.first : w.last], steered) for w in split)
+            names = [looks_like_name(w.text) for w in sentence.words]
+            jobs.extend(self._job(words[w.first : w.last], names[w.first : w.last], steered) for w in split)
         generated = iter(self.engine.run(jobs, done=done))
         results = []
         for (sentence, steered), words, split in zip(items, pieces, windows, strict=True):
@@ -92,10 +94,10 @@ class Reader:
             max_pieces=min(budget, 24 * self.decoding.window),
         )
 
-    def _job(self, words: Sequence[tuple[int, ...]], steered: Steered) -> Job:
+    def _job(self, words: Sequence[tuple[int, ...]], names: Sequence[bool], steered: Steered) -> Job:
         # Enough for every word to be a mention of its own with the longest type and both separators.
         room = sum(map(len, words)) + len(words) * steered.grammar.longest_label_cost + 2
-        return Job(steered.instructor.source(words), steered.grammar.start(words), steered.steering, room)
+        return Job(steered.instructor.source(words), steered.grammar.start(words), steered.steering, room, names)
 
     def _result(
         self,

@@ -39,13 +39,15 @@ def test_all_known_domains_of_a_backbone(tmp_path: Path, shipped: Library, small
     own.add(small.make_entry("music", seed=9))
     own.add(small.make_entry("stars", seed=8))
     (own.path("stars") / "prefix.safetensors").write_bytes(b"broken")
-    fingerprint = own.get("music").prefix.backbone
-    sound, damaged = bundled.known_entries(own, fingerprint, without=["nobody"])
+    prefix = own.get("music").prefix
+    fingerprint, initial = prefix.backbone, prefix.initial
+    sound, damaged = bundled.known_entries(own, fingerprint, initial, without=["nobody"])
     assert sorted(sound) == ["music", "news"]
     assert sound["music"].prefix.hash() == own.get("music").prefix.hash()
     assert sorted(damaged) == ["stars"]
-    assert bundled.known_entries(own, fingerprint, without=["music", "stars"])[0].keys() == {"news"}
-    assert bundled.known_entries(own, "sha256:another")[0] == {}
+    assert bundled.known_entries(own, fingerprint, initial, without=["music", "stars"])[0].keys() == {"news"}
+    assert bundled.known_entries(own, "sha256:another", initial)[0] == {}
+    assert bundled.known_entries(own, fingerprint, "sha256:another")[0] == {}, "they cannot be combined"
 
 
 def test_the_start_that_ships_is_for_its_backbone_and_length(shipped: Library, small: ModuleType) -> None:

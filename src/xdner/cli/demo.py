@@ -1,82 +1,116 @@
-"""``xdner demo``: train a bundled example domain and look at what it does."""
+"""``xdner demo``: learn a bundled example domain, without and with the help of known ones, and look at the result."""
 
 from __future__ import annotations
 
-import time
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xdner.cli.common import BackboneOption, LibraryOption, guarded, stderr, stdout
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from xdner.evaluation.report import Report
+    from xdner.recognizers.cp_ner import CPNER
+
+    #: A name, its scores, and the seconds that its training took.
+    Row = tuple[str, Report, str]
 
 
 def demo(
     domain: Annotated[str, typer.Option("--domain", "-d", help="cooking, gardening or operations.")] = "cooking",
     backbone: BackboneOption = None,
     library: LibraryOption = None,
+    labelled: Annotated[int, typer.Option("--labelled", help="Training sentences to learn from.")] = 20,
     sentences: Annotated[int, typer.Option("--sentences", help="Unseen sentences to show.")] = 6,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the training run.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")] = 1,
 ) -> None:
-    """Train a bundled example domain, score it before and after, and show it on unseen sentences."""
+    """Learn a bundled example domain from a few sentences, by themselves and with the help of known domains."""
     with guarded():
-        from rich.table import Table
-
         from xdner.cli.highlight import highlighted, legend
         from xdner.corpora import read_corpus
         from xdner.domain import Domain
+        from xdner.library.store import Library
         from xdner.recognizers.cp_ner import CPNER
         from xdner.settings import Settings
         from xdner.training.progress import RichProgress
-        from xdner.workflows import example_folder, train_domain
+        from xdner.workflows import ALL, Outcome, example_folder, train_domain
 
         folder = example_folder(domain)
         ready = _pulled(backbone)
         test = read_corpus(folder / "test.jsonl")
-        stderr.print(
-            f"[bold]1[/] the frozen backbone before training, on {len(test)} test sentences …", highlight=False
-        )
-        recognizer = CPNER.from_pretrained(ready, dtype="auto")
-        recognizer.add_untrained(Domain.read(folder / "domain.toml"))
-        before = recognizer.evaluate(test, domain=domain)
-        stderr.print(f"  F1 {before.micro.f1:.3f}", highlight=False)
+        rows: list[Row] = []
 
-        stderr.print("[bold]2[/] training a prefix, the backbone stays frozen …", highlight=False)
-        began = time.monotonic()
-        outcome = train_domain(
-            domain, folder / "train.jsonl", dev_file=folder / "dev.jsonl", domain_file=folder / "domain.toml",
-            backbone=ready, library=library, seed=seed, dtype="auto", overrides=DEMO_SETTINGS, progress=RichProgress(domain),
-        )  # fmt: skip
-        seconds = time.monotonic() - began
+        def score(name: str, recognizer: CPNER, seconds: str = "") -> None:
+            rows.append((name, recognizer.evaluate(test, domain=domain), seconds))
+            stderr.print(f"  F1 on {len(test)} test sentences: {rows[-1][1].micro.f1:.3f}", highlight=False)
 
-        stderr.print("[bold]3[/] the same test sentences with the prefix …", highlight=False)
-        recognizer = CPNER(recognizer.backbone, settings=Settings.build(base=outcome.entry.settings.to_dict()))
-        recognizer.add(outcome.entry)
-        after = recognizer.evaluate(test, domain=domain)
+        def learn(name: str, place: str | Path | None, sources: list[str]) -> tuple[Outcome, CPNER]:
+            outcome = train_domain(
+                domain, folder / "train.jsonl", domain_file=folder / "domain.toml", backbone=ready, library=place,
+                sources=sources, k_shot=labelled, seed=seed, dtype="auto", overrides=DEMO_SETTINGS,
+                progress=RichProgress(domain),
+            )  # fmt: skip
+            trained = CPNER(untrained.backbone, settings=Settings.build(base=outcome.entry.settings.to_dict()))
+            trained.add(outcome.entry)
+            score(name, trained, f"{outcome.seconds:.0f}")
+            return outcome, trained
 
-        table = Table(
-            "", "precision", "recall", "F1", "95 % interval", title=f"{domain}: exact-span micro scores on test"
-        )
-        for name, report in (("before training", before), ("after training", after)):
-            micro, interval = report.micro, report.interval
-            ends = "" if interval is None else f"{interval.low:.3f} … {interval.high:.3f}"
-            table.add_row(name, f"{micro.precision:.3f}", f"{micro.recall:.3f}", f"{micro.f1:.3f}", ends)
-        stdout.print(table)
-        stdout.print(
-            f"prefix: {outcome.kilobytes:.0f} kB, trained in {seconds:.0f} s on {outcome.entry.prefix.notes['train_sentences']} "
-            f"sentences (seed {seed}, best epoch {outcome.best_epoch})\n",
-            highlight=False,
-        )
+        stderr.print("[bold]1[/] the frozen model, told only the names of the types …", highlight=False)
+        untrained = CPNER.from_pretrained(ready, dtype="auto")
+        untrained.add_untrained(Domain.read(folder / "domain.toml"))
+        score("untrained", untrained)
+        known = _helpers(untrained, library, domain)
+        stderr.print(f"[bold]2[/] a prefix from {labelled} labelled sentences, from nothing …", highlight=False)
+        with tempfile.TemporaryDirectory() as scratch:
+            if known:  # then this one is for comparison only
+                Library(scratch).set_initial(untrained.initial_prefix())
+            outcome, recognizer = learn("from nothing", scratch if known else library, [])
+        if known:
+            stderr.print(f"[bold]3[/] the same, with the help of {len(known)} known domains …", highlight=False)
+            outcome, recognizer = learn("with the library's help", library, [ALL])
+
+        stdout.print(_table(f"{domain}, {labelled} labelled sentences: exact-span micro scores on test", rows))
+        if outcome.selection is not None:
+            most = sorted(outcome.selection.sources, key=lambda source: -source.weight)[:4]
+            stdout.print("helped most by " + ", ".join(f"{s.name} {s.weight:.2f}" for s in most), highlight=False)
+        stdout.print(f"the prefix: {outcome.kilobytes:.0f} kB; the model is as it was (seed {seed})\n", highlight=False)
         labels = outcome.entry.domain.label_names
         stdout.print(legend(labels))
         for result in recognizer.predict(list(test)[:sentences], domain=domain):
             stdout.print("•", highlighted(result, labels), soft_wrap=True)
-        stderr.print(f'\nnext: xdner predict --domain {domain} "your text"', highlight=False)
-        stderr.print("      xdner train NAME --train your.jsonl --dev your-dev.jsonl", highlight=False)
+        for name in (domain, *known[:1]):
+            stderr.print(f'next: xdner predict --domain {name} "your text"', highlight=False)
+        stderr.print("      xdner train NAME --train your.jsonl --dev your-dev.jsonl --from all", highlight=False)
 
 
-# Fewer epochs than the default: the example is small, and the demo has to be over in minutes on two cores.
-DEMO_SETTINGS = ("epochs=8", "evaluate_from=4")
+def _helpers(recognizer: CPNER, library: Path | None, domain: str) -> list[str]:
+    """Names of the domains that a new one in this library can draw on."""
+    from xdner.library.bundled import bundled_initial, known_entries
+    from xdner.library.store import Library
+
+    store, plain = Library(library), recognizer.initial_prefix()
+    fingerprint = recognizer.backbone.fingerprint
+    start = store.initial_prefix() or bundled_initial(fingerprint, plain.length) or plain
+    return list(known_entries(store, fingerprint, start.hash(), without=[domain])[0])
+
+
+def _table(title: str, rows: list[Row]) -> Table:
+    from rich.table import Table
+
+    table = Table("", "precision", "recall", "F1", "95 % interval", "seconds", title=title)
+    for name, report, seconds in rows:
+        micro, interval = report.micro, report.interval
+        ends = "" if interval is None else f"{interval.low:.3f} … {interval.high:.3f}"
+        table.add_row(name, f"{micro.precision:.3f}", f"{micro.recall:.3f}", f"{micro.f1:.3f}", ends, seconds)
+    return table
+
+
+# Fewer steps than the default: the demonstration has to be over in minutes on two cores.
+DEMO_SETTINGS = ("epochs=14",)
 
 
 def _pulled(backbone: str | None) -> str | Path:

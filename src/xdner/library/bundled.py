@@ -58,12 +58,13 @@ def find_entry(name: str, library: Library) -> DomainEntry:
 
 
 def known_entries(
-    library: Library, fingerprint: str, *, without: Sequence[str] = ()
+    library: Library, fingerprint: str, initial: str, *, without: Sequence[str] = ()
 ) -> tuple[dict[str, DomainEntry], dict[str, XdnerError]]:
-    """Every domain for a backbone, the library's own before those that ship (``--from all``).
+    """Every domain that can help another one, the library's own before those that ship (``--from all``).
 
     Args:
         fingerprint: of the backbone; domains of other ones are left out.
+        initial: hash of δ₀; domains that started elsewhere, and ensembles, cannot be combined and are left out.
         without: names to leave out.
 
     Returns:
@@ -75,6 +76,7 @@ def known_entries(
         entries, errors = store.load_all()
         damaged |= {n: e for n, e in errors.items() if n not in sound and n not in without}
         for name, entry in entries.items():
-            if name not in sound and name not in without and entry.prefix.backbone == fingerprint:
+            fits = entry.prefix.backbone == fingerprint and entry.prefix.initial == initial and not entry.members
+            if name not in sound and name not in without and fits:
                 sound[name] = entry
     return sound, damaged

@@ -1,13 +1,14 @@
 """Whole jobs on files, as the command line does them; each can be called from Python with the same words."""
 
 from xdner.workflows.backbones import instruct_backbone
-from xdner.workflows.domains import ABLATIONS, Outcome, train_domain
+from xdner.workflows.domains import ABLATIONS, ALL, Outcome, train_domain
 from xdner.workflows.examples import example_folder
 from xdner.workflows.initial import train_initial
 from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
 
 __all__ = [
     "ABLATIONS",
+    "ALL",
     "Outcome",
     "evaluate_domain",
     "example_folder",

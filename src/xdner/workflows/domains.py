@@ -142,9 +142,8 @@ def train_domain(
     if sources and settings.transfer.strategy == "none":
         settings = replace(settings, transfer=replace(settings.transfer, strategy="collaborative"))
     if ALL in sources:
-        named, damaged = known_entries(store, model.fingerprint, without=[name])
+        named, damaged = known_entries(store, model.fingerprint, initial.hash(), without=[name])
         warnings += [f"{source} is damaged and was left out: {error.message}" for source, error in damaged.items()]
-        named = {n: e for n, e in named.items() if not e.members and e.prefix.initial == initial.hash()}
         sources = list(named)
     data = {source: tuple(read_corpus(path, format=format)) for source, path in (source_data or {}).items()}
     drawn = [Source(named[source], data.get(source, ())) for source in sources]

@@ -1,5 +1,6 @@
 """Whole jobs on files, as the command line does them; each can be called from Python with the same words."""
 
+from xdner.workflows.adaptation import adapt_backbone
 from xdner.workflows.backbones import instruct_backbone
 from xdner.workflows.domains import ABLATIONS, Outcome, train_domain
 from xdner.workflows.examples import example_folder
@@ -9,6 +10,7 @@ from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
 __all__ = [
     "ABLATIONS",
     "Outcome",
+    "adapt_backbone",
     "evaluate_domain",
     "example_folder",
     "instruct_backbone",

@@ -2,9 +2,10 @@
 
 Encoders: span-level masking. 15 % of a block's tokens, in spans of whole words whose lengths are geometric with
 p = 0.2, at most 10 words; of the spans 80 % become mask tokens, 10 % random tokens, 10 % stay, each as a whole (SpanBERT,
-Joshi et al. 2020, §3.1; CrossNER, Liu et al. 2020, §4.1, which found it better than hiding single tokens). Words are
-taken in random order, where SpanBERT draws starts until 15 % are full: the same spans, without draws that are thrown
-away.
+Joshi et al. 2020, §3.1, without its boundary objective). Words are taken in random order, where SpanBERT draws starts
+until 15 % are full: the same kind of spans, without draws that are thrown away. LANER adapts with CrossNER's program
+(Liu et al. 2021), which calls span-level what is simpler: 20 % of the tokens are drawn, and every second one of them is
+moved beside the next, so that its spans are mostly pairs of tokens; it goes through its text 15 times.
 
 T5: span corruption (Raffel et al. 2020, §3.1.4 and `random_spans_noise_mask` of their code): 15 % of the tokens in
 spans of mean length 3, each replaced by one sentinel; the target is each sentinel with what it stands for.

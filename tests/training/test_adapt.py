@@ -91,7 +91,7 @@ def test_the_loss_of_t5_is_the_models_own(base: dict[str, Path]) -> None:
     for block in BLOCKS:
         source, target = corrupt_spans(block, sentinels=reader._sentinels, share=0.15, span=3.0, rng=rng)
         ids, labels = torch.tensor([[*source, 1]]), torch.tensor([[*target, 1]])
-        wanted += float(own(input_ids=ids, labels=labels).loss) * labels.shape[1]
+        wanted += own(input_ids=ids, labels=labels).loss.item() * labels.shape[1]
         asked += labels.shape[1]
     assert count == asked
     assert float(total) == pytest.approx(wanted, rel=1e-4)

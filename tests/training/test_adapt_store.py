@@ -14,7 +14,7 @@ from xdner.corpora.plain import PlainText
 from xdner.errors import BackboneError, CorpusError, StorageError
 from xdner.testing.encoders import word_piece_tokenizer
 from xdner.training import token_store
-from xdner.training.token_store import open_store
+from xdner.training.token_store import open_store, tokenizer_hash
 
 SEP = 3
 
@@ -81,6 +81,15 @@ def test_what_is_kept_is_used_only_for_the_same_text(text: Path, tmp_path: Path,
     opened(text, tmp_path / "run")
     (tmp_path / "run" / "tokens.bin").write_bytes(b"xx")
     assert opened(text, tmp_path / "run").tokens.tolist() == again.tokens.tolist(), "a cut file is made again"
+
+
+def test_a_tokenizer_has_the_same_hash_before_and_after_it_was_used() -> None:
+    tokenizer = word_piece_tokenizer()
+    before = tokenizer.backend_tokenizer.to_str()
+    named = tokenizer_hash(tokenizer)
+    tokenizer(["the sea"], add_special_tokens=False)
+    assert tokenizer.backend_tokenizer.to_str() != before, "as MiniLM's: a call changes what it says of itself"
+    assert tokenizer_hash(tokenizer) == named
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:

@@ -12,13 +12,18 @@ __all__ = ["save_tiny_encoder", "word_piece_tokenizer"]
 
 
 def word_piece_tokenizer() -> PreTrainedTokenizerFast:
-    """Letters and ``##`` letters, lower-cased, a few words, and BERT's special tokens."""
+    """Letters and ``##`` letters, lower-cased, a few words, and BERT's special tokens.
+
+    As MiniLM's, its file asks for truncation and padding, which each call sets anew.
+    """
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     words = ["the", "of", "in", "sea", "ship", "sails", "north", "wind", "##ing", "##er"]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters), *words, ",", "."]
     tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.enable_truncation(16)
+    tokenizer.enable_padding()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         mask_token="[MASK]",

@@ -106,8 +106,13 @@ def open_store(
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of all that a fast tokenizer does."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    """SHA-256 of all that a fast tokenizer does to a text.
+
+    Truncation and padding are left out: they are set by each call, so that they depend on what was called before.
+    """
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    described |= {"truncation": None, "padding": None}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 def _kept(

@@ -31,6 +31,7 @@ class Plan:
         out: folder of the JSON files, ``out/<arm>/<target>/seed<n>-rate<r>.json``.
         corpora: where targets come from.
         budget: seconds after which no new run begins; ``None``: no end.
+        benchmark: the program's name, for the files.
     """
 
     arms: Sequence[Arm]
@@ -39,6 +40,7 @@ class Plan:
     out: Path
     corpora: Corpora
     budget: float | None = None
+    benchmark: str = "quality"
 
 
 def f1_of(run: Run) -> float | None:
@@ -114,7 +116,7 @@ class Runner:
             return
         title = f"{arm.name} {target.domain.name} seed {seed} rate {rate:g}"
         run: Run = {
-            "benchmark": "quality", "arm": arm.name, "target": target.domain.name, "seed": seed,
+            "benchmark": self.plan.benchmark, "arm": arm.name, "target": target.domain.name, "seed": seed,
             "first_seed": self.plan.seeds[0], "rate": rate, "rates": list(arm.rates), "limit": self.plan.corpora.limit,
             "asked": asked, "train_sentences": len(target.train), "dev_sentences": len(target.dev),
             "data": dict(target.data),

@@ -20,8 +20,10 @@ from typing import Any, Literal
 import tomli_w
 
 from xdner.errors import SettingsError
+from xdner.settings_adapt import AdaptSettings
 
 __all__ = [
+    "AdaptSettings",
     "CodecSettings",
     "DecodingSettings",
     "InstructSettings",
@@ -277,6 +279,7 @@ class Settings:
     selector: SelectorSettings = field(default_factory=SelectorSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     instruct: InstructSettings = field(default_factory=InstructSettings)
+    adapt: AdaptSettings = field(default_factory=AdaptSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
 
     def __post_init__(self) -> None:
@@ -347,6 +350,7 @@ _GROUPS: dict[str, Any] = {
     "selector": SelectorSettings,
     "transfer": TransferSettings,
     "instruct": InstructSettings,
+    "adapt": AdaptSettings,
     "decoding": DecodingSettings,
 }
 

@@ -17,7 +17,7 @@ from xdner.backbone.t5 import T5Backbone
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError
 
-__all__ = ["load_backbone"]
+__all__ = ["check_device", "load_backbone", "native_bfloat16"]
 
 _KINDS: dict[str, tuple[Any, type[Backbone]]] = {
     "causal": (AutoModelForCausalLM, CausalBackbone),
@@ -39,9 +39,9 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
         BackboneNotFoundError: the name leads to no weights.
         BackboneError: weights of a kind that takes no prefix, an unknown dtype, or a device that is not there.
     """
-    _check_device(device)
+    check_device(device)
     if dtype == "auto":
-        dtype = "bfloat16" if _native_bfloat16(device) else "float32"
+        dtype = "bfloat16" if native_bfloat16(device) else "float32"
     if dtype not in _DTYPES:
         raise BackboneError(f"unknown dtype {dtype!r}", hint=f"Use one of: auto, {', '.join(_DTYPES)}.")
     found = resolve(DEFAULT_BACKBONE if name is None else name)
@@ -73,7 +73,8 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
     )
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise a :class:`BackboneError` if a device is not there."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no one type for "not here"
@@ -84,7 +85,8 @@ def _check_device(device: str) -> None:
         ) from None
 
 
-def _native_bfloat16(device: str) -> bool:
+def native_bfloat16(device: str) -> bool:
+    """Whether a device multiplies bfloat16 natively."""
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # torch tells only through a private name; where that is gone, the safe answer is no.

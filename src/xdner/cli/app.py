@@ -8,6 +8,7 @@ import typer
 
 from xdner import __version__
 from xdner.cli import backbones, domains
+from xdner.cli.adapt import adapt
 from xdner.cli.demo import demo
 from xdner.cli.doctor import doctor
 from xdner.cli.evaluate import evaluate
@@ -49,6 +50,7 @@ domains.app.command("initial")(initial)
 app.add_typer(domains.app, name="domains")
 app.add_typer(backbones.app, name="backbones")
 app.command()(instruct)
+app.command()(adapt)
 app.command()(inspect)
 app.command()(demo)
 app.command()(doctor)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from xdner.errors import CorpusError
 
-__all__ = ["Source", "clip", "read_source"]
+__all__ = ["OTHER_MARKS", "Source", "clip", "read_source"]
 
-_OTHER_MARKS = {
+OTHER_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, whose mark it begins with
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
@@ -58,7 +58,7 @@ def read_source(path: str | Path) -> Source:
         raise CorpusError(
             f"the file cannot be read: {reason}", path=repr(str(path))[1:-1], hint="Check the path and its permissions."
         ) from None
-    for mark, name in _OTHER_MARKS.items():
+    for mark, name in OTHER_MARKS.items():
         if data.startswith(mark):
             raise CorpusError(
                 f"the file is in {name}; UTF-8 was expected",

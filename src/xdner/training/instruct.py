@@ -10,13 +10,11 @@ The result is a backbone like any other, with its own fingerprint.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save as to_safetensors
 
 from xdner.backbone.base import Backbone
 from xdner.codec.instructor import Instructor
@@ -28,6 +26,7 @@ from xdner.settings import Settings
 from xdner.text import Sentence
 from xdner.training.augmentation import Augmentation, mention_pool
 from xdner.training.domain_task import DomainTask, Item, make_items
+from xdner.training.factors import put_factors
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
 
@@ -78,30 +77,14 @@ def instruct(
         TrainingError: no sources, or peft is not installed.
         StorageError: ``out`` cannot be written.
     """
-    try:
-        from peft import LoraConfig, LoraModel, get_peft_model_state_dict
-    except ImportError:
-        raise TrainingError("instruction tuning needs the package peft", hint="pip install 'xdner[instruct]'") from None
     how = settings.instruct
     encoder = WordEncoder(backbone.tokenizer)
     items = _items(sources, settings, encoder)
     before = backbone.compute_fingerprint()
-    config = LoraConfig(
-        r=how.rank,
-        lora_alpha=how.alpha,
-        lora_dropout=how.lora_dropout,
-        target_modules=_linear_names(backbone),
-        init_lora_weights=True,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.training.seed)
-        lora = LoraModel(backbone.model, config, "default")
-    trained = {n: p for n, p in backbone.model.named_parameters() if "lora_" in n}
-    for parameter in backbone.model.parameters():
-        parameter.requires_grad_(False)
-    for parameter in trained.values():
-        parameter.data = parameter.data.float()
-        parameter.requires_grad_(True)
+    factors = put_factors(
+        backbone.model, rank=how.rank, alpha=how.alpha, dropout=how.lora_dropout, seed=settings.training.seed,
+        what="instruction tuning",
+    )  # fmt: skip
     pool = {label.verbalization: label for source in sources for label in source.domain.labels}
     empty = backbone.empty_prefix()
     task = DomainTask(
@@ -118,7 +101,7 @@ def instruct(
             replace=settings.training.replace_mentions,
             mentions=pools(sources, how.per_source),
         ),
-        parameters=trained,
+        parameters=factors.parameters,
         prefix=lambda: empty,
         score=score or (lambda: None),
     )
@@ -131,17 +114,21 @@ def instruct(
         progress=progress,
         resume_hint=resume_hint,
     )
-    factors = get_peft_model_state_dict(lora, adapter_name="default")
-    adapter = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in factors.items()}
-    lora.unload()
+    with replace_folder(out) as fresh:
+        factors.write(fresh, backbone.name)
+        _describe(backbone, fresh, sources, settings, result)
+        factors.remove()
+        _check_unchanged(backbone, before)
+    return Instructed(result, Path(out))
+
+
+def _check_unchanged(backbone: Backbone, before: str) -> None:
     backbone.freeze()
     if backbone.compute_fingerprint() != before:
         raise BackboneMismatchError(
             "the weights under the LoRA factors changed during training, although they are frozen",
             hint="This is a bug, or another thread trains the same model; nothing was written.",
         )
-    folder = _write(backbone, config.to_dict(), adapter, Path(out), sources, settings, result)
-    return Instructed(result, folder)
 
 
 def _items(sources: Sequence[Source], settings: Settings, encoder: WordEncoder) -> list[Item]:
@@ -168,17 +155,6 @@ def limited(sentences: Sequence[Sentence], limit: int) -> list[Sentence]:
     return [sentences[i] for i in sorted(chosen)]
 
 
-def _linear_names(backbone: Backbone) -> list[str]:
-    """The last names of all linear layers but the output layer."""
-    head = backbone.model.get_output_embeddings()
-    names = {
-        path.rpartition(".")[2]
-        for path, module in backbone.model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
-    return sorted(names)
-
-
 def _run_fingerprint(backbone: str, sources: Sequence[Source], settings: Settings) -> str:
     described = {
         "backbone": backbone,
@@ -188,16 +164,10 @@ def _run_fingerprint(backbone: str, sources: Sequence[Source], settings: Setting
     return json.dumps(described, sort_keys=True, ensure_ascii=False)
 
 
-def _write(
-    backbone: Backbone,
-    config: Mapping[str, Any],
-    adapter: Mapping[str, torch.Tensor],
-    out: Path,
-    sources: Sequence[Source],
-    settings: Settings,
-    result: TrainingResult,
-) -> Path:
-    """A folder in peft's format, with a manifest that says how the factors were made and how to prompt the result."""
+def _describe(
+    backbone: Backbone, folder: Path, sources: Sequence[Source], settings: Settings, result: TrainingResult
+) -> None:
+    """A manifest that says how the factors were made, and how to prompt the result."""
     manifest = {
         "base": {"name": backbone.name, "fingerprint": backbone.fingerprint},
         "sources": [{"domain": s.domain.name, "sentences": len(s.sentences)} for s in sources],
@@ -205,12 +175,6 @@ def _write(
         "steps": result.steps,
         "losses": [round(record.loss, 4) for record in result.history],
     }
-    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
-    plain["base_model_name_or_path"] = backbone.name
-    with replace_folder(out) as fresh:
-        write_atomically(fresh / "adapter_config.json", json.dumps(plain, indent=2, default=str) + "\n")
-        write_atomically(fresh / "adapter_model.safetensors", to_safetensors(dict(adapter), metadata={"format": "pt"}))
-        recommended = {"codec": settings.to_dict()["codec"]}
-        write_atomically(fresh / "recommended.json", json.dumps(recommended, indent=2) + "\n")
-        write_atomically(fresh / "instruct.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    return out
+    recommended = {"codec": settings.to_dict()["codec"]}
+    write_atomically(folder / "recommended.json", json.dumps(recommended, indent=2) + "\n")
+    write_atomically(folder / "instruct.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")

@@ -1,5 +1,6 @@
 """Whole jobs on files, as the command line does them; each can be called from Python with the same words."""
 
+from xdner.workflows.adaptation import adapt_backbone
 from xdner.workflows.backbones import instruct_backbone
 from xdner.workflows.domains import ABLATIONS, ALL, Outcome, train_domain
 from xdner.workflows.examples import example_folder
@@ -10,6 +11,7 @@ __all__ = [
     "ABLATIONS",
     "ALL",
     "Outcome",
+    "adapt_backbone",
     "evaluate_domain",
     "example_folder",
     "instruct_backbone",

@@ -1,0 +1,62 @@
+"""The group ``adapt`` of :mod:`xdner.settings`: continued pre-training on unlabelled text (``xdner adapt``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["AdaptSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptSettings:
+    """Continued pre-training of a backbone (``xdner adapt``).
+
+    Steps, epochs and rates are those of the group ``training``; its ``batch_size`` counts blocks.
+
+    Attributes:
+        weights: ``full`` (all of them) or ``lora`` (factors on all linear layers, merged into new weights).
+        block: tokens that are read at a time, the model's own first and last token included; an encoder with fewer
+            positions takes what it can.
+        share: of an encoder's or T5's tokens that are hidden.
+        span: length of hidden spans; 0 is the kind's own. Encoders: words, a geometric distribution with p = 1 / span
+            (own: 5, as SpanBERT). T5: tokens, the mean (own: 3).
+        longest_span: words of an encoder's longest span.
+        max_blocks: a sample of so many blocks of the text is enough (0 = all).
+        held_out: so many blocks, at most a twentieth of all, are never trained on; the loss on them is told before and
+            after.
+        head_steps: optimizer steps for an output layer alone, where one must be made (an encoder without its own).
+        head_rate: learning rate of these steps.
+        lora_rank, lora_alpha: of the factors.
+    """
+
+    weights: Literal["full", "lora"] = "full"
+    block: int = 128
+    share: float = 0.15
+    span: float = 0.0
+    longest_span: int = 10
+    max_blocks: int = 0
+    held_out: int = 64
+    head_steps: int = 300
+    head_rate: float = 1e-3
+    lora_rank: int = 16
+    lora_alpha: int = 32
+
+    def problems(self) -> Iterable[str]:
+        """What is wrong with the values, in words."""
+        if not 16 <= self.block <= 1 << 20:
+            yield f"adapt.block must be from 16 to {1 << 20}, not {self.block}"
+        if not 0 < self.share < 1:
+            yield f"adapt.share must be between 0 and 1, not {self.share}"
+        if self.span != 0 and not 1 <= self.span <= 100:
+            yield f"adapt.span must be 0 or from 1 to 100, not {self.span}"
+        for name in ("longest_span", "lora_rank", "lora_alpha"):
+            if getattr(self, name) < 1:
+                yield f"adapt.{name} must be at least 1, not {getattr(self, name)}"
+        for name in ("max_blocks", "held_out", "head_steps"):
+            if getattr(self, name) < 0:
+                yield f"adapt.{name} must not be negative, not {getattr(self, name)}"
+        if not 0 < self.head_rate < math.inf:
+            yield f"adapt.head_rate must be positive and finite, not {self.head_rate}"

@@ -1,0 +1,98 @@
+"""LoRA factors through peft: put into a model, trained over frozen weights, written in peft's format.
+
+Merging them into the weights makes a new backbone: :func:`xdner.backbone.lora.merge_lora`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import nn
+from transformers import PreTrainedModel
+
+from xdner.errors import TrainingError
+from xdner.files import write_atomically
+
+__all__ = ["Factors", "put_factors"]
+
+
+@dataclass
+class Factors:
+    """What was put into a model.
+
+    Attributes:
+        lora: peft's model around it.
+        config: peft's configuration.
+        parameters: the factors by name, in 32 bits; nothing else of the model has a gradient.
+    """
+
+    lora: Any
+    config: Any
+    parameters: dict[str, nn.Parameter]
+
+    def write(self, folder: Path, base: str) -> None:
+        """``adapter_config.json`` and ``adapter_model.safetensors`` (16 bits) into a folder that is there.
+
+        Raises:
+            StorageError: the disk is full.
+        """
+        from peft import get_peft_model_state_dict
+
+        factors = get_peft_model_state_dict(self.lora, adapter_name="default")
+        adapter = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in factors.items()}
+        plain = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
+        plain["base_model_name_or_path"] = base
+        write_atomically(folder / "adapter_config.json", json.dumps(plain, indent=2, default=str) + "\n")
+        write_atomically(folder / "adapter_model.safetensors", to_safetensors(adapter, metadata={"format": "pt"}))
+
+    def remove(self) -> None:
+        """Give the model back as it was."""
+        self.lora.unload()
+
+
+def put_factors(
+    model: PreTrainedModel, *, rank: int, alpha: int, seed: int, dropout: float = 0.0, what: str = "tuning"
+) -> Factors:
+    """Put factors on all linear layers but the output layer.
+
+    Args:
+        model: changed in place; all its own weights are frozen.
+        rank, alpha, dropout: of the factors.
+        seed: of their first values.
+        what: for the message, if peft is not installed.
+
+    Raises:
+        TrainingError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, LoraModel
+    except ImportError:
+        raise TrainingError(f"{what} needs the package peft", hint="pip install 'xdner[instruct]'") from None
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_linear_names(model), init_lora_weights=True
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        lora = LoraModel(model, config, "default")
+    factors = {n: p for n, p in model.named_parameters() if "lora_" in n}
+    model.requires_grad_(False)
+    for factor in factors.values():
+        factor.data = factor.data.float()
+        factor.requires_grad_(True)
+    return Factors(lora, config, factors)
+
+
+def _linear_names(model: PreTrainedModel) -> list[str]:
+    """The last names of all linear layers but the output layer."""
+    head = model.get_output_embeddings()
+    names = {
+        path.rpartition(".")[2]
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+    return sorted(names)

@@ -1,0 +1,93 @@
+"""``xdner adapt`` as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from xdner.testing.commands import refused, run
+from xdner.testing.encoders import save_tiny_encoder
+from xdner.testing.models import save_tiny_backbone
+
+QUICK = ["--set", "block=32", "--set", "head_steps=4", "--set", "learning_rate=3e-3"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_encoder(tmp_path_factory.mktemp("tiny") / "encoder")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "sea.txt"
+    path.write_text("the ship sails in the north sea\nthe wind of the sea\n" * 80)
+    return path
+
+
+def test_an_encoder_is_adapted(encoder: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run("adapt", "--corpus", str(text), "--backbone", str(encoder), "--out", str(out), *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    assert "adapt, output layer: epoch 1" in result.stderr
+    assert "adapt, the model: epoch 1" in result.stderr
+    assert "loss on text that was held out:" in result.stderr
+    assert json.loads((out / "xdner-backbone.json").read_text())["made"]["by"] == "xdner adapt"
+    message = refused("adapt", "--corpus", str(text), "--backbone", str(encoder), "--out", str(out), *QUICK)
+    assert "is there already" in message
+
+
+def test_an_adapted_model_takes_prefixes(text: Path, tmp_path: Path) -> None:
+    base = save_tiny_backbone(tmp_path / "base")
+    out = tmp_path / "out"
+    assert run("adapt", "--corpus", str(text), "--backbone", str(base), "--out", str(out), *QUICK).exit_code == 0
+    train = tmp_path / "train.txt"
+    train.write_text("Ann\tB-person\nin\tO\nRome\tB-city\n\nBob\tB-person\n" * 2)
+    made = run(
+        "train", "towns", "--train", str(train), "--backbone", str(out), "--library", str(tmp_path / "library"),
+        "--set", "epochs=1", "--set", "length=3",
+    )  # fmt: skip
+    assert made.exit_code == 0, made.stderr
+
+
+def test_mistakes_are_one_message(encoder: Path, text: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.txt"
+    broken.write_bytes(b"fine\n\0\n")
+    common = ["--backbone", str(encoder), "--out", str(tmp_path / "out")]
+    for corpus, more, message in [
+        (tmp_path / "none.txt", [], "none.txt: there is no such file"),
+        (broken, [], "broken.txt:2: a NUL character"),
+        (text, ["--set", "span=0.5"], "adapt.span must be 0 or from 1 to 100"),
+        (text, ["--resume"], "there is no checkpoint in"),
+    ]:
+        assert message in refused("adapt", "--corpus", str(corpus), *common, *more), message
+        assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_and_resume_give_the_same_bits(encoder: Path, text: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    long = [*QUICK, "--set", "epochs=40", "--set", "training.batch_size=2"]
+    base = [sys.executable, "-m", "xdner", "adapt", "--corpus", str(text), "--backbone", str(encoder), *long]
+    command = [*base, "--out", str(tmp_path / "one")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    state = tmp_path / "one-run" / "main" / "checkpoint" / "state.json"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if state.exists() and json.loads(state.read_text())["position"]["step"] > 3:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "Run the same command again with --resume." in errors
+    subprocess.run([*command, "--resume"], check=True, env=environment, capture_output=True)
+    subprocess.run([*base, "--out", str(tmp_path / "two")], check=True, env=environment, capture_output=True)
+    resumed, whole = (tmp_path / n / "model.safetensors" for n in ("one", "two"))
+    assert resumed.read_bytes() == whole.read_bytes()

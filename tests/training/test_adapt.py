@@ -1,0 +1,370 @@
+"""Continued pre-training of tiny models of the three kinds: what is asked, what is written, and resuming bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+
+from xdner.backbone.load import load_backbone
+from xdner.backbone.sources import resolve
+from xdner.backbone.tensors import fingerprint
+from xdner.errors import BackboneError, BackboneNotFoundError, CorpusError, StorageError, TrainingError, XdnerError
+from xdner.settings import AdaptSettings, Settings
+from xdner.testing.encoders import save_tiny_encoder
+from xdner.testing.models import save_tiny_backbone
+from xdner.training.adapt import Adapted, dealt
+from xdner.training.learners import EncoderLearner, load_learner
+from xdner.training.progress import SilentProgress
+from xdner.workflows import adapt_backbone
+
+KINDS = ("bare", "whole", "causal", "t5")
+QUICK = ("block=32", "head_steps=8", "learning_rate=3e-3", "checkpoint_every=3", "held_out=4")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders: an encoder without and with an output layer, a Llama and a T5."""
+    folder = tmp_path_factory.mktemp("bases")
+    return {
+        "bare": save_tiny_encoder(folder / "bare"),
+        "whole": save_tiny_encoder(folder / "whole", output_layer=True),
+        "causal": save_tiny_backbone(folder / "causal"),
+        "t5": save_tiny_backbone(folder / "t5", "t5"),
+    }
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = random.Random(0)
+    parts = ("the wind", "the ship sails", "north of the sea", "in the sea")
+    path = tmp_path_factory.mktemp("text") / "sea.txt"
+    path.write_text("\n".join(" ".join(rng.choice(parts) for _ in range(6)) for _ in range(120)) + "\n")
+    return path
+
+
+def run(base: dict[str, Path], kind: str, text: Path, out: Path, *more: str, **options) -> Adapted:
+    return adapt_backbone([text], out, backbone=base[kind], overrides=[*QUICK, *more], **options)
+
+
+def load(kind: str, folder: Path) -> torch.nn.Module:
+    if kind in ("causal", "t5"):
+        return load_backbone(folder).model
+    return (AutoModelForMaskedLM if kind == "whole" else AutoModel).from_pretrained(folder, local_files_only=True)
+
+
+# -- what is asked -------------------------------------------------------------------------------------------------------
+
+BLOCKS = [[5, 20, 40, 66, 9, 3, 11, 12, 30, 31], [7, 8, 40, 41, 3, 21, 22, 23]]
+
+
+def learner(base: dict[str, Path], kind: str):
+    return load_learner(resolve(base[kind]), AdaptSettings(block=32))
+
+
+def test_the_causal_loss_is_the_models_own(base: dict[str, Path]) -> None:
+    own = AutoModelForCausalLM.from_pretrained(base["causal"])
+    total, count = learner(base, "causal").loss(BLOCKS, random.Random(0))
+    wanted = sum(own(torch.tensor([b]), labels=torch.tensor([b])).loss.item() * (len(b) - 1) for b in BLOCKS)
+    assert count == sum(len(b) - 1 for b in BLOCKS)
+    assert float(total) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_loss_of_t5_is_the_models_own(base: dict[str, Path]) -> None:
+    from xdner.training.masking import corrupt_spans
+
+    own = AutoModelForSeq2SeqLM.from_pretrained(base["t5"])
+    reader = learner(base, "t5")
+    assert reader.tokenizer.convert_ids_to_tokens(reader._sentinels) == ["<extra_id_0>", "<extra_id_1>"]
+    total, count = reader.loss(BLOCKS, random.Random(0))
+    rng, wanted, asked = random.Random(0), 0.0, 0
+    for block in BLOCKS:
+        source, target = corrupt_spans(block, sentinels=reader._sentinels, share=0.15, span=3.0, rng=rng)
+        ids, labels = torch.tensor([[*source, 1]]), torch.tensor([[*target, 1]])
+        wanted += own(input_ids=ids, labels=labels).loss.item() * labels.shape[1]
+        asked += labels.shape[1]
+    assert count == asked
+    assert float(total) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bare", "whole"])
+def test_the_loss_of_an_encoder_does_not_know_its_padding(base: dict[str, Path], kind: str) -> None:
+    reader = learner(base, kind)
+    rng = random.Random(0)
+    together, count = reader.loss(BLOCKS, rng)
+    rng = random.Random(0)
+    with torch.no_grad():
+        apart = [reader.loss([block], rng) for block in BLOCKS]
+    assert count == sum(n for _, n in apart) == 2  # 15 % of 9 and of 7 tokens
+    assert together.item() == pytest.approx(float(sum(loss for loss, _ in apart)), rel=1e-5)
+
+
+def test_an_output_layer_is_made_only_where_there_is_none(base: dict[str, Path]) -> None:
+    bare, whole = learner(base, "bare"), learner(base, "whole")
+    assert isinstance(bare, EncoderLearner)
+    assert bare.output is not None
+    assert whole.output is None
+    assert not any("pooler" in name for name in bare.weights())
+    assert not any(p is q for p in bare.output.parameters() for q in bare.model.parameters()), (
+        "embeddings stay the encoder's"
+    )
+    bare.output.begin_with(torch.tensor([3.0] + [0.0] * 79))
+    assert float(bare.output.bias.exp().sum()) == pytest.approx(1.0)
+    bare.output.alone = True
+    bare.loss(BLOCKS, random.Random(0))[0].backward()
+    assert bare.model.get_input_embeddings().weight.grad is not None, "as output weights; they are not trained now"
+    assert bare.model.encoder.layer[0].output.dense.weight.grad is None
+
+
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(0, 30), st.integers(0, 60), st.integers(0, 5))
+@settings(max_examples=200, deadline=None)
+def test_every_block_is_dealt_once(blocks: int, batch: int, held_out: int, most: int, seed: int) -> None:
+    batches, apart = dealt(blocks, batch, held_out, most, seed)
+    used = np.concatenate(batches).tolist()
+    assert len(apart) == min(held_out, blocks // 20)
+    assert len(used) == min(most or blocks, blocks - len(apart))
+    assert len({*used, *apart.tolist()}) == len(used) + len(apart)
+    assert {*used, *apart.tolist()} <= set(range(blocks))
+    sizes = [len(b) for b in batches]
+    assert max(sizes) <= batch
+    assert max(sizes) - min(sizes) <= 1
+
+
+# -- what is written -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", ["full", "lora"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_backbone_like_any_other(base: dict[str, Path], text: Path, tmp_path: Path, kind: str, weights: str) -> None:
+    if weights == "lora":
+        pytest.importorskip("peft")
+    out = tmp_path / "adapted"
+    rate = ["learning_rate=1e-2"] if weights == "lora" else []
+    made = run(base, kind, text, out, f"adapt.weights={weights}", "epochs=8", *rate)
+    losses = made.facts["held_out_loss"]
+    assert losses["after"] < losses["before"] - 0.05, "it has learned, on text that it did not see"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapted"], "nothing else is left"
+    before, after = load(kind, base[kind]), load(kind, out)
+    assert {n: (p.shape, p.dtype) for n, p in after.state_dict().items()} == {
+        n: (p.shape, p.dtype) for n, p in before.state_dict().items()
+    }
+    assert fingerprint(after.state_dict()) != fingerprint(before.state_dict())
+    assert resolve(out).kind == resolve(base[kind]).kind
+    for name in ("config.json", "tokenizer.json"):
+        assert (out / name).read_bytes() == (base[kind] / name).read_bytes()
+    manifest = json.loads((out / "xdner-backbone.json").read_text())
+    assert manifest["name"] == "adapted"
+    assert manifest["base"]["fingerprint"] == fingerprint(before.state_dict())
+    assert manifest["made"] == made.facts
+    assert made.facts["text"]["files"][0]["lines"] == 120
+    assert made.facts["blocks"]["trained"] + made.facts["blocks"]["held_out"] == pytest.approx(
+        made.facts["text"]["tokens"] / made.facts["blocks"]["of"], abs=1
+    )
+    assert made.facts["steps"] == 8 * -(-made.facts["blocks"]["trained"] // 16)
+    assert ("made" in made.facts["output_layer"]) == (kind == "bare")
+    if kind == "bare":
+        assert torch.equal(after.pooler.dense.weight, before.pooler.dense.weight), "what is not used stays"
+
+
+def test_weights_keep_the_type_that_they_were_stored_in(base: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(base["causal"], half)
+    AutoModelForCausalLM.from_pretrained(half, dtype=torch.bfloat16).save_pretrained(half)
+    adapt_backbone([text], tmp_path / "out", backbone=half, overrides=QUICK)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+    assert model.dtype == torch.bfloat16
+
+
+def test_an_encoder_whose_file_has_no_pooler(base: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "poolerless"
+    shutil.copytree(base["bare"], folder)
+    AutoModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
+    first, second = (adapt_backbone([text], tmp_path / n, backbone=folder, overrides=QUICK) for n in "ab")
+    assert first.facts == second.facts, "nothing that is drawn at loading counts"
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
+
+
+def test_an_adapted_backbone_still_knows_its_prompt(base: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "instructed"
+    shutil.copytree(base["causal"], folder)
+    recommended = {"codec": {"repeats": 1}}
+    (folder / "xdner-backbone.json").write_text(json.dumps({"name": "x", "recommended": recommended}))
+    adapt_backbone([text], tmp_path / "out", backbone=folder, overrides=QUICK)
+    assert load_backbone(tmp_path / "out").recommended == recommended
+
+
+def test_blocks_may_be_limited_and_steps_counted(base: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    made = run(base, "causal", text, tmp_path / "out", "max_blocks=10", "training.batch_size=4", "epochs=2")
+    assert (made.facts["blocks"]["trained"], made.facts["steps"]) == (10, 6)
+
+
+# -- resuming ------------------------------------------------------------------------------------------------------------
+
+
+class Killer(SilentProgress):
+    """Kills the process at the n-th step in all."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def step(self, done: int, loss: float) -> None:
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed(work) -> bool:
+    """Do the work in a process of its own; whether it was killed."""
+    child = os.fork()
+    if not child:
+        try:
+            torch.set_num_threads(1)
+            work()
+        finally:
+            os._exit(1)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(base: dict[str, Path], text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return {kind: run(base, kind, text, folder / kind / "out", "epochs=2").folder for kind in ("bare", "t5", "causal")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "after"), [("bare", 2), ("bare", 5), ("bare", 8), ("bare", 10), ("bare", 14), ("t5", 1), ("t5", 7), ("causal", 8)]
+)  # fmt: skip
+def test_a_run_that_was_killed_ends_with_the_same_bits(
+    base: dict[str, Path], text: Path, tmp_path: Path, undisturbed: dict[str, Path], kind: str, after: int
+) -> None:
+    out = tmp_path / "out"
+    assert killed(lambda: run(base, kind, text, out, "epochs=2", progress=Killer(after)))
+    assert not out.exists()
+    run(base, kind, text, out, "epochs=2", resume=True)
+    for path in undisturbed[kind].iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes(), path.name
+    assert not (tmp_path / "out-run").exists()
+
+
+def test_what_cannot_be_resumed(base: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    for kind in ("bare", "causal"):
+        with pytest.raises(TrainingError, match="there is no checkpoint"):
+            run(base, kind, text, tmp_path / kind, resume=True)
+    out = tmp_path / "out"
+    assert killed(lambda: run(base, "bare", text, out, progress=Killer(10)))
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text().replace("north", "south"))
+    with pytest.raises(TrainingError, match="belongs to another run"):
+        run(base, "bare", other, out, resume=True)
+    with pytest.raises(TrainingError, match="belongs to another run"):
+        run(base, "bare", text, out, "share=0.3", resume=True)
+    run(base, "bare", text, out)  # afresh
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------------
+
+
+def test_bad_input_is_told_before_any_work(base: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n" * 50)
+    (tmp_path / "empty.txt").write_bytes(b"")
+    cases: list[tuple[type[XdnerError], str, dict]] = [
+        (StorageError, "is there already", {"out": tmp_path / "there"}),
+        (StorageError, "is there already", {"out": base["bare"]}),
+        (CorpusError, "no such file", {"texts": [text, tmp_path / "none.txt"]}),
+        (CorpusError, "not UTF-8", {"texts": [text, tmp_path / "latin.txt"]}),
+        (CorpusError, "the file is empty", {"texts": [tmp_path / "empty.txt"]}),
+        (TrainingError, "no text", {"texts": []}),
+        (BackboneError, "unknown dtype", {"dtype": "int4"}),
+        (BackboneError, "device", {"device": "nonsense"}),
+        (BackboneNotFoundError, "no folder", {"backbone": tmp_path / "nowhere"}),
+        (XdnerError, "adapt.share must be between 0 and 1", {"overrides": ["share=1.5"]}),
+    ]
+    for kind, message, options in cases:
+        given = {"texts": [text], "out": tmp_path / "out", "backbone": base["bare"], "overrides": QUICK} | options
+        with pytest.raises(kind, match=message) as caught:
+            adapt_backbone(given.pop("texts"), given.pop("out"), **given)
+        assert caught.value.hint
+        assert not (tmp_path / "out").exists()
+
+
+def test_models_that_cannot_learn_from_text(base: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    for kind, token, message in [("bare", "mask_token", "no mask_token_id"), ("t5", "<extra_id_", "no sentinels")]:
+        folder = tmp_path / kind
+        shutil.copytree(base[kind], folder)
+        names = ("tokenizer.json", "tokenizer_config.json")
+        for name in names:
+            config = json.loads((folder / name).read_text())
+            config.pop("mask_token", None)
+            if kind == "t5":
+                config = json.loads(json.dumps(config).replace(token, "<other_id_"))
+            (folder / name).write_text(json.dumps(config))
+        with pytest.raises(BackboneError, match=message):
+            adapt_backbone([text], tmp_path / "out", backbone=folder, overrides=QUICK)
+
+
+def test_factors_want_one_file_of_weights(base: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    folder = tmp_path / "parts"
+    shutil.copytree(base["causal"], folder)
+    AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, max_shard_size="40KB")
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    with pytest.raises(BackboneNotFoundError, match="several files"):
+        run({"parts": folder}, "parts", text, tmp_path / "out", "adapt.weights=lora")
+    run({"parts": folder}, "parts", text, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").glob("model*")] == ["model.safetensors"]
+
+
+def test_a_disk_that_is_full_when_the_backbone_is_written(
+    base: dict[str, Path], text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import PreTrainedModel
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    save = PreTrainedModel.save_pretrained
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    out = tmp_path / "out"
+    with pytest.raises(StorageError, match="No space left"):
+        run(base, "causal", text, out)
+    assert not out.exists()
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", save)
+    assert run(base, "causal", text, out, resume=True).folder == out, "nothing is trained again"
+
+
+def test_odd_text_is_counted(base: dict[str, Path], tmp_path: Path) -> None:
+    class Notes(SilentProgress):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    path = tmp_path / "odd.txt"
+    path.write_text("the sea " * 9000 + "\n" + "漢字 " * 3000 + "\n")
+    notes = Notes()
+    run(base, "bare", path, tmp_path / "out", "max_blocks=8", progress=notes)
+    assert notes.notes[0] == "1 lines are longer than 65,536 characters; they were read in pieces"
+    assert notes.notes[1].endswith("% of the tokens are unknown to the tokenizer: is this its language?")
+
+
+def test_settings_are_read_and_checked() -> None:
+    assert Settings.build(overrides=["adapt.weights=lora", "block=64"]).adapt == AdaptSettings(weights="lora", block=64)
+    with pytest.raises(XdnerError) as caught:
+        Settings.build(
+            overrides=["block=3", "adapt.weights=some", "head_rate=0", "held_out=-1", "span=0.5", "lora_rank=0"]
+        )
+    assert len(caught.value.problems) == 6

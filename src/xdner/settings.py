@@ -254,17 +254,21 @@ class DecodingSettings:
         batch_size: sentences in the engine at a time.
         window: words in a window; about the length seen in training.
         overlap: words that two neighboring windows share.
+        resident_mb: megabytes of prefixes and contexts in memory at most; domains beyond it are mapped from files.
     """
 
     batch_size: int = 32
     window: int = 80
     overlap: int = 16
+    resident_mb: int = 1024
 
     def problems(self) -> Iterable[str]:
         if self.batch_size < 1:
             yield f"decoding.batch_size must be at least 1, not {self.batch_size}"
         if self.window < 4:
             yield f"decoding.window must be at least 4 words, not {self.window}"
+        if self.resident_mb < 1:
+            yield f"decoding.resident_mb must be at least 1, not {self.resident_mb}"
         if not 0 <= self.overlap <= self.window // 2:
             yield f"decoding.overlap must be from 0 to half the window ({self.window // 2}), not {self.overlap}"
 

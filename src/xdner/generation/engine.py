@@ -47,6 +47,12 @@ class Steering:
     values: Sequence[Tensor]
     context: Context
 
+    @property
+    def bytes(self) -> tuple[int, int]:
+        """Of the prefix, and of the context."""
+        prefix, context = ((*self.keys, *self.values), (*self.context.keys, *self.context.values))
+        return sum(t.nbytes for t in prefix), sum(t.nbytes for t in context)
+
 
 @dataclass(frozen=True, eq=False)
 class Job:

@@ -6,7 +6,7 @@ how a prefix is trained in ``warmup.py`` and ``training/``, how it draws on know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,12 @@ from xdner.domain import Domain
 from xdner.errors import DataError, UnknownDomainError
 from xdner.evaluation.report import Report, evaluate
 from xdner.library.entry import DomainEntry
+from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
 from xdner.recognizers.base import Request, Result, as_sentence
 from xdner.recognizers.reader import Reader, Steered
+from xdner.recognizers.residents import Residents, size_of
 from xdner.recognizers.transfer import Source, Transfer, Transferred, choose
 from xdner.recognizers.vote import vote
 from xdner.recognizers.warmup import initial_prefix
@@ -69,7 +71,8 @@ class CPNER:
         self.settings = settings or Settings.build(base=backbone.recommended)
         self.reader = Reader(backbone, self.settings.decoding)
         self._entries: dict[str, DomainEntry] = {}
-        self._steered: dict[str, tuple[Steered, ...]] = {}
+        self._libraries: list[Library] = []
+        self.residents = Residents(self.settings.decoding.resident_mb * 1_000_000)
 
     @classmethod
     def from_pretrained(
@@ -99,8 +102,19 @@ class CPNER:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """Names of the domains that are ready."""
-        return tuple(self._entries)
+        """Names of the domains that can be read in."""
+        return tuple(dict.fromkeys([*self._entries, *(name for library in self._libraries for name in library)]))
+
+    def attach(self, library: Library | str | Path) -> None:
+        """Read in every domain of a library, however many; each is loaded when it is first asked for, and those not used
+        for the longest time leave memory (``decoding.resident_mb``). Domains that were added go first.
+
+        Raises:
+            LibraryError: the library is for another backbone.
+        """
+        store = library if isinstance(library, Library) else Library(library)
+        store.check_backbone(self.backbone.fingerprint, self.backbone.name)
+        self._libraries.append(store)
 
     def add(self, entry: DomainEntry) -> None:
         """Make a trained domain ready.
@@ -108,10 +122,8 @@ class CPNER:
         Raises:
             PrefixMismatchError: its prefix was made for another backbone.
         """
-        for prefix in entry.prefixes:
-            prefix.check(self.backbone.fingerprint, self.backbone.geometry, self.backbone.name)
-        self._entries[entry.domain.name] = entry
-        self._steered.pop(entry.domain.name, None)
+        self._entries[entry.domain.name] = self._checked(entry)
+        self.residents.drop(entry.domain.name)
 
     def add_untrained(self, domain: Domain) -> None:
         """Make a domain ready with the initial prefix δ₀: what the frozen backbone does without training."""
@@ -149,36 +161,74 @@ class CPNER:
         self.add(entry)
         return entry.domain.name
 
+    def _checked(self, entry: DomainEntry) -> DomainEntry:
+        for prefix in entry.prefixes:
+            prefix.check(self.backbone.fingerprint, self.backbone.geometry, self.backbone.name)
+        return entry
+
     def _entry(self, name: str) -> DomainEntry:
-        try:
+        if name in self._entries:
             return self._entries[name]
-        except KeyError:
-            known = ", ".join(self._entries) or "none yet"
-            raise UnknownDomainError(
-                f"there is no domain {name!r} here", hint=f"Train or load it first. Ready: {known}."
-            ) from None
+        for library in self._libraries:
+            if name in library:
+                return self._checked(library.get(name))
+        known = list(self.domains)
+        some = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+        raise UnknownDomainError(
+            f"there is no domain {name!r} here", hint=f"Train or load it first. Ready: {some or 'none yet'}."
+        )
 
     def _steer(self, name: str) -> tuple[Steered, ...]:
         """The domain made ready, once for each of its prefixes."""
-        if name not in self._steered:
+
+        def make() -> tuple[Steered, ...]:
             entry = self._entry(name)
             with torch.inference_mode():
-                self._steered[name] = tuple(
+                return tuple(
                     self.reader.steer(entry.domain, entry.settings.codec, prefix.keys, prefix.values)
                     for prefix in entry.prefixes
                 )
-        return self._steered[name]
+
+        return self.residents.get(name, make)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def recognize(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Result]:
         """Read texts, each in its own domain; results come in the order of the requests."""
-        sentences = [as_sentence(r.text) for r in requests]
-        members = [self._steer(r.domain) for r in requests]
-        items = [(sentence, one) for sentence, ready in zip(sentences, members, strict=True) for one in ready]
-        readings = iter(self.reader.read(items, done=done))
-        results = [[next(readings) for _ in ready] for ready in members]
-        return [r[0] if len(r) == 1 else vote(r) for r in results]
+        results: list[Result] = []
+        windows = 0
+
+        def told(count: int) -> None:
+            if done is not None:
+                done(before + count)
+
+        for group in self._groups(requests):
+            before = windows
+            items = [(sentence, one) for sentence, ready in group for one in ready]
+            readings = self.reader.read(items, done=told)
+            windows += sum(r.windows for r in readings)
+            parts = iter(readings)
+            read = [[next(parts) for _ in ready] for _, ready in group]
+            results += [r[0] if len(r) == 1 else vote(r) for r in read]
+        return results
+
+    def _groups(self, requests: Sequence[Request]) -> Iterator[list[tuple[Sentence, tuple[Steered, ...]]]]:
+        """Requests in a row whose domains fit into memory together."""
+        group: list[tuple[Sentence, tuple[Steered, ...]]] = []
+        inside: set[str] = set()
+        used = 0
+        for request in requests:
+            sentence, ready = as_sentence(request.text), self._steer(request.domain)
+            if request.domain not in inside:
+                size = size_of(ready)
+                if group and used + size > self.residents.budget:
+                    yield group
+                    group, inside, used = [], set(), 0
+                inside.add(request.domain)
+                used += size
+            group.append((sentence, ready))
+        if group:
+            yield group
 
     def predict(
         self,
@@ -200,12 +250,13 @@ class CPNER:
         """
         items = [texts] if isinstance(texts, str | Sentence) else list(texts)
         if domain is None:
-            if len(self._entries) != 1:
+            known = self.domains
+            if len(known) != 1:
                 raise UnknownDomainError(
-                    f"which domain? {len(self._entries)} are ready: {', '.join(self._entries) or 'none'}",
+                    f"which domain? {len(known)} are ready: {', '.join(known[:20]) or 'none'}",
                     hint="Pass domain='name'.",
                 )
-            domain = self.domains[0]
+            domain = known[0]
         names = [domain] * len(items) if isinstance(domain, str) else list(domain)
         if len(names) != len(items):
             raise DataError(

@@ -42,7 +42,7 @@ def measure_peer(plan: Plan, tokenizer: Path | None, say: Callable[[str], None])
         return {"missing": "gliner is not installed"}
     import torch
     from gliner import GLiNER
-    from gliner.config import UniEncoderSpanConfig
+    from gliner.config import GLiNERConfig
     from transformers import AutoTokenizer
 
     backbone = plan.recipe.load()
@@ -50,7 +50,7 @@ def measure_peer(plan: Plan, tokenizer: Path | None, say: Callable[[str], None])
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         (AutoTokenizer.from_pretrained(tokenizer) if tokenizer else backbone.tokenizer).save_pretrained(folder)
-        config = UniEncoderSpanConfig(
+        config = GLiNERConfig(
             model_name=folder, encoder_config=dict(ENCODER), hidden_size=512, max_len=384, max_width=12
         )
         try:

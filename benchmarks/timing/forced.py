@@ -37,6 +37,8 @@ class ForcedState(GrammarState):
     """A state that knows the target it is on."""
 
     __slots__ = ("_gold", "_on")
+    _gold: Ids
+    _on: bool
 
     @classmethod
     def follow(cls, state: GrammarState, gold: Ids, *, on: bool = True) -> ForcedState:

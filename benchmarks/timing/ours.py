@@ -111,12 +111,8 @@ class ReaderArm:
         written: dict[int, Generated] = dict(zip([i for part in parts for i in part], engine.generated, strict=True))
         outputs = [written[i] for i in range(len(items))]
         counts, ended = engine.counts, sum(g.complete for g in outputs)
-        return Pass(
-            seconds,
-            first[0] - began,
-            counts.calls,
-            counts.row_steps,
-            counts.prompt_tokens,
-            [g.ids for g in outputs],
-            ended,
-        )
+        read = counts.prompt_tokens
+        if ours.backbone.kind == "seq2seq":  # an encoder reads the context with every sentence, and an end token
+            read += sum(len(ours.steered[domain].steering.context.ids) + 1 for _, domain in items)
+        ids = [g.ids for g in outputs]
+        return Pass(seconds, first[0] - began, counts.calls, counts.row_steps, read, ids, ended)

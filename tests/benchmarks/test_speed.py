@@ -1,0 +1,292 @@
+"""The speed benchmark on tiny random models: what is counted is exact, what is timed is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import speed
+from benchmarks.timing import models, peer, roofline
+from benchmarks.timing.forced import ForcedGrammar
+from benchmarks.timing.inference import ARMS, Bench, Plan, _one_pass
+from benchmarks.timing.memory import peak_memory
+from benchmarks.timing.models import ModelRecipe
+from benchmarks.timing.roofline import load_of
+from benchmarks.timing.training import TRAINERS, _trainer
+from xdner.backbone.base import Backbone
+from xdner.codec.instructor import Instructor
+from xdner.testing.models import save_tiny_backbone
+
+SENTENCES = ("Ann/person Lee in Rome/place", "Rome/place", "no one", "Bo/person of the end of Rome/place", "Oslo/place")
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five sentences of the domain ``towns``."""
+    folder = tmp_path_factory.mktemp("speed") / "towns"
+    folder.mkdir()
+    lines = []
+    for sentence in SENTENCES:
+        pairs = [word.partition("/") for word in sentence.split()]
+        lines.append("\n".join(f"{word}\t{'B-' + label if label else 'O'}" for word, _, label in pairs))
+    (folder / "dev.txt").write_text("\n\n".join(lines) + "\n")
+    return folder / "dev.txt"
+
+
+@pytest.fixture(scope="session")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_backbone(tmp_path_factory.mktemp("speed") / "t5", "t5")
+
+
+@pytest.fixture
+def plan_for(file: Path) -> Callable[..., Plan]:
+    def make(folder: Path, *, forced: bool = False) -> Plan:
+        return Plan(ModelRecipe(str(folder)), file, 10, None, (1, 3), (1, 2), 1, forced=forced, memory=False)
+
+    return make
+
+
+def bench_for(plan: Plan) -> tuple[Backbone, Bench]:
+    backbone = plan.recipe.load()
+    return backbone, Bench(backbone, plan.workload(backbone), forced=plan.forced)
+
+
+@pytest.mark.parametrize("domains", [1, 2, 7])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_all_arms_under_the_grammar_write_the_same(
+    plan_for: Callable[..., Plan], backbone: Path, domains: int, batch: int
+) -> None:
+    _, bench = bench_for(plan_for(backbone))
+    done = {}
+    for name in ("generate-grammar", "by-domain", "xdner"):
+        bench.prepare(name, domains)
+        done[name] = bench.arms[name].read(bench.items(name, domains), batch)
+    ours = done["xdner"]
+    assert done["by-domain"].outputs == ours.outputs
+    assert done["generate-grammar"].outputs == ours.outputs[: len(SENTENCES)]
+    assert len(ours.outputs) == (10 if domains == 7 else 5), "whole repetitions, until each domain has a sentence"
+    assert ours.ended == len(ours.outputs)
+    # Different prefixes give different results: the prefix of each sentence is really that of its domain.
+    assert domains < 7 or len(set(ours.outputs)) > 2
+
+
+def test_what_generate_does_is_counted(plan_for: Callable[..., Plan], backbone: Path) -> None:
+    _, bench = bench_for(plan_for(backbone))
+    items = bench.items("generate-grammar", 1)
+    bench.prepare("generate-grammar", 1)
+    for batch in (1, 2, 5):
+        done = bench.arms["generate-grammar"].read(items, batch)
+        order = sorted(range(len(items)), key=lambda i: (-len(items[i][0].prompt), i))
+        groups = [order[first : first + batch] for first in range(0, len(order), batch)]
+        # A batch goes on until its last row has ended, and its finished rows are computed all the same.
+        longest = [max(len(done.outputs[i]) for i in group) for group in groups]
+        assert done.calls == sum(longest)
+        assert done.row_steps == sum(n * len(group) for n, group in zip(longest, groups, strict=True))
+        widths = [max(len(items[i][0].prompt) for i in group) * len(group) for group in groups]
+        assert done.prompt_tokens == sum(widths)
+        assert done.target_tokens == sum(map(len, done.outputs))
+    free = bench.arms["generate"].read(items, 1)
+    assert all(len(ids) <= len(case.gold) for ids, (case, _) in zip(free.outputs, items, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_forced_lengths_are_those_of_the_gold_targets(
+    plan_for: Callable[..., Plan], backbone: Path, t5: Path, kind: str
+) -> None:
+    folder = backbone if kind == "llama" else t5
+    _, bench = bench_for(plan_for(folder, forced=True))
+    work = bench.workload
+    instructor = Instructor(work.encoder, work.codec)
+    context = len(instructor.context(work.domain))
+    for name in ARMS:
+        bench.prepare(name, 2)
+        for batch in (1, 3):
+            items = bench.items(name, 2)
+            done = bench.arms[name].read(items, batch)
+            assert done.outputs == [case.gold for case, _ in items], name
+            assert done.ended == len(items)
+            if not name.startswith("generate"):
+                steps = [_decisions(bench, case) for case, _ in items]
+                # One call for each decision at most, the reading of the prompt included; drafts can only save some.
+                assert done.row_steps <= sum(steps)
+                assert done.calls <= done.row_steps
+                more = -context if kind == "llama" else 1  # kept, or read with an end token by the encoder
+                assert done.prompt_tokens == sum(len(case.prompt) + more for case, _ in items)
+
+
+def _decisions(bench: Bench, case: Any) -> int:
+    """Places of a gold target where the engine has to look at the model; the first one is always looked at."""
+    work = bench.workload
+    state = ForcedGrammar(work.encoder, work.domain, work.codec, work.targets()).start(case.words)
+    found = 0
+    for place, token in enumerate(case.gold):
+        found += place == 0 or len(state.legal()) > 1
+        state.advance(token)
+    return found
+
+
+def test_a_forced_state_knows_when_it_has_left_the_target(plan_for: Callable[..., Plan], backbone: Path) -> None:
+    _, bench = bench_for(plan_for(backbone))
+    work = bench.workload
+    case = work.cases[0]
+    grammar = ForcedGrammar(work.encoder, work.domain, work.codec, work.targets())
+    right = grammar.start(case.words)
+    assert right.legal().gold == case.gold[0]  # type: ignore[attr-defined]
+    wrong = right.copy()
+    wrong.advance(next(token for token in wrong.legal() if token != case.gold[0]))
+    assert wrong.legal().gold is None  # type: ignore[attr-defined]
+    assert wrong.copy().legal().gold is None  # type: ignore[attr-defined]
+    right.advance(case.gold[0])
+    assert right.legal().gold == case.gold[1]  # type: ignore[attr-defined]
+
+
+def test_domains_differ_in_their_prefixes_and_their_bytes_are_exact(
+    plan_for: Callable[..., Plan], backbone: Path
+) -> None:
+    model, bench = bench_for(plan_for(backbone))
+    work = bench.workload
+    first, second = work.keys_values(0), work.keys_values(1)
+    assert all(torch.equal(a, b) for a, b in zip(first[0], work.prefix.keys, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first[1], second[1], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(second[1], work.keys_values(1)[1], strict=True))
+    bench.prepare("xdner", 1)
+    a_key = sum(s.heads * s.head_dim for s in model.sites)
+    context = len(Instructor(work.encoder, work.codec).context(work.domain))
+    assert bench.ours.bytes_per_domain() == {
+        "prefix": 2 * 4 * a_key * work.prefix.length,
+        "context": 2 * 4 * a_key * context,
+        "context_tokens": context,
+        "prefix_stored": 2 * 2 * a_key * work.prefix.length,
+    }
+
+
+def test_the_stock_model_has_the_very_same_weights(plan_for: Callable[..., Plan], backbone: Path) -> None:
+    model, bench = bench_for(plan_for(backbone))
+    own = {p.data_ptr() for p in model.model.parameters()}
+    stock = bench.stock.model.get_base_model()
+    assert {p.data_ptr() for p in stock.parameters()} == own
+    assert model.model.config._attn_implementation == "xdner"
+    assert stock.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_tokens_of_training_are_counted(plan_for: Callable[..., Plan], backbone: Path, t5: Path, kind: str) -> None:
+    plan = plan_for(backbone if kind == "llama" else t5)
+    model = plan.recipe.load()
+    work = plan.workload(model)
+    context = len(Instructor(work.encoder, work.codec).context(work.domain))
+    prompts, golds = sum(len(c.prompt) for c in work.cases), sum(len(c.gold) for c in work.cases)
+    _, steps, tokens = _trainer("trainer", model, work, 1).run()
+    # One sentence at a time there is no padding; T5's encoder reads an end token.
+    assert steps == len(work.cases)
+    assert tokens == prompts + golds + (len(work.cases) if kind == "t5" else 0)
+    _, steps, tokens = _trainer("xdner", model, work, 2).run()
+    if kind == "t5":
+        assert tokens == prompts + golds + len(work.cases)
+    else:  # the context once a step, and the last target token not at all
+        assert tokens == prompts + golds - len(work.cases) - context * (len(work.cases) - steps)
+
+
+def test_operations_are_those_of_the_linear_layers(plan_for: Callable[..., Plan], backbone: Path, t5: Path) -> None:
+    llama = plan_for(backbone).recipe.load()
+    ((layers, rows),) = load_of(llama, 5, 2)
+    # Three layers: q, k, v, o and three of the feed-forward part; 48 wide, 64 inside, 4 heads of 16, half as many keys.
+    assert rows == 7
+    assert sum(m.weight.numel() for m in layers) == 3 * (48 * 64 * 2 + 48 * 32 * 2 + 3 * 48 * 64)
+    (reading, read), (writing, written) = load_of(plan_for(t5).recipe.load(), 5, 2)
+    assert (read, written) == (5, 2)
+    attention, feed = 4 * 32 * 48, 2 * 32 * 64
+    assert sum(m.weight.numel() for m in reading) == 2 * (attention + feed) + 2 * (attention // 2)
+    assert sum(m.weight.numel() for m in writing) == 2 * (attention + attention // 2 + feed)
+
+
+# -- the program ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def program(
+    file: Path, backbone: Path, t5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
+    monkeypatch.setattr(models, "T5_SHAPES", {"tiny": {"num_layers": 2}})
+    for key in ("vocab_size", "hidden_size", "intermediate_size"):
+        monkeypatch.setitem(peer.ENCODER, key, 384)  # where gliner is installed, a small one will do
+    monkeypatch.setattr(roofline, "SQUARE", 32)
+    monkeypatch.setattr(roofline, "LARGE", 1 << 18)
+
+    def run(*more: str) -> int:
+        return speed.main([
+            "--backbone", str(backbone), "--data", str(file), "--sentences", "3", "--batch", "2", "--domains", "1", "2",
+            "--rounds", "2", "--no-memory", "--t5-shapes", "tiny", "--t5-domains", "1", "--training-batch", "2",
+            "--out", str(tmp_path / "speed.json"), *more,
+        ])  # fmt: skip
+
+    return run
+
+
+def test_a_run_prints_its_tables_and_writes_all_of_them(
+    program: Callable[..., int], t5: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program("--t5-tokenizer", str(t5)) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert {"asked", "date", "commit", "machine", "versions", "inference", "peer", "t5", "training", "roofline"} == set(
+        found
+    )
+    for part, forced in ((found["inference"], False), (found["t5"][0], True)):
+        assert part["forced"] is forced
+        for cell in part["cells"]:
+            assert set(cell["arms"]) == {n for n in ARMS if cell["domains"] > 1 or n not in ("by-domain", "one-domain")}
+            for arm in cell["arms"].values():
+                assert len(arm["seconds"]) == 2
+                rates = arm["sentences_per_second"]
+                assert 0 < rates["low"] <= rates["median"] <= rates["high"]
+                assert 0 < arm["cold_sentences_per_second"] < rates["high"]
+                assert 0 < arm["first_result_seconds"] <= max(arm["seconds"])
+                assert arm["target_tokens_per_sentence"] > 0
+            assert cell["arms"]["generate-grammar"]["same_as_xdner"] == 1
+    assert [(c["domains"], c["batch"]) for c in found["inference"]["cells"]] == [(1, 2), (2, 2)]
+    assert set(found["training"]["arms"]) == set(TRAINERS)
+    assert set(found["roofline"]["work"]) == {"prefill", "decoding", "training"}
+    for name in (*ARMS.values(), *TRAINERS.values()):
+        assert f"| {name} |" in printed
+    for title in ("## Reading: ", "## Reading, random weights: t5-tiny", "## Training a prefix", "## Roofline"):
+        assert title in printed
+    assert program("--table", "--data", "nowhere") == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_only_what_was_asked_for_is_measured(
+    program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program("--only", "roofline", "--threads", "1") == 0
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert set(found) == {"asked", "date", "commit", "machine", "versions", "roofline"}
+    assert found["roofline"]["threads"] == 1
+    assert "## Reading" not in capsys.readouterr().out
+
+
+def test_mistakes_are_told_before_anything_is_measured(
+    program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program("--only", "t5") == 1
+    assert "T5 needs a tokenizer\n  → Give its folder with --t5-tokenizer." in capsys.readouterr().err
+    assert program("--t5-shapes", "small") == 1
+    assert "unknown shape of T5: small\n  → Known are tiny." in capsys.readouterr().err
+    assert program("--only", "t5", "--t5-tokenizer", str(tmp_path)) == 1
+    assert "cannot read a T5 tokenizer and configuration" in capsys.readouterr().err
+    long = tmp_path / "long.txt"
+    long.write_text("Ann\tB-person\n" + "word\tO\n" * 200)
+    assert program("--data", str(long)) == 1
+    assert "long.txt has from 1 to 80 words" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux' /proc")
+def test_peak_memory_is_that_of_a_process_of_its_own(plan_for: Callable[..., Plan], backbone: Path) -> None:
+    found = peak_memory("cpu", _one_pass, plan_for(backbone), "xdner", 2, 2)
+    assert found is not None
+    assert 0 <= found["above_model"] < found["peak"]

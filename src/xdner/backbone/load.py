@@ -17,7 +17,7 @@ from xdner.backbone.t5 import T5Backbone
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError
 
-__all__ = ["load_backbone"]
+__all__ = ["check_device", "load_backbone"]
 
 _KINDS: dict[str, tuple[Any, type[Backbone]]] = {
     "causal": (AutoModelForCausalLM, CausalBackbone),
@@ -39,7 +39,7 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
         BackboneNotFoundError: the name leads to no weights.
         BackboneError: weights of a kind that takes no prefix, an unknown dtype, or a device that is not there.
     """
-    _check_device(device)
+    check_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if _native_bfloat16(device) else "float32"
     if dtype not in _DTYPES:
@@ -73,7 +73,8 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
     )
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise a :class:`BackboneError` if a device is not there."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no one type for "not here"

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from xdner.errors import UnknownDomainError, XdnerError
+from xdner.errors import LibraryError, UnknownDomainError, XdnerError
 from xdner.library.entry import DomainEntry
+from xdner.library.kinds import Entry
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 
-__all__ = ["bundled_initial", "bundled_libraries", "find_entry", "known_entries", "shipped_entries"]
+__all__ = ["bundled_initial", "bundled_libraries", "find_entry", "find_prefix", "known_entries", "shipped_entries"]
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -24,7 +25,7 @@ def bundled_libraries() -> list[Library]:
     return [Library(folder) for folder in sorted(DATA.glob("*/domains")) if folder.is_dir()]
 
 
-def shipped_entries() -> dict[str, DomainEntry]:
+def shipped_entries() -> dict[str, Entry]:
     """All domains that ship, by name."""
     return {name: entry for library in bundled_libraries() for name, entry in library.load_all()[0].items()}
 
@@ -38,7 +39,7 @@ def bundled_initial(fingerprint: str, length: int) -> Prefix | None:
     return None
 
 
-def find_entry(name: str, library: Library) -> DomainEntry:
+def find_entry(name: str, library: Library) -> Entry:
     """A domain by its name: the library's own, or one that ships.
 
     Raises:
@@ -57,10 +58,25 @@ def find_entry(name: str, library: Library) -> DomainEntry:
     )
 
 
+def find_prefix(name: str, library: Library) -> DomainEntry:
+    """As :func:`find_entry`, for whoever needs a prefix.
+
+    Raises:
+        LibraryError: the domain is a tagger's.
+    """
+    entry = find_entry(name, library)
+    if not isinstance(entry, DomainEntry):
+        raise LibraryError(
+            f"domain {name!r} was trained with --recognizer laner: it has no prefix",
+            hint="CP-NER draws on domains with a prefix. A new LANER domain can start from it: --recognizer laner --from.",
+        )
+    return entry
+
+
 def known_entries(
     library: Library, fingerprint: str, *, without: Sequence[str] = ()
 ) -> tuple[dict[str, DomainEntry], dict[str, XdnerError]]:
-    """Every domain for a backbone, the library's own before those that ship (``--from all``).
+    """Every domain with a prefix for a backbone, the library's own before those that ship (``--from all``).
 
     Args:
         fingerprint: of the backbone; domains of other ones are left out.
@@ -75,6 +91,8 @@ def known_entries(
         entries, errors = store.load_all()
         damaged |= {n: e for n, e in errors.items() if n not in sound and n not in without}
         for name, entry in entries.items():
-            if name not in sound and name not in without and entry.prefix.backbone == fingerprint:
+            if name in sound or name in without or not isinstance(entry, DomainEntry):
+                continue
+            if entry.prefix.backbone == fingerprint:
                 sound[name] = entry
     return sound, damaged

@@ -16,12 +16,11 @@ from xdner.backbone.base import Backbone
 from xdner.backbone.cache import PrefixRows
 from xdner.backbone.load import load_backbone
 from xdner.domain import Domain
-from xdner.errors import DataError, UnknownDomainError
-from xdner.evaluation.report import Report, evaluate
+from xdner.evaluation.report import Report
 from xdner.library.entry import DomainEntry
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
-from xdner.recognizers.base import Request, Result, as_sentence
+from xdner.recognizers.base import Request, Result, as_sentence, report_on, requests_of, unknown_domain
 from xdner.recognizers.reader import Reader, Steered
 from xdner.recognizers.transfer import Source, Transfer, Transferred, choose
 from xdner.recognizers.vote import vote
@@ -153,10 +152,7 @@ class CPNER:
         try:
             return self._entries[name]
         except KeyError:
-            known = ", ".join(self._entries) or "none yet"
-            raise UnknownDomainError(
-                f"there is no domain {name!r} here", hint=f"Train or load it first. Ready: {known}."
-            ) from None
+            raise unknown_domain(name, self.domains) from None
 
     def _steer(self, name: str) -> tuple[Steered, ...]:
         """The domain made ready, once for each of its prefixes."""
@@ -198,29 +194,14 @@ class CPNER:
             UnknownDomainError: no such domain here.
             DataError: as many domains as texts are needed, or a text is not one.
         """
-        items = [texts] if isinstance(texts, str | Sentence) else list(texts)
-        if domain is None:
-            if len(self._entries) != 1:
-                raise UnknownDomainError(
-                    f"which domain? {len(self._entries)} are ready: {', '.join(self._entries) or 'none'}",
-                    hint="Pass domain='name'.",
-                )
-            domain = self.domains[0]
-        names = [domain] * len(items) if isinstance(domain, str) else list(domain)
-        if len(names) != len(items):
-            raise DataError(
-                f"{len(items)} texts came with {len(names)} domains", hint="Give one domain, or one a text."
-            )
-        return self.recognize([Request(t, d) for t, d in zip(items, names, strict=True)], done=done)
+        return self.recognize(requests_of(texts, domain, self.domains), done=done)
 
     def evaluate(
         self, corpus: Sequence[Sentence], *, domain: str | None = None, done: Callable[[int], None] | None = None
     ) -> Report:
         """Score the domain's predictions against a corpus's entities (exact spans; see ``evaluation/report.py``)."""
         sentences = list(corpus)
-        results = self.predict(sentences, domain=domain, done=done)
-        ids = [s.id or f"#{i}" for i, s in enumerate(sentences)]
-        return evaluate([s.entities for s in sentences], [r.entities for r in results], ids=ids)
+        return report_on(sentences, self.predict(sentences, domain=domain, done=done))
 
     def prefix_mass(self, text: str | Sentence, *, domain: str) -> dict[str, float]:
         """λ of Eq. 2 while a text is read: per attention site, the share of attention that goes to the prefix.

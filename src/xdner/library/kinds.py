@@ -1,0 +1,31 @@
+"""The kinds of domains that a library holds side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xdner.errors import LibraryError
+from xdner.library.entry import DomainEntry
+from xdner.library.tagger_entry import MANIFEST, WEIGHTS, TaggerEntry
+
+__all__ = ["Entry", "load_entry"]
+
+#: A domain with a prefix (CP-NER), or with a tagger (LANER).
+Entry = DomainEntry | TaggerEntry
+
+
+def load_entry(folder: str | Path) -> Entry:
+    """The domain in a folder, of whichever kind its files are.
+
+    Raises:
+        LibraryError: it holds files of both kinds.
+        XdnerError: it is damaged.
+    """
+    folder = Path(folder)
+    if not any((folder / name).is_file() for name in (MANIFEST, WEIGHTS)):
+        return DomainEntry.load(folder)
+    if any((folder / name).is_file() for name in ("prefix.json", "prefix.safetensors")):
+        raise LibraryError(
+            f"{folder} holds a prefix and a tagger", hint="Restore the folder as it was made, or train again."
+        )
+    return TaggerEntry.load(folder)

@@ -180,9 +180,7 @@ class TaggerEntry:
                 hint="Put the old labels back into domain.toml, or train again with the new ones.",
             )
         if settings.tagger.structure() != manifest["structure"]:
-            raise TaggerFormatError(
-                f"{folder}: settings.toml describes another tagger than {MANIFEST}", hint=_RESTORE
-            )
+            raise TaggerFormatError(f"{folder}: settings.toml describes another tagger than {MANIFEST}", hint=_RESTORE)
         return cls(
             domain, settings, tags, tensors,
             {n.removeprefix("encoder/"): d for n, d in data.items() if n != WEIGHTS},

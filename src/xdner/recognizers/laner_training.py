@@ -107,8 +107,8 @@ class LanerTraining:
         module: nn.Module = self.encoder.fresh() if before is None else before.encoder
         stages: list[tuple[str, Sequence[str], Sequence[Sentence], Sequence[Sentence]]] = []
         if self.sources:
-            labels = [name for s in self.sources for name in s.domain.label_names]
-            stages.append(("source", labels, [x for s in self.sources for x in s.sentences], ()))
+            every = [name for s in self.sources for name in s.domain.label_names]
+            stages.append(("source", every, [x for s in self.sources for x in s.sentences], ()))
         stages.append(("target", self.domain.label_names, self.sentences, self.dev))
         for number, (name, labels, sentences, dev) in enumerate(stages):
             network = self._network(module, labels, before)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xdner.errors import SettingsError
 from xdner.tagger.network import TaggerNetwork
@@ -101,10 +101,10 @@ def start_from_names(network: TaggerNetwork, vectors: Mapping[str, Tensor], with
                 continue
             vector = vectors[label]
             size = len(vector)
-            weight: nn.Parameter = network.head.weight
+            weight: Tensor = network.head.weight
             random_part = noise(size, of=f"head {prefix}") / size**0.5
             weight[row, :size] = 0.02 * size**0.5 * (vector + random_part) / 2**0.5
             if network.labels is not None:
-                table = network.labels.table.weight
+                table: Tensor = network.labels.table.weight
                 projection = noise(table.shape[1], size, of="projection")
                 table[row] = (projection @ vector + noise(table.shape[1], of=f"label {tag}")) / 2**0.5

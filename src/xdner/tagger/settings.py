@@ -89,5 +89,3 @@ class LanerSettings(GroupedSettings):
     tagger: TaggerSettings = field(default_factory=TaggerSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
-
-

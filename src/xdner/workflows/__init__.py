@@ -5,9 +5,11 @@ from xdner.workflows.domains import ABLATIONS, Outcome, train_domain
 from xdner.workflows.examples import example_folder
 from xdner.workflows.initial import train_initial
 from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
+from xdner.workflows.taggers import TAGGER_ABLATIONS, train_tagger
 
 __all__ = [
     "ABLATIONS",
+    "TAGGER_ABLATIONS",
     "Outcome",
     "evaluate_domain",
     "example_folder",
@@ -16,4 +18,5 @@ __all__ = [
     "select_sources",
     "train_domain",
     "train_initial",
+    "train_tagger",
 ]

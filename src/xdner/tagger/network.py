@@ -58,7 +58,7 @@ class TaggerNetwork(nn.Module):
                 )
             self.shape = nn.Embedding(len(SHAPES), size) if settings.word_shape else None
             self.crf = CRF(self.tags) if settings.head == "crf" else None
-        self.head = nn.Linear(size + (self.attention.width if self.attention is not None else 0), count)
+            self.head = nn.Linear(size + (self.attention.width if self.attention is not None else 0), count)
         self.register_buffer("legal", transitions(self.tags), persistent=False)
         with torch.no_grad():
             shape = self.head.weight.shape

@@ -123,3 +123,16 @@ def test_ablations_by_name(files: Path, encoder: Path, tmp_path: Path) -> None:
     made = json.loads(run(*train("x", files, tmp_path, *options)).stdout)
     tagger = made["settings"]["tagger"]
     assert (tagger["label_background"], tagger["label_context"]) == (True, False)
+
+
+def test_a_library_of_taggers_can_still_get_its_initial_prefix(files: Path, encoder: Path, tmp_path: Path) -> None:
+    where = tmp_path / "library"
+    assert run(*train("x", files, where, "--backbone", str(encoder), *QUICK)).exit_code == 0
+    assert not (where / "library.json").exists()  # a tagger says nothing about the library's backbone
+    backbone = save_tiny_backbone(tmp_path / "backbone")
+    result = run(
+        "domains", "initial", "--source", str(files / "news.txt"), "--backbone", str(backbone), "--library", str(where),
+        "--set", "epochs=1", "--set", "length=2",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert run("domains", "verify", "--library", str(where)).exit_code == 0

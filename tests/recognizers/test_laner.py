@@ -31,6 +31,7 @@ from xdner.testing.taggers import TOWNS, save_letter_encoder
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.progress import SilentProgress
+from xdner.training.tagger_task import TaggerTask
 
 DOMAIN = Domain.from_corpus("towns", TOWNS)
 SEAS = [
@@ -41,7 +42,15 @@ SOURCE = Source(Domain.from_corpus("seas", SEAS), SEAS)
 
 
 def quick(*overrides: str) -> LanerSettings:
-    few = ("epochs=2", "training.batch_size=3", "label_size=8", "evaluate_from=1", "learning_rate=0.01", "warmup=0")
+    few = (
+        "epochs=2",
+        "training.batch_size=3",
+        "label_size=8",
+        "evaluate_from=1",
+        "evaluate_every=1",
+        "learning_rate=0.01",
+        "warmup=0",
+    )
     return LanerSettings.build(None, [*few, "source_epochs=1", *overrides])
 
 
@@ -113,6 +122,20 @@ def test_a_sentence_longer_than_the_positions_is_read_in_windows(tmp_path: Path)
     assert [e.key for e in result.entities] == [e.key for e in long.entities]  # nothing dropped, nothing twice
     (cut,) = recognizer.predict("x" * 100)
     assert cut.diagnostics == {"capped_words": 1}
+
+
+def test_dev_can_be_sampled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[int] = []
+
+    class Looked(TaggerTask):
+        def evaluate(self) -> float | None:
+            scored.append(len(self.dev))
+            return super().evaluate()
+
+    monkeypatch.setattr("xdner.recognizers.laner_training.TaggerTask", Looked)
+    made = LANER.from_pretrained(folder, settings=quick("dev_limit=2")).train(DOMAIN, TOWNS, TOWNS)
+    assert scored == [2, 2]
+    assert made.entry.notes["dev_sentences"] == len(TOWNS)
 
 
 # -- stages --------------------------------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from torch import nn
 from xdner.backbone.encoder import Encoder
 from xdner.backbone.tensors import fingerprint
 from xdner.domain import Domain, verbalize
-from xdner.errors import BackboneMismatchError, DomainError
+from xdner.errors import BackboneMismatchError
 from xdner.library.entry import sentence_hashes
 from xdner.library.tagger_entry import TaggerEntry
+from xdner.recognizers.warmup import check_labels, dev_sample
 from xdner.tagger.carry import carry_over, name_vectors, start_from_names
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings
@@ -29,7 +30,7 @@ from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
 from xdner.training.tagger_task import TaggerTask
 
-__all__ = ["LanerTraining", "TaggerRun"]
+__all__ = ["LanerTraining", "TaggerRun", "check_start"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ class LanerTraining:
         start: tuple[TaggerEntry, TaggerNetwork] | None = None,
     ) -> None:
         for one, corpora in ((domain, (sentences, dev)), *((s.domain, (s.sentences,)) for s in sources)):
-            _check_labels(one, *corpora)
+            check_labels(one, *corpora)
         self.encoder, self.domain, self.sentences, self.dev = encoder, domain, sentences, dev
         self.settings, self.sources, self.start = settings, tuple(sources), start
         self.pieces = WordPieces(encoder.tokenizer, encoder.positions)
@@ -109,7 +110,8 @@ class LanerTraining:
         if self.sources:
             every = [name for s in self.sources for name in s.domain.label_names]
             stages.append(("source", every, [x for s in self.sources for x in s.sentences], ()))
-        stages.append(("target", self.domain.label_names, self.sentences, self.dev))
+        scored = dev_sample(self.dev, training.dev_limit)
+        stages.append(("target", self.domain.label_names, self.sentences, scored))
         for number, (name, labels, sentences, dev) in enumerate(stages):
             network = self._network(module, labels, before)
             stage = training
@@ -189,13 +191,4 @@ def check_start(encoder: Encoder | None, start: TaggerEntry) -> None:
         raise BackboneMismatchError(
             f"{start.domain.name!r} was trained on the encoder {start.encoder['name']}, not on {encoder.name}",
             hint="Leave the encoder out, or train the source on this one.",
-        )
-
-
-def _check_labels(domain: Domain, *corpora: Sequence[Sentence]) -> None:
-    unknown = sorted({e.label for corpus in corpora for s in corpus for e in s.entities if e.label not in domain})
-    if unknown:
-        raise DomainError(
-            f"the sentences have labels that domain {domain.name!r} does not: {', '.join(unknown)}",
-            hint=f"Add them to the domain, or correct the sentences. The domain has: {', '.join(domain.label_names)}.",
         )

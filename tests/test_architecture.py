@@ -19,6 +19,7 @@ FLOORS = [
     ["domain", "settings"],
     ["corpora", "codec", "evaluation"],
     ["backbone", "prefix"],
+    ["tagger"],
     ["generation", "training", "library"],
     ["recognizers", "plots"],
     ["workflows"],

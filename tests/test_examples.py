@@ -66,3 +66,18 @@ def test_the_readmes_python_runs(backbone: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(xdner.CPNER, "from_pretrained", lambda: whole(backbone, settings=quick))
     exec(compile(code.group(1), "README.md", "exec"), {})
     assert (tmp_path / "my-domains" / "cooking" / "prefix.json").exists()
+
+
+def test_the_readmes_tagger_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xdner.tagger.settings import LanerSettings
+    from xdner.testing.taggers import TOWNS, save_letter_encoder
+
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if "LANER" in block]
+    folder = save_letter_encoder(tmp_path / "encoder")
+    quick = LanerSettings.build(None, ["epochs=1", "label_size=4"])
+    whole = xdner.LANER.from_pretrained
+    monkeypatch.setattr(xdner.LANER, "from_pretrained", lambda name: whole(folder, settings=quick))
+    names = {"domain": xdner.Domain.from_corpus("towns", TOWNS), "train": TOWNS, "dev": TOWNS}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["recognizer"].domains == ("towns",)  # type: ignore[attr-defined]

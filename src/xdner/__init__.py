@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xdner.library.store import Library as Library
     from xdner.recognizers.base import Result as Result
     from xdner.recognizers.cp_ner import CPNER as CPNER
+    from xdner.recognizers.laner import LANER as LANER
     from xdner.settings import Settings as Settings
     from xdner.text import Entity as Entity
     from xdner.text import Sentence as Sentence
@@ -33,6 +34,7 @@ _HOMES = {
     "CPNER": "xdner.recognizers.cp_ner",
     "Domain": "xdner.domain",
     "Entity": "xdner.text",
+    "LANER": "xdner.recognizers.laner",
     "Label": "xdner.domain",
     "Library": "xdner.library.store",
     "Result": "xdner.recognizers.base",
@@ -47,6 +49,7 @@ __all__ = [
     "CPNER",
     "Domain",
     "Entity",
+    "LANER",
     "Label",
     "Library",
     "Result",

@@ -16,6 +16,7 @@ Every error says what was wrong and carries a ``hint``: the next step for the pe
     ├── PrefixError
     │   ├── PrefixFormatError     a file that is not, or is no longer, a prefix
     │   └── PrefixMismatchError   a good prefix, on the wrong backbone or with the wrong shape
+    ├── TaggerFormatError         a folder that is not, or is no longer, a trained tagger
     ├── LibraryError
     │   └── UnknownDomainError    no domain of that name in the library
     ├── TrainingError
@@ -42,6 +43,7 @@ __all__ = [
     "PrefixMismatchError",
     "SettingsError",
     "StorageError",
+    "TaggerFormatError",
     "TrainingError",
     "TrainingInterrupted",
     "UnknownDomainError",
@@ -132,6 +134,10 @@ class PrefixFormatError(PrefixError):
 
 class PrefixMismatchError(PrefixError):
     """The prefix was made for another backbone, or has another shape."""
+
+
+class TaggerFormatError(XdnerError):
+    """The folder is not a trained tagger, or has been truncated or altered."""
 
 
 class LibraryError(XdnerError):

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self, cast
 
 import tomli_w
 
@@ -26,6 +26,7 @@ __all__ = [
     "AdaptSettings",
     "CodecSettings",
     "DecodingSettings",
+    "GroupedSettings",
     "InstructSettings",
     "PrefixSettings",
     "SelectorSettings",
@@ -273,9 +274,78 @@ class DecodingSettings:
             yield f"decoding.overlap must be from 0 to half the window ({self.window // 2}), not {self.overlap}"
 
 
+class GroupedSettings:
+    """What all settings share: groups are the fields of a dataclass, and are read, checked and written alike."""
+
+    __slots__ = ()
+    #: Defaults over those of the groups' own classes.
+    DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __post_init__(self) -> None:
+        found = [p for f in dataclasses.fields(cast(Any, self)) for p in getattr(self, f.name).problems()]
+        if found:
+            raise SettingsError(found, hint="Correct these values and start again.")
+
+    @classmethod
+    def build(
+        cls, file: str | Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Defaults, then ``base``, then a TOML file, then ``group.key=value`` overrides.
+
+        A key without its group is found by itself where only one group has it: ``--set epochs=3``.
+
+        Raises:
+            SettingsError: every unknown key and wrong value, at once.
+        """
+        problems: list[str] = []
+        kinds = _kinds(cls)
+        values: dict[str, dict[str, Any]] = {group: dict(cls.DEFAULTS.get(group, {})) for group in kinds}
+        for table in (base or {}, _read_toml(file, problems)):
+            for group, entries in table.items():
+                if group not in values or not isinstance(entries, Mapping):
+                    problems.append(f"unknown group {group!r}{_near(group, values)}")
+                    continue
+                for key, value in entries.items():
+                    _put(values, kinds, group, key, value, problems)
+        for override in overrides:
+            key, equals, text = override.partition("=")
+            if not equals:
+                problems.append(f"{override!r} is not of the form key=value")
+                continue
+            group, dot, name = key.strip().rpartition(".")
+            if not dot:
+                owners = [g for g in values if name in _types(kinds[g])]
+                if len(owners) > 1:
+                    problems.append(f"{name!r} is ambiguous: write {' or '.join(f'{g}.{name}' for g in owners)}")
+                    continue
+                if not owners:
+                    every = [f"{g}.{n}" for g in values for n in _types(kinds[g])]
+                    problems.append(f"unknown setting {name!r}{_near(name, every)}")
+                    continue
+                group = owners[0]
+            if group not in values:
+                problems.append(f"unknown group {group!r}{_near(group, values)}")
+                continue
+            _put(values, kinds, group, name, _parse(text.strip()), problems)
+        hint = f"Groups and keys: {'; '.join(g + ': ' + ', '.join(_types(kinds[g])) for g in values)}."
+        groups = {g: kinds[g](**entries) for g, entries in values.items()}
+        problems += [problem for group in groups.values() for problem in group.problems()]
+        if problems:
+            raise SettingsError(problems, hint=hint)
+        return cls(**groups)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, by group."""
+        return dataclasses.asdict(cast(Any, self))
+
+    def to_toml(self) -> str:
+        """The resolved settings as TOML."""
+        return tomli_w.dumps(self.to_dict())
+
+
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """All groups together; the resolved settings are saved with every result."""
+class Settings(GroupedSettings):
+    """All groups of CP-NER together; the resolved settings are saved with every result."""
 
     codec: CodecSettings = field(default_factory=CodecSettings)
     prefix: PrefixSettings = field(default_factory=PrefixSettings)
@@ -286,81 +356,15 @@ class Settings:
     adapt: AdaptSettings = field(default_factory=AdaptSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
 
-    def __post_init__(self) -> None:
-        found = [p for f in dataclasses.fields(self) for p in getattr(self, f.name).problems()]
-        if found:
-            raise SettingsError(found, hint="Correct these values and start again.")
 
-    @classmethod
-    def build(
-        cls, file: str | Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None
-    ) -> Settings:
-        """Defaults, then ``base``, then a TOML file, then ``group.key=value`` overrides.
-
-        A key without its group is found by itself where only one group has it: ``--set epochs=3``.
-
-        Raises:
-            SettingsError: every unknown key and wrong value, at once.
-        """
-        problems: list[str] = []
-        values: dict[str, dict[str, Any]] = {f.name: {} for f in dataclasses.fields(cls)}
-        for table in (base or {}, _read_toml(file, problems)):
-            for group, entries in table.items():
-                if group not in values or not isinstance(entries, Mapping):
-                    problems.append(f"unknown group {group!r}{_near(group, values)}")
-                    continue
-                for key, value in entries.items():
-                    _put(values, group, key, value, problems)
-        for override in overrides:
-            key, equals, text = override.partition("=")
-            if not equals:
-                problems.append(f"{override!r} is not of the form key=value")
-                continue
-            group, dot, name = key.strip().rpartition(".")
-            if not dot:
-                owners = [g for g in values if name in _types(g)]
-                if len(owners) > 1:
-                    problems.append(f"{name!r} is ambiguous: write {' or '.join(f'{g}.{name}' for g in owners)}")
-                    continue
-                if not owners:
-                    every = [f"{g}.{n}" for g in values for n in _types(g)]
-                    problems.append(f"unknown setting {name!r}{_near(name, every)}")
-                    continue
-                group = owners[0]
-            if group not in values:
-                problems.append(f"unknown group {group!r}{_near(group, values)}")
-                continue
-            _put(values, group, name, _parse(text.strip()), problems)
-        hint = f"Groups and keys: {'; '.join(g + ': ' + ', '.join(_types(g)) for g in values)}."
-        groups = {g: _GROUPS[g](**entries) for g, entries in values.items()}
-        problems += [problem for group in groups.values() for problem in group.problems()]
-        if problems:
-            raise SettingsError(problems, hint=hint)
-        return cls(**groups)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, by group."""
-        return dataclasses.asdict(self)
-
-    def to_toml(self) -> str:
-        """The resolved settings as TOML."""
-        return tomli_w.dumps(self.to_dict())
+def _kinds(settings: type) -> dict[str, Any]:
+    """The groups of a settings class, by name."""
+    hints = typing.get_type_hints(settings)
+    return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
 
 
-_GROUPS: dict[str, Any] = {
-    "codec": CodecSettings,
-    "prefix": PrefixSettings,
-    "training": TrainingSettings,
-    "selector": SelectorSettings,
-    "transfer": TransferSettings,
-    "instruct": InstructSettings,
-    "adapt": AdaptSettings,
-    "decoding": DecodingSettings,
-}
-
-
-def _types(group: str) -> dict[str, Any]:
-    return typing.get_type_hints(_GROUPS[group])
+def _types(group: Any) -> dict[str, Any]:
+    return typing.get_type_hints(group)
 
 
 def _near(name: object, known: Iterable[str]) -> str:
@@ -385,8 +389,10 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _put(values: dict[str, dict[str, Any]], group: str, key: str, value: Any, problems: list[str]) -> None:
-    kinds = _types(group)
+def _put(
+    values: dict[str, dict[str, Any]], groups: Mapping[str, Any], group: str, key: str, value: Any, problems: list[str]
+) -> None:
+    kinds = _types(groups[group])
     if key not in kinds:
         problems.append(f"unknown setting '{group}.{key}'{_near(key, kinds)}")
         return

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from xdner.testing.models import save_tiny_backbone
+from xdner.testing.taggers import save_letter_encoder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -43,30 +41,9 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def encoder(tmp_path_factory: pytest.TempPathFactory, word_pieces: PreTrainedTokenizerBase) -> Path:
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of 16 positions: longer sentences need windows."""
-    folder = tmp_path_factory.mktemp("benchmarks") / "encoder"
-    config = BertConfig(
-        vocab_size=80, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=16,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    BertModel(config).save_pretrained(folder)
-    word_pieces.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def word_pieces() -> PreTrainedTokenizerBase:
-    """Letters and ``##`` letters, lower-cased; a tilde has no piece at all."""
-    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{c}" for c in letters), ","]
-    tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace("~", "")])
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
+    return save_letter_encoder(tmp_path_factory.mktemp("benchmarks") / "encoder", positions=16)
 
 
 def _hand_made(

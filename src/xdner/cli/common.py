@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "LibraryOption",
     "SetOption",
     "SourceOption",
+    "ablations",
     "counting",
     "guarded",
     "pairs",
@@ -157,10 +158,7 @@ def transfer_overrides(
     from xdner.workflows import ABLATIONS
 
     overrides = [] if strategy is None else [f"transfer.strategy={strategy}"]
-    for name in without or []:
-        if name not in ABLATIONS:
-            raise SettingsError([f"nothing is called {name!r}"], hint=f"--without takes: {', '.join(ABLATIONS)}.")
-        overrides.append(ABLATIONS[name])
+    overrides += ablations(without, ABLATIONS)
     alphas = {}
     for text in alpha or []:
         name, equals, value = text.rpartition("=")
@@ -173,6 +171,18 @@ def transfer_overrides(
         else:
             overrides.append(f"selector.alpha={number!r}")
     return alphas, [*overrides, *(set_ or [])]
+
+
+def ablations(without: list[str] | None, known: Mapping[str, str]) -> list[str]:
+    """The settings that ``--without`` stands for.
+
+    Raises:
+        SettingsError: something that cannot be left out.
+    """
+    for name in without or []:
+        if name not in known:
+            raise SettingsError([f"nothing is called {name!r}"], hint=f"--without takes: {', '.join(known)}.")
+    return [known[name] for name in without or []]
 
 
 def read_lines(path: Path) -> list[str]:

@@ -15,12 +15,14 @@ from xdner.cli.common import JsonOption, LibraryOption, guarded, print_json, std
 from xdner.errors import LibraryError
 
 if TYPE_CHECKING:
-    from xdner.library.entry import DomainEntry
+    from xdner.library.kinds import Entry
 
 app = typer.Typer(help="The trained domains of a library.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="A domain's name.", show_default=False)]
 _SHOWN = (
+    "recognizer",
+    "head",
     "instruction",
     "backbone",
     "fingerprint",
@@ -61,11 +63,12 @@ def list_domains(library: LibraryOption = None, json_: JsonOption = False) -> No
             _say(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
 
 
-def _listing(entries: Iterable[DomainEntry], title: str) -> Table:
-    table = Table("domain", "types", "train", "dev F1", "backbone", "kB", title=_plain(title))
+def _listing(entries: Iterable[Entry], title: str) -> Table:
+    table = Table("domain", "recognizer", "types", "train", "dev F1", "backbone", "kB", title=_plain(title))
     for facts in map(_facts, entries):
         table.add_row(
             _plain(facts["name"]),
+            facts["recognizer"],
             str(len(facts["labels"])),
             _shown("train_sentences", facts),
             _shown("dev_f1", facts),
@@ -77,7 +80,7 @@ def _listing(entries: Iterable[DomainEntry], title: str) -> Table:
 
 @app.command("show")
 def show(name: NameArgument, library: LibraryOption = None, json_: JsonOption = False) -> None:
-    """Show a domain: its types, its prefix, how it was trained."""
+    """Show a domain: its types, its weights, how it was trained."""
     with guarded():
         from xdner.library.bundled import find_entry
         from xdner.library.store import Library
@@ -179,34 +182,53 @@ def remove(
         _say(f"✓ removed {name}", "green")
 
 
-def _facts(entry: DomainEntry) -> dict[str, Any]:
-    notes = entry.prefix.notes
-    return {
+def _facts(entry: Entry) -> dict[str, Any]:
+    from xdner.library.tagger_entry import TaggerEntry
+
+    common = {
         "name": entry.domain.name,
         "labels": list(entry.domain.label_names),
         "instruction": entry.domain.instruction,
-        "backbone": notes.get("backbone_name", ""),
-        "fingerprint": entry.prefix.backbone,
-        "prefix_length": entry.prefix.length,
-        "members": len(entry.prefixes),
-        "bytes": sum(p.nbytes for p in entry.prefixes) // 2,
-        "train_sentences": notes.get("train_sentences"),
-        "dev_f1": notes.get("dev_f1"),
-        "seed": notes.get("seed"),
-        "initial": entry.prefix.initial,
-    } | _transfer(notes.get("transfer"))
+    }
+    if isinstance(entry, TaggerEntry):
+        sources = {"sources": _sources(entry.notes["sources"])} if "sources" in entry.notes else {}
+        return common | {
+            "recognizer": "laner",
+            "head": entry.settings.tagger.head,
+            "backbone": entry.encoder["name"],
+            "fingerprint": entry.encoder["fingerprint"],
+            "bytes": entry.nbytes,
+        } | {key: entry.notes.get(key) for key in ("train_sentences", "dev_f1", "seed")} | sources  # fmt: skip
+    notes = entry.prefix.notes
+    return (
+        common
+        | {
+            "recognizer": "cp-ner",
+            "backbone": notes.get("backbone_name", ""),
+            "fingerprint": entry.prefix.backbone,
+            "prefix_length": entry.prefix.length,
+            "members": len(entry.prefixes),
+            "bytes": sum(p.nbytes for p in entry.prefixes) // 2,
+            "train_sentences": notes.get("train_sentences"),
+            "dev_f1": notes.get("dev_f1"),
+            "seed": notes.get("seed"),
+            "initial": entry.prefix.initial,
+        }
+        | _transfer(notes.get("transfer"))
+    )
 
 
 def _transfer(facts: Any) -> dict[str, Any]:
     """Strategy and sources of a domain that drew on others; nothing for one that did not."""
     if not isinstance(facts, Mapping):
         return {}
-    sources = facts.get("sources")
+    return {"strategy": facts.get("strategy"), "sources": _sources(facts.get("sources"))}
+
+
+def _sources(sources: Any) -> list[dict[str, Any]]:
+    """Names and weights, of what a manifest says about sources."""
     kept = [s for s in sources if isinstance(s, Mapping) and "name" in s] if isinstance(sources, list) else []
-    return {
-        "strategy": facts.get("strategy"),
-        "sources": [{"name": s["name"], "weight": s.get("weight")} for s in kept],
-    }
+    return [{"name": s["name"], "weight": s.get("weight")} for s in kept]
 
 
 def _shown(key: str, facts: Mapping[str, Any]) -> str:

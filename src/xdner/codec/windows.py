@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Window", "merge_windows", "split_windows"]
+__all__ = ["Window", "cores", "merge_windows", "split_windows"]
 
 Found = tuple[int, int, str, float | None]
 
@@ -57,6 +57,12 @@ def split_windows(lengths: Sequence[int], *, window: int, overlap: int, max_piec
     return windows
 
 
+def cores(windows: Sequence[Window]) -> list[tuple[int, int]]:
+    """The words that belong to each window, half-open: every overlap is cut in the middle."""
+    cuts = [(right.first + left.last) // 2 for left, right in pairwise(windows)]
+    return list(pairwise([0, *cuts, windows[-1].last])) if windows else []
+
+
 def merge_windows(windows: Sequence[Window], found: Sequence[Sequence[Found]]) -> list[Found]:
     """Put the entities of overlapping windows together.
 
@@ -67,16 +73,9 @@ def merge_windows(windows: Sequence[Window], found: Sequence[Sequence[Found]]) -
     Returns:
         The same, sorted, without duplicates or overlaps.
     """
-    borders = [0]
-    for left, right in pairwise(windows):
-        borders.append((right.first + left.last) // 2)
-    borders.append(windows[-1].last if windows else 0)
     kept: list[Found] = []
-    for index, entities in enumerate(found):
-        for entity in entities:
-            middle = (entity[0] + entity[1] - 1) // 2
-            if borders[index] <= middle < borders[index + 1]:
-                kept.append(entity)
+    for (begin, end), entities in zip(cores(windows), found, strict=True):
+        kept.extend(entity for entity in entities if begin <= (entity[0] + entity[1] - 1) // 2 < end)
     kept.sort(key=lambda e: (-(e[3] if e[3] is not None else 1.0), e[0], e[1], e[2]))
     final: list[Found] = []
     for entity in kept:

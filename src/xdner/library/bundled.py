@@ -11,10 +11,11 @@ from pathlib import Path
 
 from xdner.errors import UnknownDomainError, XdnerError
 from xdner.library.entry import DomainEntry
+from xdner.library.kinds import Entry, with_prefix
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 
-__all__ = ["bundled_initial", "bundled_libraries", "find_entry", "known_entries", "shipped_entries"]
+__all__ = ["bundled_initial", "bundled_libraries", "find_entry", "find_prefix", "known_entries", "shipped_entries"]
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -24,7 +25,7 @@ def bundled_libraries() -> list[Library]:
     return [Library(folder) for folder in sorted(DATA.glob("*/domains")) if folder.is_dir()]
 
 
-def shipped_entries() -> dict[str, DomainEntry]:
+def shipped_entries() -> dict[str, Entry]:
     """All domains that ship, by name."""
     return {name: entry for library in bundled_libraries() for name, entry in library.load_all()[0].items()}
 
@@ -38,7 +39,7 @@ def bundled_initial(fingerprint: str, length: int) -> Prefix | None:
     return None
 
 
-def find_entry(name: str, library: Library) -> DomainEntry:
+def find_entry(name: str, library: Library) -> Entry:
     """A domain by its name: the library's own, or one that ships.
 
     Raises:
@@ -57,10 +58,19 @@ def find_entry(name: str, library: Library) -> DomainEntry:
     )
 
 
+def find_prefix(name: str, library: Library) -> DomainEntry:
+    """As :func:`find_entry`, for whoever needs a prefix.
+
+    Raises:
+        LibraryError: the domain is a tagger's.
+    """
+    return with_prefix(find_entry(name, library))
+
+
 def known_entries(
     library: Library, fingerprint: str, initial: str, *, without: Sequence[str] = ()
 ) -> tuple[dict[str, DomainEntry], dict[str, XdnerError]]:
-    """Every domain that can help another one, the library's own before those that ship (``--from all``).
+    """Every domain whose prefix can help another one, the library's own before those that ship (``--from all``).
 
     Args:
         fingerprint: of the backbone; domains of other ones are left out.
@@ -76,7 +86,8 @@ def known_entries(
         entries, errors = store.load_all()
         damaged |= {n: e for n, e in errors.items() if n not in sound and n not in without}
         for name, entry in entries.items():
-            fits = entry.prefix.backbone == fingerprint and entry.prefix.initial == initial and not entry.members
-            if name not in sound and name not in without and fits:
+            if name in sound or name in without or not isinstance(entry, DomainEntry):
+                continue
+            if entry.prefix.backbone == fingerprint and entry.prefix.initial == initial and not entry.members:
                 sound[name] = entry
     return sound, damaged

@@ -32,7 +32,8 @@ def is_domain(path: Path) -> bool:
     def has(name: str) -> bool:
         return os.path.isfile(path / name)
 
-    return has("prefix.json") or has("prefix.safetensors") or (has("domain.toml") and has("settings.toml"))
+    files = ("prefix.json", "prefix.safetensors", "tagger.json", "tagger.safetensors")
+    return any(map(has, files)) or (has("domain.toml") and has("settings.toml"))
 
 
 def entries(folder: Path) -> frozenset[str]:

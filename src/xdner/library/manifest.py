@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xdner.errors import LibraryError
 from xdner.files import write_atomically
-from xdner.library.entry import DomainEntry
+from xdner.library.kinds import Entry
 from xdner.prefix.prefix import Prefix
 
 __all__ = ["MANIFEST", "Manifest", "name_of", "short", "title"]
@@ -66,7 +66,7 @@ class Manifest:
         write_atomically(folder / MANIFEST, json.dumps({"format": _FORMAT, **asdict(self)}, indent=2) + "\n")
 
     @classmethod
-    def infer(cls, entries: Collection[DomainEntry], initial: Prefix | None) -> Manifest | None:
+    def infer(cls, entries: Collection[Entry], initial: Prefix | None) -> Manifest | None:
         """What the domains and δ₀ of a library without ``library.json`` agree on; ``None`` if on no backbone."""
         prefixes = [p for entry in entries for p in entry.prefixes]
         every = prefixes if initial is None else [initial, *prefixes]

@@ -12,7 +12,8 @@ from xdner.domain import Domain
 from xdner.errors import LibraryError, PrefixFormatError, XdnerError
 from xdner.files import write_atomically
 from xdner.library.archive import LIMIT_FILES
-from xdner.library.entry import DomainEntry
+from xdner.library.kinds import Entry, load_entry
+from xdner.library.tagger_entry import TaggerEntry
 
 __all__ = ["identity", "read_domain", "read_unpacked", "sound"]
 
@@ -35,14 +36,14 @@ def sound(path: Path, load: Callable[[Path], T]) -> T:
         ) from None
 
 
-def read_domain(path: Path, name: str) -> DomainEntry:
+def read_domain(path: Path, name: str) -> Entry:
     """The domain in a library's folder ``name``.
 
     Raises:
         LibraryError: it is a domain of another name.
         XdnerError: it is damaged.
     """
-    entry = sound(path, DomainEntry.load)
+    entry = sound(path, load_entry)
     if entry.domain.name != name:
         raise LibraryError(
             f"the folder {name} holds the domain {entry.domain.name!r}",
@@ -51,7 +52,7 @@ def read_domain(path: Path, name: str) -> DomainEntry:
     return entry
 
 
-def read_unpacked(file: Path, folder: Path, name: str | None) -> DomainEntry:
+def read_unpacked(file: Path, folder: Path, name: str | None) -> Entry:
     """The domain in an unpacked export, renamed if asked for: its files are as if it had always had that name.
 
     Raises:
@@ -60,7 +61,7 @@ def read_unpacked(file: Path, folder: Path, name: str | None) -> DomainEntry:
     """
     try:
         _check_members(folder)
-        entry = sound(folder, DomainEntry.load)
+        entry = sound(folder, load_entry)
     except XdnerError as error:
         raise LibraryError(
             f"{file} does not hold a sound domain: {error.message.replace(f'{folder}{os.sep}', '')}",
@@ -70,12 +71,15 @@ def read_unpacked(file: Path, folder: Path, name: str | None) -> DomainEntry:
     if name is None or name == old.name:
         return entry
     renamed = Domain(name, old.labels, old.instruction)
+    if isinstance(entry, TaggerEntry):
+        entry.renamed(renamed).write(folder)
+        return load_entry(folder)
     write_atomically(folder / "domain.toml", renamed.to_toml())
     places = [folder, *(folder / f"member-{number}" for number in range(2, len(entry.prefixes) + 1))]
     for place, prefix in zip(places, entry.prefixes, strict=True):
         if prefix.notes.get("domain") == old.name:
             prefix.with_notes(domain=name).save(place)
-    return DomainEntry.load(folder)
+    return load_entry(folder)
 
 
 def identity(path: Path) -> tuple[int, int, int] | None:

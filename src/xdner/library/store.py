@@ -1,13 +1,13 @@
-"""The library: one folder, one backbone, a sub-folder for each domain.
+"""The library: one folder, one backbone for all prefixes, a sub-folder for each domain.
 
 ::
 
     library.json    the backbone's fingerprint and the hash of δ₀
     .initial/       δ₀, the prefix that all domains start from
     .lock           held by whoever writes
-    music/          a domain (``entry.py``)
+    music/          a domain: a prefix (``entry.py``), or a tagger with weights of its own (``tagger_entry.py``)
 
-A domain's folder is replaced in one step (:meth:`DomainEntry.save`). Writers take turns; readers need no lock: they
+A domain's folder is replaced in one step (``entry.save``). Writers take turns; readers need no lock: they
 see the old domain or the new one, never a mixture, and never miss one because a writer is at work or was killed.
 """
 
@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from xdner.errors import LibraryError, UnknownDomainError, XdnerError
 from xdner.files import replace_folder, storage_errors, write_atomically
 from xdner.library.archive import files_of, pack, unpack
-from xdner.library.entry import DomainEntry
+from xdner.library.kinds import Entry
 from xdner.library.leftovers import discard, entries, is_domain, orphans, recover
 from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
 from xdner.library.reading import identity, read_domain, read_unpacked, sound
@@ -90,7 +90,7 @@ class Library:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._locate(name) is not None
 
-    def get(self, name: str) -> DomainEntry:
+    def get(self, name: str) -> Entry:
         """Read a domain.
 
         Raises:
@@ -100,9 +100,9 @@ class Library:
         """
         return self._steady(name, lambda path: read_domain(path, name))
 
-    def load_all(self) -> tuple[dict[str, DomainEntry], dict[str, XdnerError]]:
+    def load_all(self) -> tuple[dict[str, Entry], dict[str, XdnerError]]:
         """Sound domains by name, and the errors of damaged ones."""
-        good: dict[str, DomainEntry] = {}
+        good: dict[str, Entry] = {}
         damaged: dict[str, XdnerError] = {}
         for name in self.names():
             try:
@@ -146,7 +146,7 @@ class Library:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def add(self, entry: DomainEntry) -> Path:
+    def add(self, entry: Entry) -> Path:
         """Store a domain under its name, replacing an older one.
 
         The first domain makes ``library.json``. In an older library without one, the backbone is that of all domains
@@ -353,9 +353,11 @@ class Library:
                 hint=_ANOTHER,
             )
 
-    def _admit_entry(self, entry: DomainEntry) -> Manifest | None:
+    def _admit_entry(self, entry: Entry) -> Manifest | None:
         known = self._known()
-        own = known or Manifest(entry.prefix.backbone, name_of(entry.prefix))
+        if not entry.prefixes:  # a tagger brings its own weights
+            return known
+        own = known or Manifest(entry.prefixes[0].backbone, name_of(entry.prefixes[0]))
         for prefix in entry.prefixes:
             self._admit(own, prefix.backbone, name_of(prefix), f"domain {entry.domain.name!r}")
         return known
@@ -373,17 +375,20 @@ class Library:
             )
         return target
 
-    def _pin(self, known: Manifest | None, entry: DomainEntry) -> None:
+    def _pin(self, known: Manifest | None, entry: Entry) -> None:
         """Write what the library did not know before this domain came."""
-        own = known or Manifest(entry.prefix.backbone)
+        if not entry.prefixes:
+            return
+        prefix = entry.prefixes[0]
+        own = known or Manifest(prefix.backbone)
         with contextlib.suppress(XdnerError):  # a damaged δ₀ is for `verify`; the domain is stored
             initial = self.initial_prefix()
             own = own if initial is None else replace(own, initial=initial.rounded().hash())
         self._write(
             replace(
                 own,
-                backbone_name=own.backbone_name or name_of(entry.prefix),
-                initial=own.initial or entry.prefix.initial,
+                backbone_name=own.backbone_name or name_of(prefix),
+                initial=own.initial or prefix.initial,
             )
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xdner.errors import XdnerError
-from xdner.library.entry import DomainEntry
+from xdner.library.kinds import Entry
 from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
 from xdner.prefix.prefix import Prefix
 
@@ -36,7 +36,7 @@ class Verdict:
 def verdicts(
     folder: Path,
     initial: Callable[[], Prefix | None],
-    sound: Mapping[str, DomainEntry],
+    sound: Mapping[str, Entry],
     damaged: Mapping[str, XdnerError],
 ) -> list[Verdict]:
     """Compare all domains of a library with its backbone and δ₀.
@@ -71,7 +71,9 @@ def verdicts(
     return found
 
 
-def _judge(name: str, entry: DomainEntry, manifest: Manifest | None) -> Verdict:
+def _judge(name: str, entry: Entry, manifest: Manifest | None) -> Verdict:
+    if not entry.prefixes:  # it brings its own weights: the library's backbone is nothing to it
+        return Verdict(name)
     if manifest is None:
         note = f"the library has domains of several backbones, and no {MANIFEST} that names its own"
         return Verdict(name, notes=(note,))

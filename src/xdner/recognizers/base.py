@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from xdner.errors import DataError
+from xdner.errors import DataError, UnknownDomainError
+from xdner.evaluation.report import Report, evaluate
 from xdner.text import Entity, Sentence
 
-__all__ = ["Recognizer", "Request", "Result", "as_sentence"]
+__all__ = ["Recognizer", "Request", "Result", "as_sentence", "report_on", "requests_of", "unknown_domain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +78,48 @@ def as_sentence(text: str | Sentence) -> Sentence:
             hint="Pass predict a list of strings; for words that are already split, use Sentence.from_words.",
         )
     return Sentence.from_text(text)
+
+
+def requests_of(
+    texts: str | Sentence | Sequence[str | Sentence], domain: str | Sequence[str] | None, ready: Sequence[str]
+) -> list[Request]:
+    """One request a text.
+
+    Args:
+        texts: one or several.
+        domain: one name for all texts or one a text; may be left out if only one domain is ready.
+        ready: names of the recognizer's domains.
+
+    Raises:
+        UnknownDomainError: no domain was named, and not exactly one is ready.
+        DataError: as many domains as texts are needed.
+    """
+    items = [texts] if isinstance(texts, str | Sentence) else list(texts)
+    if domain is None:
+        if len(ready) != 1:
+            raise UnknownDomainError(
+                f"which domain? {len(ready)} are ready: {_some(ready) or 'none'}", hint="Pass domain='name'."
+            )
+        domain = ready[0]
+    names = [domain] * len(items) if isinstance(domain, str) else list(domain)
+    if len(names) != len(items):
+        raise DataError(f"{len(items)} texts came with {len(names)} domains", hint="Give one domain, or one a text.")
+    return [Request(t, d) for t, d in zip(items, names, strict=True)]
+
+
+def report_on(sentences: Sequence[Sentence], results: Sequence[Result]) -> Report:
+    """Score results against the sentences' own entities (exact spans; see ``evaluation/report.py``)."""
+    ids = [s.id or f"#{i}" for i, s in enumerate(sentences)]
+    return evaluate([s.entities for s in sentences], [r.entities for r in results], ids=ids)
+
+
+def unknown_domain(name: str, ready: Sequence[str]) -> UnknownDomainError:
+    """What to raise for a domain that a recognizer does not have."""
+    return UnknownDomainError(
+        f"there is no domain {name!r} here", hint=f"Train or load it first. Ready: {_some(ready) or 'none yet'}."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names in a line, not thousands of them."""
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -16,13 +16,13 @@ from xdner.backbone.base import Backbone
 from xdner.backbone.cache import PrefixRows
 from xdner.backbone.load import load_backbone
 from xdner.domain import Domain
-from xdner.errors import DataError, UnknownDomainError
-from xdner.evaluation.report import Report, evaluate
+from xdner.evaluation.report import Report
 from xdner.library.entry import DomainEntry
+from xdner.library.kinds import with_prefix
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
-from xdner.recognizers.base import Request, Result, as_sentence
+from xdner.recognizers.base import Request, Result, as_sentence, report_on, requests_of, unknown_domain
 from xdner.recognizers.reader import Reader, Steered
 from xdner.recognizers.residents import Residents, size_of
 from xdner.recognizers.transfer import Source, Transfer, Transferred, choose
@@ -102,7 +102,7 @@ class CPNER:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """Names of the domains that can be read in."""
+        """Names of the domains that are here, and of those in attached libraries."""
         return tuple(dict.fromkeys([*self._entries, *(name for library in self._libraries for name in library)]))
 
     def attach(self, library: Library | str | Path) -> None:
@@ -171,12 +171,8 @@ class CPNER:
             return self._entries[name]
         for library in self._libraries:
             if name in library:
-                return self._checked(library.get(name))
-        known = list(self.domains)
-        some = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-        raise UnknownDomainError(
-            f"there is no domain {name!r} here", hint=f"Train or load it first. Ready: {some or 'none yet'}."
-        )
+                return self._checked(with_prefix(library.get(name)))
+        raise unknown_domain(name, self.domains)
 
     def _steer(self, name: str) -> tuple[Steered, ...]:
         """The domain made ready, once for each of its prefixes."""
@@ -248,30 +244,14 @@ class CPNER:
             UnknownDomainError: no such domain here.
             DataError: as many domains as texts are needed, or a text is not one.
         """
-        items = [texts] if isinstance(texts, str | Sentence) else list(texts)
-        if domain is None:
-            known = self.domains
-            if len(known) != 1:
-                raise UnknownDomainError(
-                    f"which domain? {len(known)} are ready: {', '.join(known[:20]) or 'none'}",
-                    hint="Pass domain='name'.",
-                )
-            domain = known[0]
-        names = [domain] * len(items) if isinstance(domain, str) else list(domain)
-        if len(names) != len(items):
-            raise DataError(
-                f"{len(items)} texts came with {len(names)} domains", hint="Give one domain, or one a text."
-            )
-        return self.recognize([Request(t, d) for t, d in zip(items, names, strict=True)], done=done)
+        return self.recognize(requests_of(texts, domain, self.domains), done=done)
 
     def evaluate(
         self, corpus: Sequence[Sentence], *, domain: str | None = None, done: Callable[[int], None] | None = None
     ) -> Report:
         """Score the domain's predictions against a corpus's entities (exact spans; see ``evaluation/report.py``)."""
         sentences = list(corpus)
-        results = self.predict(sentences, domain=domain, done=done)
-        ids = [s.id or f"#{i}" for i, s in enumerate(sentences)]
-        return evaluate([s.entities for s in sentences], [r.entities for r in results], ids=ids)
+        return report_on(sentences, self.predict(sentences, domain=domain, done=done))
 
     def prefix_mass(self, text: str | Sentence, *, domain: str) -> dict[str, float]:
         """λ of Eq. 2 while a text is read: per attention site, the share of attention that goes to the prefix.

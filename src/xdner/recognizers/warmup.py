@@ -31,7 +31,7 @@ from xdner.training.domain_task import DomainTask, make_items
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
 
-__all__ = ["WarmUp", "assert_frozen", "initial_prefix"]
+__all__ = ["WarmUp", "assert_frozen", "check_labels", "dev_sample", "initial_prefix"]
 
 
 def initial_prefix(reader: Reader, settings: PrefixSettings) -> Prefix:
@@ -98,7 +98,7 @@ class WarmUp:
         initial: Prefix | None = None,
         start: Prefix | Parametrization | None = None,
     ) -> None:
-        _check_labels(domain, sentences, dev)
+        check_labels(domain, sentences, dev)
         self.reader, self.backbone, self.domain = reader, reader.backbone, domain
         self.sentences, self.dev, self.settings = sentences, dev, settings
         self.initial = initial if initial is not None else initial_prefix(reader, settings.prefix)
@@ -108,7 +108,7 @@ class WarmUp:
         keys, values = self.parametrization.collapse()
         #: Hash of the prefix that training starts from.
         self.start = replace(self.initial, keys=keys, values=values).hash()
-        self.scored = _dev_sample(dev, settings.training.dev_limit)
+        self.scored = dev_sample(dev, settings.training.dev_limit)
 
     def run(
         self,
@@ -266,7 +266,8 @@ def _check_length(initial: Prefix, settings: Settings) -> None:
         )
 
 
-def _check_labels(domain: Domain, *corpora: Sequence[Sentence]) -> None:
+def check_labels(domain: Domain, *corpora: Sequence[Sentence]) -> None:
+    """Raise a :class:`DomainError` if sentences have labels that their domain does not."""
     unknown = sorted({e.label for corpus in corpora for s in corpus for e in s.entities if e.label not in domain})
     if unknown:
         raise DomainError(
@@ -275,7 +276,7 @@ def _check_labels(domain: Domain, *corpora: Sequence[Sentence]) -> None:
         )
 
 
-def _dev_sample(dev: Sequence[Sentence], limit: int) -> list[Sentence]:
+def dev_sample(dev: Sequence[Sentence], limit: int) -> list[Sentence]:
     """All of dev, or a sample that is the same for every seed and setting."""
     if not limit or len(dev) <= limit:
         return list(dev)

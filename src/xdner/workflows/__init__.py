@@ -6,10 +6,12 @@ from xdner.workflows.domains import ABLATIONS, ALL, Outcome, train_domain
 from xdner.workflows.examples import example_folder
 from xdner.workflows.initial import train_initial
 from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
+from xdner.workflows.taggers import TAGGER_ABLATIONS, train_tagger
 
 __all__ = [
     "ABLATIONS",
     "ALL",
+    "TAGGER_ABLATIONS",
     "Outcome",
     "adapt_backbone",
     "evaluate_domain",
@@ -19,4 +21,5 @@ __all__ = [
     "select_sources",
     "train_domain",
     "train_initial",
+    "train_tagger",
 ]

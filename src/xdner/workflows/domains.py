@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from xdner.backbone.base import Backbone
 from xdner.backbone.load import load_backbone
@@ -15,8 +15,9 @@ from xdner.corpora.splits import sample
 from xdner.domain import Domain
 from xdner.errors import DomainError
 from xdner.files import storage_errors
-from xdner.library.bundled import bundled_initial, find_entry, known_entries
+from xdner.library.bundled import bundled_initial, find_prefix, known_entries
 from xdner.library.entry import DomainEntry
+from xdner.library.kinds import Entry
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
@@ -39,11 +40,14 @@ ABLATIONS = {
 ALL = "all"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What :func:`train_domain` did."""
+E = TypeVar("E", bound=Entry)
 
-    entry: DomainEntry
+
+@dataclass(frozen=True)
+class Outcome(Generic[E]):
+    """What :func:`train_domain` or :func:`~xdner.workflows.taggers.train_tagger` did."""
+
+    entry: E
     folder: Path
     dev_f1: float | None
     best_epoch: int
@@ -55,8 +59,8 @@ class Outcome:
 
     @property
     def kilobytes(self) -> float:
-        """Of the stored prefix."""
-        return (self.folder / "prefix.safetensors").stat().st_size / 1000
+        """Of the stored weights (the first prefix of an ensemble)."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors")) / 1000
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -95,7 +99,7 @@ def train_domain(
     device: str = "cpu",
     resume: bool = False,
     progress: Progress | None = None,
-) -> Outcome:
+) -> Outcome[DomainEntry]:
     """Train a domain from files and store it in a library.
 
     All domains of a library start from one initial prefix δ₀: the library's own; in a new one that of the domains that
@@ -135,7 +139,7 @@ def train_domain(
     # Mistakes in settings and names, before the backbone is loaded.
     Settings.build(config, overrides)
     store = Library(library)
-    named = {source: find_entry(source, store) for source in sources if source != ALL}
+    named = {source: find_prefix(source, store) for source in sources if source != ALL}
     model = load_backbone(backbone, device=device, dtype=dtype)
     store.check_backbone(model.fingerprint, model.name)
     settings, initial = _with_initial(store, model, config, overrides)

@@ -68,13 +68,15 @@ def train_initial(
 
     Args:
         source_files: labelled sentences, one file a domain; more source domains make a better start.
-        library: a folder without domains.
+        library: a folder without domains that have a prefix.
 
     Raises:
-        LibraryError: the library has domains or a δ₀ already; they could not be combined with new ones.
+        LibraryError: the library has such domains or a δ₀ already; they could not be combined with new ones.
     """
     store = Library(library)
-    if store.names() or store.initial_prefix() is not None:
+    sound, damaged = store.load_all()
+    # A LANER domain has no prefix: where it started does not matter.
+    if damaged or any(entry.prefixes for entry in sound.values()) or store.initial_prefix() is not None:
         raise LibraryError(
             f"the library {store.folder} has an initial prefix or domains already",
             hint="Choose a new folder with --library: all domains of a library start from one prefix.",

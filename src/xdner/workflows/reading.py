@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from xdner.backbone.load import load_backbone
+from xdner.backbone.load import check_device, load_backbone
 from xdner.corpora.io import read_corpus
-from xdner.errors import TrainingError
+from xdner.errors import LibraryError, SettingsError, TrainingError
 from xdner.evaluation.report import Report
-from xdner.library.bundled import bundled_initial, find_entry, known_entries
+from xdner.library.bundled import bundled_initial, find_entry, find_prefix, known_entries
+from xdner.library.entry import DomainEntry
 from xdner.library.store import Library
+from xdner.library.tagger_entry import TaggerEntry
 from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
+from xdner.recognizers.laner import LANER
 from xdner.settings import Settings
 from xdner.workflows.domains import ALL
 
@@ -27,22 +30,47 @@ def open_domain(
     dtype: str = "float32",
     device: str = "cpu",
     settings: Settings | None = None,
-) -> CPNER:
-    """A recognizer with domains ready, of a library or shipped, on the backbone that they were trained on.
+) -> CPNER | LANER:
+    """The recognizer of domains of a library or shipped, with them ready, on the backbone that they were trained on.
 
     Args:
-        name: of one domain or of several; all on one backbone.
-        backbone: another place to load the backbone from; ``None``: where it was loaded from in training.
+        name: of one domain or of several; all of one recognizer, and prefixes all on one backbone.
+        backbone: another place to load the backbone from; ``None``: where it was loaded from in training. A LANER domain
+            brings its own encoder.
 
     Raises:
         UnknownDomainError: neither the library has such a domain nor does one ship.
         PrefixMismatchError: the backbone is another one, or not all domains are for the same.
+        LibraryError: domains of two recognizers in one call.
+        SettingsError: a backbone or dtype for a domain that brings its own.
     """
     store = Library(library)
     names = [name] if isinstance(name, str) else list(dict.fromkeys(name))
-    entries = [find_entry(one, store) for one in names]
+    found = [find_entry(one, store) for one in names]
+    entries = [entry for entry in found if isinstance(entry, DomainEntry)]
+    taggers = [entry for entry in found if isinstance(entry, TaggerEntry)]
+    if taggers:
+        if entries:
+            raise LibraryError(
+                f"{taggers[0].domain.name!r} is a LANER domain and {entries[0].domain.name!r} a CP-NER domain: one call "
+                "reads domains of one recognizer",
+                hint="Call once for each.",
+            )
+        return _taggers(taggers, backbone=backbone, dtype=dtype, device=device)
     source = backbone if backbone is not None else entries[0].prefix.notes.get("backbone_source") or None
     recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entries[0].settings)
+    for entry in entries:
+        recognizer.add(entry)
+    return recognizer
+
+
+def _taggers(entries: Sequence[TaggerEntry], *, backbone: str | Path | None, dtype: str, device: str) -> LANER:
+    problems = ["--backbone has no use for a LANER domain: it brings its own encoder"] if backbone is not None else []
+    problems += [f"a LANER domain is read in float32, not {dtype}"] if dtype not in ("float32", "auto") else []
+    if problems:
+        raise SettingsError(problems, hint="Leave these options out.")
+    check_device(device)
+    recognizer = LANER(device=device)
     for entry in entries:
         recognizer.add(entry)
     return recognizer
@@ -74,7 +102,7 @@ def select_sources(
         PrefixMismatchError: domains of different backbones or initial prefixes.
     """
     store, warnings = Library(library), []
-    chosen = {name: find_entry(name, store) for name in [*targets, *(s for s in sources if s != ALL)]}
+    chosen = {name: find_prefix(name, store) for name in [*targets, *(s for s in sources if s != ALL)]}
     first = chosen[targets[0]]
     source = backbone if backbone is not None else first.prefix.notes.get("backbone_source") or None
     model = load_backbone(source, device=device, dtype=dtype)

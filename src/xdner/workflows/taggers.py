@@ -1,0 +1,128 @@
+"""Training a LANER domain from files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from xdner.corpora.io import read_corpus
+from xdner.corpora.splits import sample
+from xdner.errors import LibraryError
+from xdner.files import storage_errors
+from xdner.library.bundled import find_entry
+from xdner.library.entry import sentence_hashes
+from xdner.library.store import Library
+from xdner.library.tagger_entry import TaggerEntry
+from xdner.recognizers.laner import LANER
+from xdner.tagger.settings import LanerSettings
+from xdner.text import Sentence
+from xdner.training.progress import Progress
+from xdner.workflows.domains import Outcome, domain_of
+from xdner.workflows.initial import sources_of
+
+__all__ = ["TAGGER_ABLATIONS", "train_tagger"]
+
+#: What ``--without`` switches off in LANER, and the setting that does it (the paper's Table 3).
+TAGGER_ABLATIONS = {
+    "label-background": "tagger.label_background=false",
+    "label-context": "tagger.label_context=false",
+}
+
+
+def train_tagger(
+    name: str,
+    train_file: str | Path,
+    *,
+    dev_file: str | Path | None = None,
+    domain_file: str | Path | None = None,
+    encoder: str | Path | None = None,
+    library: str | Path | None = None,
+    source_files: Sequence[str | Path] = (),
+    start: str | None = None,
+    format: str | None = None,
+    k_shot: int | None = None,
+    seed: int = 1,
+    config: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    device: str = "cpu",
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Outcome[TaggerEntry]:
+    """Train a LANER domain from files and store it in a library.
+
+    Args:
+        name: of the domain.
+        train_file, dev_file: labelled sentences.
+        domain_file: types; without it, those that occur in the files.
+        encoder: alias, hub id or folder; ``None`` is the embedded one, or with ``start`` that of the start.
+        library: folder of trained domains.
+        source_files: labelled sentences that are learned first, one file a domain.
+        start: a LANER domain of the library to go on from: a source stage that is already done.
+        format: of the files; by content if ``None``.
+        k_shot: train on a seeded sample of so many sentences.
+        seed: of everything random.
+        config, overrides: settings (:class:`~xdner.tagger.settings.LanerSettings`).
+        device: ``cpu``, ``cuda``, …
+        resume: go on after an interruption.
+        progress: what is shown.
+
+    Raises:
+        XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
+    """
+    corpus = read_corpus(train_file, format=format)
+    dev = read_corpus(dev_file, format=format) if dev_file is not None else None
+    warnings = [f"{path}: {what} ({n})" for c, path in ((corpus, train_file), (dev, dev_file)) if c is not None
+                for what, n in c.warnings.items()]  # fmt: skip
+    sentences: Sequence[Sentence] = corpus
+    manifest = None
+    if k_shot is not None:
+        sentences, manifest = sample(corpus, "sentences", k_shot, seed)
+    domain = domain_of(name, domain_file, [*corpus, *(dev or ())], str(train_file))
+    sources = sources_of(source_files, format=format)
+    # Mistakes in settings and names, before weights are loaded.
+    settings = LanerSettings.build(config, [*overrides, f"training.seed={seed}"])
+    store = Library(library)
+    ready = None if start is None else _start(start, store)
+    if ready is None or encoder is not None:
+        recognizer = LANER.from_pretrained(encoder, device=device, settings=settings)
+    else:
+        recognizer = LANER(settings=settings, device=device)
+    seen = frozenset[str]().union(*(sentence_hashes(s.sentences) for s in sources))
+    if ready is not None:
+        recognizer.add(ready)
+        seen |= ready.seen
+    if shared := len(seen & sentence_hashes([*sentences, *(dev or ())])):
+        warnings.append(f"the sources have {shared} of these sentences; scores will flatter them")
+    run_folder = store.folder / ".runs" / name
+    trained = recognizer.train(
+        domain, sentences, dev, sources=sources, start=start, run_folder=run_folder, resume=resume,
+        resume_hint="Run the same command again with --resume.", progress=progress,
+    )  # fmt: skip
+    folder = store.add(trained.entry)
+    if manifest is not None:
+        manifest.write(folder / "sample.json")
+    with storage_errors(run_folder):
+        shutil.rmtree(run_folder, ignore_errors=True)
+    if lost := sum(trained.inexpressible.values()):
+        why = ", ".join(f"{reason}: {count}" for reason, count in trained.inexpressible.items())
+        warnings.append(f"{lost} training mentions have no BIO tags and were left out ({why})")
+    if dev is None:
+        warnings.append("there was no dev file: the last epoch was kept (--dev FILE chooses the best one)")
+    if failed := sum(result.failed_checkpoints for _, result in trained.run.phases):
+        warnings.append(f"{failed} checkpoints could not be written (is the disk full?)")
+    result = trained.result
+    return Outcome(
+        trained.entry, folder, result.best_dev, result.best_epoch, trained.run.seconds, result.padding, result.stopped,
+        tuple(warnings),
+    )  # fmt: skip
+
+
+def _start(name: str, store: Library) -> TaggerEntry:
+    entry = find_entry(name, store)
+    if not isinstance(entry, TaggerEntry):
+        raise LibraryError(
+            f"domain {name!r} is a CP-NER domain: a LANER domain starts from another LANER domain",
+            hint=f"Train one first: xdner train {name}-tagger --recognizer laner --train FILE.",
+        )
+    return entry

@@ -1,0 +1,138 @@
+"""``--recognizer laner`` from the command line: the same commands as for a prefix, in one library with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xdner.testing.commands import refused, run
+from xdner.testing.models import save_tiny_backbone
+from xdner.testing.taggers import save_letter_encoder
+
+QUICK = ["--set", "epochs=2", "--set", "training.batch_size=4", "--set", "label_size=4", "--set", "evaluate_from=1"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_letter_encoder(tmp_path_factory.mktemp("laner") / "encoder")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "train.txt").write_text("Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n" * 2)
+    (folder / "dev.txt").write_text("Eve\tB-person\nin\tO\nOslo\tB-city\n")
+    (folder / "news.txt").write_text("Bob\tB-person\nof\tO\nNATO\tB-club\n\nAnn\tB-person\n")
+    return folder
+
+
+def train(name: str, files: Path, library: Path, *more: str, train: str = "train.txt") -> list[str]:
+    return ["train", name, "--recognizer", "laner", "--train", str(files / train), "--library", str(library), *more]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory, encoder: Path, files: Path) -> Path:
+    """A CP-NER domain, a LANER source, and two LANER domains that draw on it."""
+    folder = tmp_path_factory.mktemp("library")
+    backbone = save_tiny_backbone(tmp_path_factory.mktemp("backbone"))
+    few = ["--set", "epochs=1", "--set", "length=3"]
+    plain = ["train", "prefixed", "--train", str(files / "train.txt"), "--backbone", str(backbone), *few]
+    source = ["--source", str(files / "news.txt"), "--set", "source_epochs=1", "--dev", str(files / "dev.txt")]
+    for command in (
+        train("towns", files, folder, "--backbone", str(encoder), *source, *QUICK, "--json"),
+        [*plain, "--library", str(folder)],
+        train("news", files, folder, "--backbone", str(encoder), *QUICK, train="news.txt"),
+        train("later", files, folder, "--from", "news", *QUICK),
+    ):
+        result = run(*command)
+        assert result.exit_code == 0, result.stderr
+        if "--json" in command:
+            made = json.loads(result.stdout)
+            assert made["settings"]["tagger"]["label_size"] == 4
+            assert made["dev_f1"] is not None
+    return folder
+
+
+def test_reading_and_scoring(library: Path, files: Path) -> None:
+    where = ["--domain", "towns", "--library", str(library)]
+    read = json.loads(run("predict", "Ann in Rome", "Bob", *where, "--json").stdout)
+    assert [r["text"] for r in read] == ["Ann in Rome", "Bob"]
+    report = json.loads(run("evaluate", "--data", str(files / "dev.txt"), *where, "--json").stdout)
+    assert report["micro"]["gold"] == 2
+    both = run("predict", "Ann", "Bob", "-d", "towns", "-d", "later", "--library", str(library), "--json")
+    assert [r["domain"] for r in json.loads(both.stdout)] == ["towns", "later"]
+    # The prefix beside it is read as ever.
+    assert run("predict", "Ann", "--domain", "prefixed", "--library", str(library)).exit_code == 0
+
+
+def test_one_library_holds_both_kinds(library: Path, tmp_path: Path) -> None:
+    where = ["--library", str(library)]
+    listed = {d["name"]: d for d in json.loads(run("domains", "list", *where, "--json").stdout) if not d.get("shipped")}
+    assert {n: d["recognizer"] for n, d in listed.items()} == {
+        "later": "laner", "news": "laner", "prefixed": "cp-ner", "towns": "laner",
+    }  # fmt: skip
+    assert "laner" in run("domains", "list", *where).stdout
+    shown = run("domains", "show", "later", *where)
+    assert "news" in shown.stdout, shown.stderr
+    assert run("domains", "verify", *where).exit_code == 0
+    file = tmp_path / "towns.xdner"
+    assert run("domains", "export", "towns", "--out", str(file), *where).exit_code == 0
+    other = ["--library", str(tmp_path / "other")]
+    assert run("domains", "import", str(file), "--name", "cities", *other).exit_code == 0
+    assert run("domains", "verify", *other).exit_code == 0
+    texts = ["Ann in Rome", "Bob and Eve"]
+    one = json.loads(run("predict", *texts, "--domain", "towns", *where, "--json").stdout)
+    two = json.loads(run("predict", *texts, "--domain", "cities", *other, "--json").stdout)
+    assert [r["entities"] for r in one] == [r["entities"] for r in two]
+
+
+def test_damage_is_told_once(library: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "library"
+    shutil.copytree(library, copy)
+    path = copy / "towns" / "tagger.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    where = ["--library", str(copy)]
+    assert "truncated or was altered" in refused("predict", "Ann", "--domain", "towns", *where)
+    assert run("domains", "verify", *where).exit_code == 1
+    assert "towns is damaged" in run("domains", "list", *where).stdout
+    assert run("domains", "remove", "towns", "--yes", *where).exit_code == 0
+
+
+def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, encoder: Path, tmp_path: Path) -> None:
+    where, new = ["--library", str(library)], train("x", files, tmp_path, "--backbone", str(encoder))
+    assert "--strategy is an option of --recognizer cp-ner" in refused(*new, "--strategy", "single")
+    assert "--dtype is an option of --recognizer cp-ner" in refused(*new, "--dtype", "bfloat16")
+    assert "goes on from one domain" in refused(*new, "--from", "a,b")
+    assert "nothing is called 'warm-up'" in refused(*new, "--without", "warm-up")
+    plain = ["train", "x", "--train", str(files / "train.txt"), *where]
+    assert "--source is an option of --recognizer laner" in refused(*plain, "--source", str(files / "news.txt"))
+    assert "was trained with --recognizer laner: it has no prefix" in refused(*plain, "--from", "towns")
+    assert "is a CP-NER domain" in refused(*train("x", files, library, "--from", "prefixed"))
+    mixed = refused("predict", "a", "b", "-d", "towns", "-d", "prefixed", *where)
+    assert "one call reads domains of one recognizer" in mixed
+    assert "brings its own encoder" in refused("predict", "a", "-d", "towns", "--backbone", str(encoder), *where)
+    assert "it has no prefix" in refused("select", "towns", "--from", "prefixed", *where)
+
+
+def test_ablations_by_name(files: Path, encoder: Path, tmp_path: Path) -> None:
+    options = ["--without", "label-context", "--backbone", str(encoder), *QUICK, "--json"]
+    made = json.loads(run(*train("x", files, tmp_path, *options)).stdout)
+    tagger = made["settings"]["tagger"]
+    assert (tagger["label_background"], tagger["label_context"]) == (True, False)
+
+
+def test_a_library_of_taggers_can_still_get_its_initial_prefix(files: Path, encoder: Path, tmp_path: Path) -> None:
+    where = tmp_path / "library"
+    assert run(*train("x", files, where, "--backbone", str(encoder), *QUICK)).exit_code == 0
+    assert not (where / "library.json").exists()  # a tagger says nothing about the library's backbone
+    backbone = save_tiny_backbone(tmp_path / "backbone")
+    result = run(
+        "domains", "initial", "--source", str(files / "news.txt"), "--backbone", str(backbone), "--library", str(where),
+        "--set", "epochs=1", "--set", "length=2",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert run("domains", "verify", "--library", str(where)).exit_code == 0

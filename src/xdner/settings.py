@@ -20,10 +20,8 @@ from typing import Any, ClassVar, Literal, Self, cast
 import tomli_w
 
 from xdner.errors import SettingsError
-from xdner.settings_adapt import AdaptSettings
 
 __all__ = [
-    "AdaptSettings",
     "CodecSettings",
     "DecodingSettings",
     "GroupedSettings",
@@ -353,7 +351,6 @@ class Settings(GroupedSettings):
     selector: SelectorSettings = field(default_factory=SelectorSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     instruct: InstructSettings = field(default_factory=InstructSettings)
-    adapt: AdaptSettings = field(default_factory=AdaptSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
 
 

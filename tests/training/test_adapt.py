@@ -20,10 +20,10 @@ from xdner.backbone.load import load_backbone
 from xdner.backbone.sources import resolve
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError, BackboneNotFoundError, CorpusError, StorageError, TrainingError, XdnerError
-from xdner.settings import AdaptSettings, Settings
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.models import save_tiny_backbone
 from xdner.training.adapt import Adapted, dealt
+from xdner.training.adapt_settings import AdaptationSettings, AdaptSettings
 from xdner.training.learners import EncoderLearner, load_learner
 from xdner.training.progress import SilentProgress
 from xdner.workflows import adapt_backbone
@@ -362,9 +362,11 @@ def test_odd_text_is_counted(base: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_settings_are_read_and_checked() -> None:
-    assert Settings.build(overrides=["adapt.weights=lora", "block=64"]).adapt == AdaptSettings(weights="lora", block=64)
+    assert AdaptationSettings.build(overrides=["adapt.weights=lora", "block=64"]).adapt == AdaptSettings(
+        weights="lora", block=64
+    )
     with pytest.raises(XdnerError) as caught:
-        Settings.build(
+        AdaptationSettings.build(
             overrides=["block=3", "adapt.weights=some", "head_rate=0", "held_out=-1", "span=0.5", "lora_rank=0"]
         )
     assert len(caught.value.problems) == 6

@@ -30,7 +30,8 @@ from xdner.backbone.sources import ResolvedBackbone
 from xdner.corpora.plain import LONGEST, PlainText
 from xdner.errors import BackboneNotFoundError, StorageError, TrainingError
 from xdner.files import replace_folder, storage_errors, write_atomically
-from xdner.settings import Settings, TrainingSettings
+from xdner.settings import TrainingSettings
+from xdner.training.adapt_settings import AdaptationSettings
 from xdner.training.factors import Factors, put_factors
 from xdner.training.learners import Learner, load_learner
 from xdner.training.loop import TrainingResult, train
@@ -137,7 +138,7 @@ def adapt(
     texts: Sequence[str | Path],
     out: str | Path,
     *,
-    settings: Settings,
+    settings: AdaptationSettings,
     device: str = "cpu",
     autocast: bool = False,
     resume: bool = False,
@@ -183,7 +184,7 @@ def adapt(
     return Adapted(result, out, facts)
 
 
-def _check(found: ResolvedBackbone, texts: Sequence[PlainText], out: Path, settings: Settings) -> None:
+def _check(found: ResolvedBackbone, texts: Sequence[PlainText], out: Path, settings: AdaptationSettings) -> None:
     """What can be told before any work."""
     if not texts:
         raise TrainingError("there is no text to learn from", hint="Give --corpus FILE.")
@@ -215,8 +216,8 @@ class _Stage:
     """The run: if there is an output layer to be made, that first; then the model."""
 
     def __init__(
-        self, found: ResolvedBackbone, learner: Learner, store: TokenStore, settings: Settings, autocast: bool, run: Path,
-        resume: bool, resume_hint: str, progress: Progress,
+        self, found: ResolvedBackbone, learner: Learner, store: TokenStore, settings: AdaptationSettings, autocast: bool,
+        run: Path, resume: bool, resume_hint: str, progress: Progress,
     ) -> None:  # fmt: skip
         self.learner, self.store, self.settings, self.autocast = learner, store, settings, autocast
         self.run, self.resume, self.hint, self.progress = run, resume, resume_hint, progress

@@ -35,7 +35,7 @@ from xdner.backbone.saving import stored_dtype
 from xdner.backbone.sources import ResolvedBackbone
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError
-from xdner.settings import AdaptSettings
+from xdner.training.adapt_settings import AdaptSettings
 from xdner.training.masking import UNASKED, corrupt_spans, mask_spans, word_starts
 from xdner.training.output_layer import OutputLayer
 

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from xdner.backbone.load import native_bfloat16
 from xdner.backbone.sources import DEFAULT_BACKBONE, resolve
 from xdner.errors import BackboneError
-from xdner.settings import Settings
 from xdner.training.adapt import Adapted, adapt
+from xdner.training.adapt_settings import AdaptationSettings
 from xdner.training.progress import Progress
 
-__all__ = ["ADAPT_DEFAULTS", "adapt_backbone"]
+__all__ = ["adapt_backbone"]
 
-#: Over the loop's own defaults, which are those of a prefix. The rate is that of all weights; factors take ten times it.
-ADAPT_DEFAULTS: dict[str, Any] = {
-    "training": {
-        "learning_rate": 5e-5, "weight_decay": 0.01, "batch_size": 16, "epochs": 1, "warmup": 0.06, "patience": 0,
-        "backbone_dropout": True, "checkpoint_every": 500,
-    },
-}  # fmt: skip
 _LORA_RATE = 5e-4
 
 
@@ -54,11 +46,10 @@ def adapt_backbone(
         raise BackboneError(f"unknown dtype {dtype!r}", hint="Use one of: auto, float32, bfloat16.")
     found = resolve(DEFAULT_BACKBONE if backbone is None else backbone)
     chosen = [*overrides, f"training.seed={seed}"]
-    base = ADAPT_DEFAULTS
-    if Settings.build(config, chosen).adapt.weights == "lora":
-        base = {"training": ADAPT_DEFAULTS["training"] | {"learning_rate": _LORA_RATE}}
+    lora = AdaptationSettings.build(config, chosen).adapt.weights == "lora"
+    base = {"training": {"learning_rate": _LORA_RATE}} if lora else None
     return adapt(
-        found, texts, out, settings=Settings.build(config, chosen, base=base), device=device,
+        found, texts, out, settings=AdaptationSettings.build(config, chosen, base=base), device=device,
         autocast=dtype == "bfloat16" or (dtype == "auto" and native_bfloat16(device)), resume=resume,
         resume_hint="Run the same command again with --resume.", progress=progress, told=told,
     )  # fmt: skip

@@ -1,13 +1,16 @@
-"""The group ``adapt`` of :mod:`xdner.settings`: continued pre-training on unlabelled text (``xdner adapt``)."""
+"""Settings of continued pre-training on unlabelled text (``xdner adapt``): ``adapt`` is its own group, ``training`` that of
+the house's loop."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
-__all__ = ["AdaptSettings"]
+from xdner.settings import GroupedSettings, TrainingSettings
+
+__all__ = ["AdaptSettings", "AdaptationSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +63,19 @@ class AdaptSettings:
                 yield f"adapt.{name} must not be negative, not {getattr(self, name)}"
         if not 0 < self.head_rate < math.inf:
             yield f"adapt.head_rate must be positive and finite, not {self.head_rate}"
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptationSettings(GroupedSettings):
+    """All groups of continued pre-training. Of ``training``, what speaks of prefixes, prompts or options has no effect."""
+
+    # The rate is that of all weights; factors take ten times it (``xdner.workflows.adaptation``).
+    DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "training": {
+            "learning_rate": 5e-5, "weight_decay": 0.01, "batch_size": 16, "epochs": 1, "warmup": 0.06, "patience": 0,
+            "backbone_dropout": True, "checkpoint_every": 500,
+        },
+    }  # fmt: skip
+
+    adapt: AdaptSettings = field(default_factory=AdaptSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)

@@ -2,14 +2,12 @@
 
 Random weights write random targets, whose lengths say nothing about a user's. Here each decision is scored as always, and
 then the gold token is taken. For our engine the states of the grammar know the target (:class:`ForcedGrammar`), and
-:func:`forced_decisions` puts the gold token in the place of the best one; for ``generate`` it is a logits processor.
+:func:`choose_gold` puts the gold token in the place of the best one; for ``generate`` it is a logits processor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from unittest import mock
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,10 +17,10 @@ from xdner.backbone.base import Backbone, Ids
 from xdner.codec.grammar import Grammar, GrammarState
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
-from xdner.generation import engine
+from xdner.generation.engine import score_legal
 from xdner.settings import CodecSettings
 
-__all__ = ["ForcedGrammar", "ForcedTokens", "forced_decisions"]
+__all__ = ["ForcedGrammar", "ForcedTokens", "choose_gold"]
 
 Words = tuple[tuple[int, ...], ...]
 
@@ -85,18 +83,11 @@ class ForcedGrammar(Grammar):
         return ForcedState.follow(super().start(words), self._targets[tuple(words)])
 
 
-@contextmanager
-def forced_decisions() -> Iterator[None]:
-    """While it lasts, the engine takes gold tokens where its states know them; the scoring is done as always."""
-    score = engine.score_legal
-
-    def choose(backbone: Backbone, states: Tensor, legal: Sequence[Ids]) -> list[tuple[int, float]]:
-        chosen = score(backbone, states, legal)
-        golds = [getattr(ids, "gold", None) for ids in legal]
-        return [made if gold is None else (gold, made[1]) for made, gold in zip(chosen, golds, strict=True)]
-
-    with mock.patch.object(engine, "score_legal", choose):
-        yield
+def choose_gold(backbone: Backbone, states: Tensor, legal: Sequence[Ids]) -> list[tuple[int, float]]:
+    """Decisions of an engine that takes gold tokens where its states know them; the scoring is done as always."""
+    chosen = score_legal(backbone, states, legal)
+    golds = [getattr(ids, "gold", None) for ids in legal]
+    return [made if gold is None else (gold, made[1]) for made, gold in zip(chosen, golds, strict=True)]
 
 
 class ForcedTokens(LogitsProcessor):

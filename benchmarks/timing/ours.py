@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 from benchmarks.timing.clock import Clock
-from benchmarks.timing.forced import ForcedGrammar, forced_decisions
+from benchmarks.timing.forced import ForcedGrammar, choose_gold
 from benchmarks.timing.passes import Items, Pass
 from benchmarks.timing.workload import Workload
 from xdner.backbone.base import Backbone
-from xdner.generation.engine import Engine, Generated, Job
+from xdner.generation.engine import Chooser, Engine, Generated, Job
 from xdner.recognizers.reader import Reader, Steered
 
 __all__ = ["Ours", "ReaderArm"]
@@ -20,8 +19,8 @@ __all__ = ["Ours", "ReaderArm"]
 class _Watched(Engine):
     """An engine that keeps what its jobs wrote."""
 
-    def __init__(self, backbone: Backbone, *, batch_size: int) -> None:
-        super().__init__(backbone, batch_size=batch_size)
+    def __init__(self, backbone: Backbone, *, batch_size: int, choose: Chooser | None) -> None:
+        super().__init__(backbone, batch_size=batch_size, choose=choose)
         self.generated: list[Generated] = []
 
     def run(self, jobs: Sequence[Job], *, done: Callable[[int], None] | None = None) -> list[Generated]:
@@ -92,7 +91,7 @@ class ReaderArm:
         """Read all sentences."""
         ours, clock = self.ours, self.ours.clock
         reader = Reader(ours.backbone, replace(ours.workload.settings.decoding, batch_size=batch))
-        reader.engine = engine = _Watched(ours.backbone, batch_size=batch)
+        reader.engine = engine = _Watched(ours.backbone, batch_size=batch, choose=choose_gold if ours.forced else None)
         parts = [list(range(len(items)))]
         if self.apart:
             parts = [[i for i in parts[0] if items[i][1] == d] for d in sorted({d for _, d in items})]
@@ -102,12 +101,10 @@ class ReaderArm:
             if not first:
                 first.append(clock.now())
 
-        with forced_decisions() if ours.forced else nullcontext():
-            began = clock.now()
-            for part in parts:
-                asked = [(items[i][0].sentence, ours.steered[items[i][1]]) for i in part]
-                reader.read(asked, done=note)
-            seconds = clock.now() - began
+        began = clock.now()
+        for part in parts:
+            reader.read([(items[i][0].sentence, ours.steered[items[i][1]]) for i in part], done=note)
+        seconds = clock.now() - began
         written: dict[int, Generated] = dict(zip([i for part in parts for i in part], engine.generated, strict=True))
         outputs = [written[i] for i in range(len(items))]
         counts, ended = engine.counts, sum(g.complete for g in outputs)

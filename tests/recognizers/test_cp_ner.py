@@ -169,7 +169,7 @@ def test_long_texts_are_split_and_nothing_is_dropped(ready: CPNER, monkeypatch: 
         end = ready.reader.encoder.separators.end
         return [(inner if inner in ids else min((i for i in ids if i != end), default=end), 1.0) for ids in legal]
 
-    monkeypatch.setattr("xdner.generation.engine.score_legal", everything)
+    monkeypatch.setattr(ready.reader.engine, "choose", everything)
     result = ready.predict([text], domain="seas")[0]
     assert result.windows > 10
     found = [(e.start, e.end) for e in result.entities]

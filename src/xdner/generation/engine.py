@@ -28,8 +28,10 @@ from xdner.backbone.cache import Context, PrefixRows
 from xdner.codec.grammar import GrammarState, Mention
 from xdner.generation.draft import Decision, draft
 
-__all__ = ["Engine", "Generated", "Job", "Steering", "score_legal"]
+__all__ = ["Chooser", "Engine", "Generated", "Job", "Steering", "score_legal"]
 
+#: From states [N, d] and N legal sets, a token of each and its probability (:func:`score_legal`).
+Chooser = Callable[[Backbone, Tensor, Sequence[Ids]], list[tuple[int, float]]]
 #: Places that every slot may have, however short the jobs are: below it, lengths are not told apart.
 SMALL = 512
 
@@ -183,10 +185,11 @@ class Engine:
     Args:
         backbone: the frozen model.
         batch_size: rows at a time.
+        choose: takes the decisions; another rule than the best legal token (a benchmark's, that writes given targets).
     """
 
-    def __init__(self, backbone: Backbone, *, batch_size: int = 16) -> None:
-        self.backbone, self.batch_size = backbone, batch_size
+    def __init__(self, backbone: Backbone, *, batch_size: int = 16, choose: Chooser | None = None) -> None:
+        self.backbone, self.batch_size, self.choose = backbone, batch_size, choose or score_legal
         self.counts = Counts()
 
     @torch.inference_mode()
@@ -245,7 +248,7 @@ class Engine:
         """Take the decisions of ``rows``, the last ones of ``alive``, whose states begin at ``first``."""
         where = [begin + d.place for row, begin in zip(rows, first, strict=True) for d in row.decisions]
         legal = [d.legal for row in rows for d in row.decisions]
-        choices = iter(score_legal(self.backbone, states[torch.tensor(where, device=states.device)], legal))
+        choices = iter(self.choose(self.backbone, states[torch.tensor(where, device=states.device)], legal))
         back = [0] * len(alive)
         for place, row in enumerate(rows, start=len(alive) - len(rows)):
             self.counts.decisions += len(row.decisions)

@@ -11,6 +11,7 @@ from xdner.errors import BackboneError
 from xdner.training.adapt import Adapted, adapt
 from xdner.training.adapt_settings import AdaptationSettings
 from xdner.training.progress import Progress
+from xdner.workflows.material import RESUME
 
 __all__ = ["adapt_backbone"]
 
@@ -51,5 +52,5 @@ def adapt_backbone(
     return adapt(
         found, texts, out, settings=AdaptationSettings.build(config, chosen, base=base), device=device,
         autocast=dtype == "bfloat16" or (dtype == "auto" and native_bfloat16(device)), resume=resume,
-        resume_hint="Run the same command again with --resume.", progress=progress, told=told,
+        resume_hint=RESUME, progress=progress, told=told,
     )  # fmt: skip

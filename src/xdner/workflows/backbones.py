@@ -17,6 +17,7 @@ from xdner.settings import Settings
 from xdner.training.instruct import Instructed, instruct
 from xdner.training.progress import Progress
 from xdner.workflows.initial import sources_of
+from xdner.workflows.material import RESUME
 
 __all__ = ["instruct_backbone"]
 
@@ -55,7 +56,7 @@ def instruct_backbone(
     run_folder = out.with_name(out.name + "-run")
     made = instruct(
         model, sources, out.with_name(out.name + "-adapter"), settings=settings, run_folder=run_folder, resume=resume,
-        resume_hint="Run the same command again with --resume.", progress=progress,
+        resume_hint=RESUME, progress=progress,
     )  # fmt: skip
     merge_lora(base.path, made.folder, out)
     manifest = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +10,6 @@ from typing import Any, Generic, TypeVar
 from xdner.backbone.base import Backbone
 from xdner.backbone.load import load_backbone
 from xdner.corpora.io import read_corpus
-from xdner.corpora.splits import sample
-from xdner.domain import Domain
-from xdner.errors import DomainError
-from xdner.files import storage_errors
 from xdner.library.bundled import bundled_initial, find_prefix, known_entries
 from xdner.library.entry import DomainEntry
 from xdner.library.kinds import Entry
@@ -24,10 +19,10 @@ from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.transfer import Source, shared_sentences
 from xdner.settings import Settings
-from xdner.text import Sentence
 from xdner.training.progress import Progress
+from xdner.workflows.material import RESUME, read_material
 
-__all__ = ["ABLATIONS", "ALL", "Outcome", "domain_of", "train_domain"]
+__all__ = ["ABLATIONS", "ALL", "Outcome", "train_domain"]
 
 #: What ``--without`` switches off, and the setting that does it (the paper's Figure 4).
 ABLATIONS = {
@@ -126,15 +121,10 @@ def train_domain(
     Raises:
         XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
     """
-    corpus = read_corpus(train_file, format=format)
-    dev = read_corpus(dev_file, format=format) if dev_file is not None else None
-    warnings = [f"{path}: {what} ({n})" for c, path in ((corpus, train_file), (dev, dev_file)) if c is not None
-                for what, n in c.warnings.items()]  # fmt: skip
-    sentences: Sequence[Sentence] = corpus
-    manifest = None
-    if k_shot is not None:
-        sentences, manifest = sample(corpus, "sentences", k_shot, seed)
-    domain = domain_of(name, domain_file, [*corpus, *(dev or ())], str(train_file))
+    material = read_material(
+        name, train_file, dev_file=dev_file, domain_file=domain_file, format=format, k_shot=k_shot, seed=seed
+    )
+    warnings: list[str] = []
     overrides = [*overrides, f"training.seed={seed}"]
     # Mistakes in settings and names, before the backbone is loaded.
     Settings.build(config, overrides)
@@ -152,41 +142,30 @@ def train_domain(
     data = {source: tuple(read_corpus(path, format=format)) for source, path in (source_data or {}).items()}
     drawn = [Source(named[source], data.get(source, ())) for source in sources]
     for source in drawn:
-        if shared := shared_sentences(source.entry, sentences, dev or ()):
+        if shared := shared_sentences(source.entry, material.sentences, material.dev or ()):
             warnings.append(f"{source.name} was trained on {shared} of these sentences; scores will flatter it")
     recognizer = CPNER(model, settings=settings, initial=initial)
     run_folder = store.folder / ".runs" / name
     trained = recognizer.train(
-        domain,
-        sentences,
-        dev,
+        material.domain,
+        material.sentences,
+        material.dev,
         sources=drawn,
         alphas=alphas,
         run_folder=run_folder,
         resume=resume,
-        resume_hint="Run the same command again with --resume.",
+        resume_hint=RESUME,
         progress=progress,
     )
     if store.initial_prefix() is None:
         store.set_initial(initial)
-    folder = store.add(trained.entry)
-    if manifest is not None:
-        manifest.write(folder / "sample.json")
-    with storage_errors(run_folder):
-        shutil.rmtree(run_folder, ignore_errors=True)
-    lost = sum(trained.inexpressible.values())
-    if lost:
-        why = ", ".join(f"{reason}: {count}" for reason, count in trained.inexpressible.items())
-        warnings.append(f"{lost} training mentions cannot be expressed and were left out ({why})")
-    if dev is None:
-        warnings.append("there was no dev file: the last epoch was kept (--dev FILE chooses the best one)")
-    result = trained.result
+    folder = material.keep(store, trained.entry, run_folder)
     failed = sum(phase.result.failed_checkpoints for phase in trained.transfer.phases)
-    if failed:
-        warnings.append(f"{failed} checkpoints could not be written (is the disk full?)")
+    remarks = material.remarks(trained.inexpressible, "cannot be expressed", failed)
+    result = trained.result
     return Outcome(
         trained.entry, folder, result.best_dev, result.best_epoch, trained.transfer.seconds, result.padding,
-        result.stopped, tuple(warnings), trained.transfer.selection,
+        result.stopped, (*remarks, *warnings), trained.transfer.selection,
     )  # fmt: skip
 
 
@@ -203,20 +182,3 @@ def _with_initial(
     base = {group: dict(values) for group, values in model.recommended.items()}
     base.setdefault("prefix", {})["length"] = initial.length
     return Settings.build(config, overrides, base), initial
-
-
-def domain_of(name: str, file: str | Path | None, sentences: Sequence[Sentence], path: str) -> Domain:
-    """The domain that a file describes, under this name; without a file, the types that occur in the sentences.
-
-    Raises:
-        DomainError: the file is no domain, or there is none and no sentence of ``path`` has an entity.
-    """
-    if file is None:
-        if not any(s.entities for s in sentences):
-            raise DomainError(
-                f"{path} has no entities, so domain {name!r} would have no types",
-                hint="Label some sentences, or give the types with --domain-file FILE.toml.",
-            )
-        return Domain.from_corpus(name, sentences)
-    domain = Domain.read(file)
-    return domain if domain.name == name else Domain(name, domain.labels, domain.instruction)

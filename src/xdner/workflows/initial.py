@@ -19,7 +19,7 @@ from xdner.settings import Settings
 from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult
 from xdner.training.progress import Progress
-from xdner.workflows.domains import domain_of
+from xdner.workflows.material import RESUME, domain_of
 
 __all__ = ["sources_of", "train_initial"]
 
@@ -92,7 +92,7 @@ def train_initial(
     run_folder = store.folder / ".runs" / "initial"
     made, result = train_shared_start(
         Reader(model, settings.decoding), sources, settings, run_folder=run_folder, resume=resume,
-        resume_hint="Run the same command again with --resume.", progress=progress,
+        resume_hint=RESUME, progress=progress,
     )  # fmt: skip
     store.set_initial(made)
     with storage_errors(run_folder):

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from xdner.corpora.io import read_corpus
-from xdner.corpora.splits import sample
 from xdner.errors import LibraryError
-from xdner.files import storage_errors
 from xdner.library.bundled import find_entry
 from xdner.library.entry import sentence_hashes
 from xdner.library.store import Library
 from xdner.library.tagger_entry import TaggerEntry
 from xdner.recognizers.laner import LANER
 from xdner.tagger.settings import LanerSettings
-from xdner.text import Sentence
 from xdner.training.progress import Progress
-from xdner.workflows.domains import Outcome, domain_of
+from xdner.workflows.domains import Outcome
 from xdner.workflows.initial import sources_of
+from xdner.workflows.material import RESUME, read_material
 
 __all__ = ["TAGGER_ABLATIONS", "train_tagger"]
 
@@ -70,15 +66,10 @@ def train_tagger(
     Raises:
         XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
     """
-    corpus = read_corpus(train_file, format=format)
-    dev = read_corpus(dev_file, format=format) if dev_file is not None else None
-    warnings = [f"{path}: {what} ({n})" for c, path in ((corpus, train_file), (dev, dev_file)) if c is not None
-                for what, n in c.warnings.items()]  # fmt: skip
-    sentences: Sequence[Sentence] = corpus
-    manifest = None
-    if k_shot is not None:
-        sentences, manifest = sample(corpus, "sentences", k_shot, seed)
-    domain = domain_of(name, domain_file, [*corpus, *(dev or ())], str(train_file))
+    material = read_material(
+        name, train_file, dev_file=dev_file, domain_file=domain_file, format=format, k_shot=k_shot, seed=seed
+    )
+    warnings: list[str] = []
     sources = sources_of(source_files, format=format)
     # Mistakes in settings and names, before weights are loaded.
     settings = LanerSettings.build(config, [*overrides, f"training.seed={seed}"])
@@ -92,29 +83,20 @@ def train_tagger(
     if ready is not None:
         recognizer.add(ready)
         seen |= ready.seen
-    if shared := len(seen & sentence_hashes([*sentences, *(dev or ())])):
+    if shared := len(seen & sentence_hashes([*material.sentences, *(material.dev or ())])):
         warnings.append(f"the sources have {shared} of these sentences; scores will flatter them")
     run_folder = store.folder / ".runs" / name
     trained = recognizer.train(
-        domain, sentences, dev, sources=sources, start=start, run_folder=run_folder, resume=resume,
-        resume_hint="Run the same command again with --resume.", progress=progress,
+        material.domain, material.sentences, material.dev, sources=sources, start=start, run_folder=run_folder,
+        resume=resume, resume_hint=RESUME, progress=progress,
     )  # fmt: skip
-    folder = store.add(trained.entry)
-    if manifest is not None:
-        manifest.write(folder / "sample.json")
-    with storage_errors(run_folder):
-        shutil.rmtree(run_folder, ignore_errors=True)
-    if lost := sum(trained.inexpressible.values()):
-        why = ", ".join(f"{reason}: {count}" for reason, count in trained.inexpressible.items())
-        warnings.append(f"{lost} training mentions have no BIO tags and were left out ({why})")
-    if dev is None:
-        warnings.append("there was no dev file: the last epoch was kept (--dev FILE chooses the best one)")
-    if failed := sum(result.failed_checkpoints for _, result in trained.run.phases):
-        warnings.append(f"{failed} checkpoints could not be written (is the disk full?)")
+    folder = material.keep(store, trained.entry, run_folder)
+    failed = sum(result.failed_checkpoints for _, result in trained.run.phases)
+    remarks = material.remarks(trained.inexpressible, "have no BIO tags", failed)
     result = trained.result
     return Outcome(
         trained.entry, folder, result.best_dev, result.best_epoch, trained.run.seconds, result.padding, result.stopped,
-        tuple(warnings),
+        (*remarks, *warnings),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import tomllib
 import types
@@ -296,7 +297,7 @@ class GroupedSettings:
             SettingsError: every unknown key and wrong value, at once.
         """
         problems: list[str] = []
-        kinds = _kinds(cls)
+        kinds = _kinds(cast(Any, cls))
         values: dict[str, dict[str, Any]] = {group: dict(cls.DEFAULTS.get(group, {})) for group in kinds}
         for table in (base or {}, _read_toml(file, problems)):
             for group, entries in table.items():
@@ -354,12 +355,14 @@ class Settings(GroupedSettings):
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
 
 
+@functools.cache  # a domain's settings are read whenever it is loaded
 def _kinds(settings: type) -> dict[str, Any]:
     """The groups of a settings class, by name."""
     hints = typing.get_type_hints(settings)
     return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
 
 
+@functools.cache
 def _types(group: Any) -> dict[str, Any]:
     return typing.get_type_hints(group)
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from xdner.errors import DataError, UnknownDomainError
 from xdner.evaluation.report import Report, evaluate
+from xdner.library.kinds import Entry
 from xdner.text import Entity, Sentence
 
 __all__ = ["Recognizer", "Request", "Result", "as_sentence", "report_on", "requests_of", "unknown_domain"]
+
+#: What a method keeps of a domain.
+E = TypeVar("E", bound=Entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +60,6 @@ class Result:
         ]
         made: dict[str, Any] = {"text": self.text, "domain": self.domain, "entities": found, "windows": self.windows}
         return made | ({"diagnostics": dict(self.diagnostics)} if self.diagnostics else {})
-
-
-class Recognizer(Protocol):
-    """A method that reads texts in domains; a batch may mix domains."""
-
-    def recognize(self, requests: Sequence[Request]) -> list[Result]:
-        """One result a request, in order."""
-        ...
 
 
 def as_sentence(text: str | Sentence) -> Sentence:
@@ -123,3 +121,76 @@ def unknown_domain(name: str, ready: Sequence[str]) -> UnknownDomainError:
 def _some(names: Sequence[str]) -> str:
     """Names in a line, not thousands of them."""
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+class Recognizer(ABC, Generic[E]):
+    """A method that reads texts in domains; a batch may mix domains."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, E] = {}
+
+    @abstractmethod
+    def add(self, entry: E) -> None:
+        """Make a trained domain ready."""
+
+    @abstractmethod
+    def load(self, folder: str | Path) -> str:
+        """Read a domain's folder and make it ready; gives the domain's name."""
+
+    @abstractmethod
+    def recognize(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Result]:
+        """Read texts, each in its own domain; results come in the order of the requests."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains that are ready."""
+        return tuple(self._entries)
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """The label names of a domain that is ready."""
+        return self._entry(name).domain.label_names
+
+    def save(self, name: str, folder: str | Path) -> Path:
+        """Write a domain's folder: the domain, its settings, and what was trained.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UnknownDomainError: no such domain here.
+            StorageError: the folder cannot be written.
+        """
+        self._entry(name).save(folder)
+        return Path(folder)
+
+    def predict(
+        self,
+        texts: str | Sentence | Sequence[str | Sentence],
+        *,
+        domain: str | Sequence[str] | None = None,
+        done: Callable[[int], None] | None = None,
+    ) -> list[Result]:
+        """Recognize the entities of texts.
+
+        Args:
+            texts: one or several texts.
+            domain: one name for all texts or one a text; may be left out if only one domain is ready.
+            done: called with the number of windows read so far.
+
+        Raises:
+            UnknownDomainError: no such domain here.
+            DataError: as many domains as texts are needed, or a text is not one.
+        """
+        return self.recognize(requests_of(texts, domain, self.domains), done=done)
+
+    def evaluate(
+        self, corpus: Sequence[Sentence], *, domain: str | None = None, done: Callable[[int], None] | None = None
+    ) -> Report:
+        """Score the domain's predictions against a corpus's entities (exact spans; see ``evaluation/report.py``)."""
+        sentences = list(corpus)
+        return report_on(sentences, self.predict(sentences, domain=domain, done=done))
+
+    def _entry(self, name: str) -> E:
+        if name not in self._entries:
+            raise unknown_domain(name, self.domains)
+        return self._entries[name]

@@ -16,13 +16,12 @@ from xdner.backbone.base import Backbone
 from xdner.backbone.cache import PrefixRows
 from xdner.backbone.load import load_backbone
 from xdner.domain import Domain
-from xdner.evaluation.report import Report
 from xdner.library.entry import DomainEntry
 from xdner.library.kinds import with_prefix
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
-from xdner.recognizers.base import Request, Result, as_sentence, report_on, requests_of, unknown_domain
+from xdner.recognizers.base import Recognizer, Request, Result, as_sentence
 from xdner.recognizers.reader import Reader, Steered
 from xdner.recognizers.residents import Residents, size_of
 from xdner.recognizers.transfer import Source, Transfer, Transferred, choose
@@ -54,7 +53,7 @@ class Trained:
     inexpressible: Mapping[str, int]
 
 
-class CPNER:
+class CPNER(Recognizer[DomainEntry]):
     """Recognizes entities with one frozen backbone and a prefix per domain.
 
     Use :meth:`from_pretrained`; then :meth:`train` or :meth:`load` domains, and :meth:`predict`.
@@ -65,12 +64,12 @@ class CPNER:
     """
 
     def __init__(self, backbone: Backbone, *, settings: Settings | None = None, initial: Prefix | None = None) -> None:
+        super().__init__()
         if initial is not None:
             initial.check(backbone.fingerprint, backbone.geometry, backbone.name)
         self.backbone, self._initial = backbone, initial
         self.settings = settings or Settings.build(base=backbone.recommended)
         self.reader = Reader(backbone, self.settings.decoding)
-        self._entries: dict[str, DomainEntry] = {}
         self._libraries: list[Library] = []
         self.residents = Residents(self.settings.decoding.resident_mb * 1_000_000)
 
@@ -130,23 +129,6 @@ class CPNER:
         prefix = self.initial_prefix(self.settings.prefix)
         self.add(DomainEntry(domain, replace(prefix, initial=prefix.hash()), self.settings))
 
-    def labels(self, name: str) -> tuple[str, ...]:
-        """The label names of a domain that is ready."""
-        return self._entry(name).domain.label_names
-
-    def save(self, name: str, folder: str | Path) -> Path:
-        """Write a domain's folder (domain, prefix, settings).
-
-        Returns:
-            The folder.
-
-        Raises:
-            UnknownDomainError: no such domain here.
-            StorageError: the folder cannot be written.
-        """
-        self._entry(name).save(folder)
-        return Path(folder)
-
     def load(self, folder: str | Path) -> str:
         """Read a domain's folder and make it ready.
 
@@ -167,12 +149,10 @@ class CPNER:
         return entry
 
     def _entry(self, name: str) -> DomainEntry:
-        if name in self._entries:
-            return self._entries[name]
-        for library in self._libraries:
+        for library in self._libraries if name not in self._entries else ():
             if name in library:
                 return self._checked(with_prefix(library.get(name)))
-        raise unknown_domain(name, self.domains)
+        return super()._entry(name)
 
     def _steer(self, name: str) -> tuple[Steered, ...]:
         """The domain made ready, once for each of its prefixes."""
@@ -225,33 +205,6 @@ class CPNER:
             group.append((sentence, ready))
         if group:
             yield group
-
-    def predict(
-        self,
-        texts: str | Sentence | Sequence[str | Sentence],
-        *,
-        domain: str | Sequence[str] | None = None,
-        done: Callable[[int], None] | None = None,
-    ) -> list[Result]:
-        """Recognize the entities of texts.
-
-        Args:
-            texts: one or several texts.
-            domain: one name for all texts or one a text; may be left out if only one domain is ready.
-            done: called with the number of windows read so far.
-
-        Raises:
-            UnknownDomainError: no such domain here.
-            DataError: as many domains as texts are needed, or a text is not one.
-        """
-        return self.recognize(requests_of(texts, domain, self.domains), done=done)
-
-    def evaluate(
-        self, corpus: Sequence[Sentence], *, domain: str | None = None, done: Callable[[int], None] | None = None
-    ) -> Report:
-        """Score the domain's predictions against a corpus's entities (exact spans; see ``evaluation/report.py``)."""
-        sentences = list(corpus)
-        return report_on(sentences, self.predict(sentences, domain=domain, done=done))
 
     def prefix_mass(self, text: str | Sentence, *, domain: str) -> dict[str, float]:
         """λ of Eq. 2 while a text is read: per attention site, the share of attention that goes to the prefix.

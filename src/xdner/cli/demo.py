@@ -71,7 +71,7 @@ def demo(
             outcome, recognizer = learn("from nothing", scratch if known else library, [])
         if known:
             stderr.print(f"[bold]3[/] the same, with the help of {len(known)} known domains …", highlight=False)
-            outcome, recognizer = learn("with the library's help", library, [ALL])
+            outcome, recognizer = learn("with known domains", library, [ALL])
 
         stdout.print(_table(f"{domain}, {labelled} labelled sentences: exact-span micro scores on test", rows))
         if outcome.selection is not None:
@@ -82,8 +82,8 @@ def demo(
         stdout.print(legend(labels))
         for result in recognizer.predict(list(test)[:sentences], domain=domain):
             stdout.print("•", highlighted(result, labels), soft_wrap=True)
-        for name in (domain, *known[:1]):
-            stderr.print(f'next: xdner predict --domain {name} "your text"', highlight=False)
+        for begin, name in zip(("next:", "     "), (domain, *known[:1]), strict=False):
+            stderr.print(f'{begin} xdner predict --domain {name} "your text"', highlight=False)
         stderr.print("      xdner train NAME --train your.jsonl --dev your-dev.jsonl --from all", highlight=False)
 
 
@@ -101,7 +101,7 @@ def _helpers(recognizer: CPNER, library: Path | None, domain: str) -> list[str]:
 def _table(title: str, rows: list[Row]) -> Table:
     from rich.table import Table
 
-    table = Table("", "precision", "recall", "F1", "95 % interval", "seconds", title=title)
+    table = Table("", "precision", "recall", "F1", "95 % interval", "s", title=title)
     for name, report, seconds in rows:
         micro, interval = report.micro, report.interval
         ends = "" if interval is None else f"{interval.low:.3f} … {interval.high:.3f}"

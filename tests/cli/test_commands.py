@@ -81,6 +81,7 @@ def test_evaluate_as_table_and_json(library: Path, files: Path) -> None:
     assert "micro" in table.stdout
 
 
+@pytest.mark.usefixtures("nothing_ships")
 def test_domains_are_listed_shown_and_removed(library: Path, tmp_path: Path) -> None:
     copy = tmp_path / "library"
     subprocess.run(["cp", "-r", str(library), str(copy)], check=True)

@@ -39,6 +39,9 @@ def entry(
     return DomainEntry(Domain.from_labels(name, ["sea", "[red]x"]), first, Settings(), members=tuple(others), card=card)
 
 
+pytestmark = pytest.mark.usefixtures("nothing_ships")
+
+
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     monkeypatch.chdir(tmp_path)

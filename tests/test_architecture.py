@@ -19,7 +19,7 @@ FLOORS = [
     ["domain", "settings"],
     ["corpora", "codec", "evaluation"],
     ["backbone", "prefix"],
-    ["tagger"],
+    ["tagger", "retrieval"],
     ["generation", "training", "library"],
     ["recognizers", "plots"],
     ["workflows"],

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from xdner.domain import Domain
 from xdner.text import Entity, Sentence
 
-__all__ = ["Listed", "Placed", "Written", "align", "escaped", "parse", "write"]
+__all__ = ["Listed", "Placed", "Written", "align", "bare", "escaped", "parse", "write"]
 
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
 #: Characters of an answer that are read at most; a model that has run away writes more.
@@ -81,7 +81,8 @@ def escaped(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def _bare(text: str) -> str:
+def bare(text: str) -> str:
+    """Characters that count in a comparison: all but white space."""
     return "".join(text.split())
 
 
@@ -89,25 +90,25 @@ class _Places:
     """Where strings stand in a sentence."""
 
     def __init__(self, sentence: Sentence) -> None:
-        bare = [_bare(word.text) for word in sentence.words]
-        self.line = "".join(bare)
+        stripped = [bare(word.text) for word in sentence.words]
+        self.line = "".join(stripped)
         self.begins: dict[int, int] = {}
         self.ends: dict[int, int] = {}
         at = 0
-        for index, word in enumerate(bare):
+        for index, word in enumerate(stripped):
             self.begins.setdefault(at, index)
             at += len(word)
             self.ends[at] = index + 1
 
-    def of(self, bare: str) -> list[tuple[int, int]]:
+    def of(self, text: str) -> list[tuple[int, int]]:
         """All places of a string without white space, in words, half-open, from left to right."""
         found = []
-        at = self.line.find(bare) if bare else -1
+        at = self.line.find(text) if text else -1
         while at >= 0:
-            first, last = self.begins.get(at), self.ends.get(at + len(bare))
+            first, last = self.begins.get(at), self.ends.get(at + len(text))
             if first is not None and last is not None and first < last:
                 found.append((first, last))
-            at = self.line.find(bare, at + 1)
+            at = self.line.find(text, at + 1)
         return found
 
 
@@ -119,12 +120,12 @@ def align(sentence: Sentence, listed: Sequence[Listed]) -> Placed:
     notes: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     # By characters, because words are not always what separates a text (Han, Thai).
-    keyed = [(_bare(item.text), item) for item in listed]
-    for bare, item in sorted(keyed, key=lambda k: -len(k[0])):
-        if (bare, item.label) in seen:
+    keyed = [(bare(item.text), item) for item in listed]
+    for text, item in sorted(keyed, key=lambda k: -len(k[0])):
+        if (text, item.label) in seen:
             continue
-        seen.add((bare, item.label))
-        found = places.of(bare)
+        seen.add((text, item.label))
+        found = places.of(text)
         placed = 0
         for first, last in found:
             if not any(taken[first:last]):
@@ -205,8 +206,8 @@ def write(sentence: Sentence, domain: Domain) -> Written:
             break
         # What an answer would place elsewhere too, or not at all, is rather not said.
         wrong, reason = _inexpressible(sentence, kept, found.entities)
-        lose([e for _, _, e in kept if (_bare(e.text), e.label) == wrong], reason)
-        kept = [k for k in kept if (_bare(k[2].text), k[2].label) != wrong]
+        lose([e for _, _, e in kept if (bare(e.text), e.label) == wrong], reason)
+        kept = [k for k in kept if (bare(k[2].text), k[2].label) != wrong]
     answer = {domain[label].verbalization: list(texts) for label, texts in groups.items()}
     listed = {label: tuple(texts.values()) for label, texts in groups.items()}
     return Written(json.dumps(answer, ensure_ascii=False), listed, tuple(lost), dict(reasons))
@@ -221,8 +222,8 @@ def _grouped(
         seen: set[str] = set()
         for first, last, name in spans:
             text = " ".join(w.text for w in sentence.words[first:last])
-            if name == label and _bare(text) not in seen:
-                seen.add(_bare(text))
+            if name == label and bare(text) not in seen:
+                seen.add(bare(text))
                 groups.setdefault(label, {})[text] = (first, last)
     return groups
 
@@ -231,10 +232,11 @@ def _inexpressible(
     sentence: Sentence, kept: Sequence[tuple[int, int, Entity]], found: Sequence[Entity]
 ) -> tuple[tuple[str, str], str]:
     """A string and its label that an answer would not place as it should, and why."""
-    wanted, came = ({} for _ in range(2))  # type: dict[tuple[str, str], set[tuple[int, int]]]
+    wanted: dict[tuple[str, str], set[tuple[int, int]]] = {}
+    came: dict[tuple[str, str], set[tuple[int, int]]] = {}
     for group, entities in ((wanted, [e for _, _, e in kept]), (came, found)):
         for e in entities:
-            group.setdefault((_bare(e.text), e.label), set()).add((e.start, e.end))
+            group.setdefault((bare(e.text), e.label), set()).add((e.start, e.end))
     wrong = next(key for key, places in wanted.items() if came.get(key) != places)
     rivals = [key for key in wanted if key[0] == wrong[0] and key != wrong]
     return wrong, "two-types" if rivals else "other-copy"

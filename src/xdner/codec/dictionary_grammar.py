@@ -11,16 +11,17 @@ no more words than the sentence: what does not overlap fits.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from xdner.codec.dictionary import Written, escaped, write
+from xdner.codec.dictionary import Written, bare, escaped, write
 from xdner.codec.grammar import _ANY_WORD, _TYPE, _WORD, Grammar, GrammarState, Mention, _Hypothesis, _Node, _Source
 from xdner.codec.target import Target
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
 from xdner.errors import CodecError
-from xdner.text import Sentence
+from xdner.text import Entity, Sentence
 
 __all__ = ["DictionaryGrammar", "DictionaryState"]
 
@@ -48,7 +49,9 @@ class DictionaryGrammar(Grammar):
             for name, text in _PIECES.items()
         }
         unknown = encoder.tokenizer.unk_token_id
-        lost = [_PIECES[name] for name, ids in self.literals.items() if not ids or (unknown in ids and unknown != self.end)]
+        lost = [
+            _PIECES[name] for name, ids in self.literals.items() if not ids or (unknown in ids and unknown != self.end)
+        ]
         if lost:
             raise CodecError(
                 f"the tokenizer has no tokens for {lost[0]!r}",
@@ -98,21 +101,48 @@ class DictionaryGrammar(Grammar):
             with_legal: also give the legal set of every token.
 
         Returns:
-            Ids and what was lost; besides the reasons of :class:`~xdner.codec.dictionary.Written`, ``no-tokens``.
+            Ids and what was lost; besides the reasons of :class:`~xdner.codec.dictionary.Written`, ``no-tokens`` and
+            ``same-tokens`` (other words before it look alike to the tokenizer: unknown characters).
         """
         words = self.words(sentence)
-        spelled = [e for e in sentence.entities if _has_tokens(sentence.word_span(e), words)]
-        silent = [e for e in sentence.entities if e not in spelled]
-        written = write(sentence.with_entities(spelled), self.domain)
-        ids = self._write(written, words)
-        legal: list[tuple[int, ...]] = []
-        if with_legal:
+        lost: list[Entity] = []
+        reasons: Counter[str] = Counter()
+        kept = list(sentence.entities)
+        for entity in sentence.entities:
+            span = sentence.word_span(entity)
+            if span is not None and not (words[span[0]] and words[span[1] - 1]):
+                kept.remove(entity)
+                lost.append(entity)
+                reasons["no-tokens"] += 1
+        while True:
+            written = write(sentence.with_entities(kept), self.domain)
+            ids = self._write(written, words)
             state = self.start(words)
+            legal: list[tuple[int, ...]] = []
             for token in ids:
-                legal.append(state.legal())
+                if with_legal:
+                    legal.append(state.legal())
                 state.advance(token)
-        reasons = dict(written.reasons) | ({"no-tokens": len(silent)} if silent else {})
-        return Target(tuple(ids), tuple(legal), (*written.lost, *silent), reasons)
+            strange = self._misread(sentence, written, state)
+            if strange is None:
+                break
+            for entity in [e for e in kept if (bare(e.text), e.label) == strange]:
+                kept.remove(entity)
+                lost.append(entity)
+                reasons["same-tokens"] += 1
+        return Target(tuple(ids), tuple(legal), (*written.lost, *lost), dict(Counter(written.reasons) + reasons))
+
+    def _misread(self, sentence: Sentence, written: Written, state: DictionaryState) -> tuple[str, str] | None:
+        """The first listed string, without white space, that would be read as another one, and its label."""
+        goals = [(label, *span) for label, spans in written.listed.items() for span in spans]
+        for (label, first, last), mention in zip(goals, state.mentions(), strict=True):
+            wanted, came = (
+                bare("".join(w.text for w in sentence.words[a:b]))
+                for a, b in ((first, last), (mention.first, mention.last))
+            )
+            if wanted != came:
+                return wanted, label
+        return None
 
     def _write(self, written: Written, words: Sequence[tuple[int, ...]]) -> list[int]:
         literals = self.literals
@@ -126,10 +156,6 @@ class DictionaryGrammar(Grammar):
                 ids += literals["next"] if number else ()
                 ids += [i for word in words[first:last] for i in word]
         return [*ids, *literals["closing"], self.end]
-
-
-def _has_tokens(span: tuple[int, int] | None, words: Sequence[tuple[int, ...]]) -> bool:
-    return span is None or bool(words[span[0]] and words[span[1] - 1])
 
 
 class DictionaryState(GrammarState):

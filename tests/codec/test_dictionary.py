@@ -29,7 +29,9 @@ texts = st.one_of(st.text(max_size=30), st.text(alphabet='ab "\\{}[],:\n-é①',
 labels = st.lists(st.text(alphabet='abc "\\{é', min_size=1, max_size=8), min_size=1, max_size=4)
 
 
-@pytest.fixture(scope="module", params=[byte_level_tokenizer, t5_like_tokenizer], ids=["byte-level", "sentencepiece-like"])
+@pytest.fixture(
+    scope="module", params=[byte_level_tokenizer, t5_like_tokenizer], ids=["byte-level", "sentencepiece-like"]
+)
 def encoder(request: pytest.FixtureRequest) -> WordEncoder:
     """Both kinds; T5's own tokenizer has no braces."""
     return WordEncoder(request.param())
@@ -201,9 +203,7 @@ def test_the_grammar_accepts_every_answer_that_can_be_written(
     for token in target.ids:
         state.advance(token)
     assert state.done
-    listed = [
-        Listed(" ".join(w.text for w in sentence.words[m.first : m.last]), m.label) for m in state.mentions()
-    ]
+    listed = [Listed(" ".join(w.text for w in sentence.words[m.first : m.last]), m.label) for m in state.mentions()]
     kept = [e.key for e in sentence.entities if e not in target.lost]
     assert [e.key for e in align(sentence, listed).entities] == kept
 
@@ -258,9 +258,7 @@ def test_what_a_byte_level_model_writes_is_json_that_the_parser_reads_alike(
         state.advance(ids[-1])
     assert ids[-1] == grammar.end
     written = encoder.tokenizer.decode(ids[:-1], clean_up_tokenization_spaces=False)
-    listed = [
-        Listed(" ".join(w.text for w in sentence.words[m.first : m.last]), m.label) for m in state.mentions()
-    ]
+    listed = [Listed(" ".join(w.text for w in sentence.words[m.first : m.last]), m.label) for m in state.mentions()]
     read, known = parse(written, sentence, grammar.domain), align(sentence, listed)
     assert [e.key for e in read.entities] == [e.key for e in known.entities]
     assert read.notes == known.notes

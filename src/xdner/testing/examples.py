@@ -8,7 +8,18 @@ from xdner.prompting.settings import WranerSettings
 from xdner.retrieval.base import Example, Hit, Retriever
 from xdner.text import Sentence
 
-__all__ = ["SharedWords", "people", "shared_words"]
+__all__ = ["SHORT", "SharedWords", "people", "shared_words"]
+
+#: A template of few words: tiny tokenizers have hardly more than bytes.
+SHORT = """
+name = "short"
+version = 1
+head = "{types}\\n"
+type = "{type}: {description};"
+bare_type = "{type};"
+demonstration = "{sentence} = {answer}\\n"
+query = "{sentence} ="
+"""
 
 
 class SharedWords:

@@ -44,7 +44,8 @@ class Factors:
         from peft import get_peft_model_state_dict
 
         factors = get_peft_model_state_dict(self.lora, adapter_name="default")
-        halves = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in factors.items()}
+        # As from a whole PeftModel, so that peft itself loads them again.
+        halves = {f"base_model.{k}": v.detach().to("cpu", torch.float16).contiguous() for k, v in factors.items()}
         plain = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
         plain["base_model_name_or_path"] = base
         config = json.dumps(plain, indent=2, default=str) + "\n"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from xdner.codec.dictionary import Listed, align, parse, write
-from xdner.codec.dictionary_grammar import DictionaryGrammar
+from xdner.codec.dictionary_grammar import DictionaryGrammar, DictionaryState
 from xdner.codec.words import WordEncoder
 from xdner.corpora import read_corpus
 from xdner.domain import Domain, Label
@@ -277,9 +278,15 @@ def test_types_come_in_any_order_but_once(encoder: WordEncoder) -> None:
             state.advance(token)
         assert [m.label for m in state.mentions()] == list(order[:2])
     state = grammar.start(words)
+    for token in (*ids, *grammar.literals["between"]):
+        state.advance(token)
     with pytest.raises(CodecError, match="not legal"):
-        for token in (*ids, *grammar.literals["between"], *grammar.label_ids[order[0]], *grammar.literals["inner"]):
-            state.advance(token)
+        _advance(state, (*grammar.label_ids[order[0]], *grammar.literals["inner"]))
+
+
+def _advance(state: DictionaryState, ids: Sequence[int]) -> None:
+    for token in ids:
+        state.advance(token)
 
 
 def test_a_tokenizer_without_brackets_is_refused() -> None:

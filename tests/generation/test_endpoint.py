@@ -105,18 +105,19 @@ def test_retry_after_is_kept(form: str) -> None:
 
 
 def test_a_wait_that_is_too_long_is_given_up_at_once() -> None:
-    with serving(lambda n, body: Said({}, 429, {"retry-after": "86400"})) as endpoint:
-        with pytest.raises(EndpointError, match="failed 1 times.*429.*asks to wait 86400 s"):
-            ask(model_of(endpoint))
+    with (
+        serving(lambda n, body: Said({}, 429, {"retry-after": "86400"})) as endpoint,
+        pytest.raises(EndpointError, match=r"failed 1 times.*429.*asks to wait 86400 s"),
+    ):
+        ask(model_of(endpoint))
     assert len(endpoint.requests) == 1
 
 
 def test_retries_are_bounded_and_the_last_failure_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    with serving(lambda n, body: Said({"error": {"message": f"no GPU for Bearer {KEY}"}}, 500)) as endpoint:
-        with pytest.raises(
-            EndpointError, match=r"failed 3 times, at last: HTTP 500: no GPU for Bearer \*\*\*"
-        ) as caught:
-            ask(model_of(endpoint))
+    told = r"failed 3 times, at last: HTTP 500: no GPU for Bearer \*\*\*"
+    broken = Said({"error": {"message": f"no GPU for Bearer {KEY}"}}, 500)
+    with serving(lambda n, body: broken) as endpoint, pytest.raises(EndpointError, match=told) as caught:
+        ask(model_of(endpoint))
     assert len(endpoint.requests) == 3
     assert caught.value.hint is not None
     assert hidden(caplog, caught.value, caught.value.__cause__, caught.value.__context__)
@@ -154,9 +155,11 @@ def test_what_will_not_pass_is_not_tried_again(said: Said, text: str, caplog: py
     ],
 )
 def test_replies_that_are_not_what_the_protocol_says(said: Said, flaw: str) -> None:
-    with serving(lambda n, body: said) as endpoint:
-        with pytest.raises(EndpointError, match=f"not as an OpenAI-compatible endpoint does: a reply.*{flaw}"):
-            ask(model_of(endpoint), 2)
+    with (
+        serving(lambda n, body: said) as endpoint,
+        pytest.raises(EndpointError, match=f"not as an OpenAI-compatible endpoint does: a reply.*{flaw}"),
+    ):
+        ask(model_of(endpoint), 2)
     assert len(endpoint.requests) == 6  # each was tried again
 
     # One such reply among good ones costs its own sentence only, and is counted.
@@ -238,9 +241,11 @@ def test_a_prompt_that_is_too_long_has_fewer_demonstrations_and_says_so() -> Non
     assert answer.notes == {"dropped_demonstrations": 2}
     assert len(answer.entities) == 2
     assert "Eve" in endpoint.requests[-1]["messages"][0]["content"]  # the best one stays
-    with serving(lambda n, body: Said({"error": "prompt is too long"}, 400)) as endpoint:
-        with pytest.raises(EndpointError, match="even without demonstrations"):
-            ask(model_of(endpoint), shown=SHOWN)
+    with (
+        serving(lambda n, body: Said({"error": "prompt is too long"}, 400)) as endpoint,
+        pytest.raises(EndpointError, match="even without demonstrations"),
+    ):
+        ask(model_of(endpoint), shown=SHOWN)
     with serving(lambda n, body: answering(GOOD)) as endpoint:  # a limit that the user knows
         (answer,) = ask(model_of(endpoint, "prompt.max_tokens=660"), shown=SHOWN)
     assert answer.notes["dropped_demonstrations"] >= 1

@@ -110,7 +110,7 @@ def test_what_is_wrong_with_a_template_is_said(tmp_path: Path, old: str, new: st
 
 
 def test_templates_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match="there is no template 'nope'.*\n.*dictionary-1"):
+    with pytest.raises(TemplateError, match=r"there is no template 'nope'.*\n.*dictionary-1"):
         find_template("nope")
     with pytest.raises(TemplateError, match="cannot read"):
         find_template(tmp_path / "none.toml")

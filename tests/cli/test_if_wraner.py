@@ -14,7 +14,7 @@ from xdner.testing.endpoints import answering, serving
 from xdner.testing.examples import SHORT
 from xdner.testing.models import save_tiny_backbone
 
-QUICK = ["--set", "epochs=2", "--set", "training.batch_size=2", "--set", "rank=2", "--set", "prompt.k=2"]
+QUICK = ["--set", "epochs=2", "--set", "training.batch_size=2", "--set", "rank=2", "--set", "retrieval.k=2"]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,12 @@ def test_types_from_a_file(library: Path, files: Path, tmp_path: Path) -> None:
     made = run(*train("seas", copy, "--from", "tuned", "--domain-file", files / "seas.toml"))
     assert made.exit_code == 0, made.stderr
     entry = json.loads(run("domains", "show", "seas", "--library", str(copy), "--json").stdout)
+    # An adapter may come from anywhere, as a peft folder: a domain's own is one.
+    own = ["--adapter", copy / "tuned" / "adapter", "--llm", files / "llm", "--examples", files / "towns.txt"]
+    assert run(*train("same", copy, *own)).exit_code == 0
+    same = json.loads(run("domains", "show", "same", "--library", str(copy), "--json").stdout)
+    assert same["adapter"] == entry["adapter"]
+    assert "give one of them" in refused(*train("same", copy, *own, "--source", files / "news.txt"))
     assert entry["domain"]["labels"][0]["description"] == "salt water"
 
 
@@ -156,7 +162,7 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "nothing that says which types" in refused(*new)
     assert "--strategy is an option of --recognizer cp-ner" in refused(*new, *examples, "--strategy", "single")
     assert "there is no template 'nope'" in refused(*new, *examples, "--set", "prompt.template=nope")
-    assert "prompt.k must be" in refused(*new, *examples, "--set", "prompt.k=-1")
+    assert "retrieval.k must be" in refused(*new, *examples, "--set", "retrieval.k=-1")
     assert "--resume goes on with a tuning" in refused(*new, *examples, "--resume")
     assert "names a model behind an endpoint" in refused(*new, *examples, "--model", "m")
     assert "--k-shot samples examples" in refused(*new, *source, "--k-shot", "2")

@@ -32,7 +32,7 @@ EXAMPLES = (
 
 def entry(**more: object) -> ExamplesEntry:
     made = ExamplesEntry(
-        DOMAIN, WranerSettings.build(None, ["prompt.k=3"]), find_template("dictionary"), EXAMPLES, LOCAL,
+        DOMAIN, WranerSettings.build(None, ["retrieval.k=3"]), find_template("dictionary"), EXAMPLES, LOCAL,
         Adapter(b"{}", b"factors"), {"seed": 1}, frozenset({"ab12"}), "# Seas\n",
     )  # fmt: skip
     return replace(made, **more)  # type: ignore[arg-type]
@@ -125,7 +125,7 @@ def broken(change: Callable[[dict], object]) -> Callable[[Path], None]:  # type:
             lambda f: (f / "domain.toml").write_text('name = "seas"\nlabels = ["ship"]'),
             "labels that the domain has not: sea",
         ),
-        (lambda f: (f / "settings.toml").write_text("[prompt]\nk = -1"), "prompt.k"),
+        (lambda f: (f / "settings.toml").write_text("[retrieval]\nk = -1"), "retrieval.k"),
         (lambda f: (f / "tagger.json").write_text("{}"), "a tagger and a domain of examples"),
     ],
 )

@@ -54,7 +54,7 @@ TEXTS = ["Ann saw Oslo .", 'Bob "left" Rome {quickly}', "x", "Eve likes Bonn and
 
 
 def quick(*overrides: str) -> WranerSettings:
-    few = ["epochs=3", "training.batch_size=4", "accumulation=1", "rank=4", "prompt.k=2", "learning_rate=0.02"]
+    few = ["epochs=3", "training.batch_size=4", "accumulation=1", "rank=4", "retrieval.k=2", "learning_rate=0.02"]
     return WranerSettings.build(None, [*few, *overrides])
 
 
@@ -168,12 +168,12 @@ def test_what_is_shown_changes_what_is_read(folder: Path) -> None:
 
 
 def test_a_prompt_longer_than_the_model_drops_demonstrations_and_says_so(folder: Path) -> None:
-    made = recognizer_of(folder, "prompt.k=5", "prompt.max_tokens=330")
+    made = recognizer_of(folder, "retrieval.k=5", "prompt.max_tokens=330")
     made.add_domain(DOMAIN, EXAMPLES)
     (result,) = made.predict("Ann saw Oslo .")
     assert 0 < result.diagnostics["dropped_demonstrations"] < 5
     assert result.windows == 1
-    wide = recognizer_of(folder, "prompt.k=5")
+    wide = recognizer_of(folder, "retrieval.k=5")
     wide.add_domain(DOMAIN, EXAMPLES)
     assert "dropped_demonstrations" not in wide.predict("Ann saw Oslo .")[0].diagnostics
     assert json.dumps(result.to_dict())
@@ -338,12 +338,12 @@ def test_a_domain_behind_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_baselines_by_name() -> None:
     pool = [Example.of(s) for s in EXAMPLES]
     queries = [EXAMPLES[0], Sentence.from_text("new")]
-    drawn = make_retriever(pool, quick("retriever.method=random")).retrieve(queries, 4)
+    drawn = make_retriever(pool, quick("retrieval.method=random")).retrieve(queries, 4)
     assert [len({h.example.sentence.text for h in hits}) for hits in drawn] == [4, 4]
     assert EXAMPLES[0].text not in {h.example.sentence.text for h in drawn[0]}
-    assert make_retriever(pool, quick("retriever.method=random")).retrieve(queries[1:], 4) == drawn[1:]
-    assert make_retriever(pool, quick("retriever.method=random", "retriever.seed=1")).retrieve(queries, 4) != drawn
-    assert make_retriever(pool, quick("retriever.method=none")).retrieve(queries, 4) == [(), ()]
+    assert make_retriever(pool, quick("retrieval.method=random")).retrieve(queries[1:], 4) == drawn[1:]
+    assert make_retriever(pool, quick("retrieval.method=random", "retrieval.seed=1")).retrieve(queries, 4) != drawn
+    assert make_retriever(pool, quick("retrieval.method=none")).retrieve(queries, 4) == [(), ()]
 
 
 def test_a_folder_that_was_altered_is_refused(folder: Path, tuned: IFWRANER, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def quick(*overrides: str) -> WranerSettings:
         "training.batch_size=4",
         "accumulation=1",
         "rank=4",
-        "prompt.k=2",
+        "retrieval.k=2",
         "learning_rate=0.02",
         *overrides,
     ]
@@ -192,7 +192,7 @@ def test_a_retriever_that_shows_a_sentence_to_itself_is_refused() -> None:
 
     with pytest.raises(TrainingError, match="to itself"):
         prompt_items([PEOPLE], quick(), lambda pool, settings: Mirror(pool))
-    assert prompt_items([PEOPLE], quick("prompt.k=0"), lambda pool, settings: Mirror(pool))[0].demonstrations == ()
+    assert prompt_items([PEOPLE], quick("retrieval.k=0"), lambda pool, settings: Mirror(pool))[0].demonstrations == ()
 
 
 def test_each_source_is_shown_its_own_sentences_all_of_them() -> None:

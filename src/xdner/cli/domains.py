@@ -213,7 +213,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
             "bytes": entry.nbytes,
             "adapter": None if entry.adapter is None else entry.adapter.hash,
             "template": entry.template.title,
-            "retriever": f"{entry.settings.retriever.method}, k = {entry.settings.prompt.k}",
+            "retriever": f"{entry.settings.retrieval.method}, k = {entry.settings.retrieval.k}",
             "examples": len(entry.examples),
         } | {key: entry.notes.get(key) for key in ("train_sentences", "dev_f1", "seed")} | sources  # fmt: skip
     notes = entry.prefix.notes

@@ -53,6 +53,7 @@ def train(
     recognizer: Annotated[Recognizer, typer.Option("--recognizer", help="cp-ner: a prefix on a frozen model; laner: a tuned encoder; if-wraner: a language model that is shown examples.")] = Recognizer.CP_NER,
     llm: Annotated[str | None, typer.Option("--llm", help="if-wraner: alias, hub id, folder, or an OpenAI-compatible API (http://…/v1; key: $XDNER_LLM_KEY).", show_default=False)] = None,
     model: Annotated[str | None, typer.Option("--model", help="if-wraner: name of the model behind --llm http://…", show_default=False)] = None,
+    adapter: Annotated[Path | None, typer.Option("--adapter", help="if-wraner: LoRA factors of the language model, a folder in peft's format.", show_default=False)] = None,
     source: Annotated[list[Path] | None, typer.Option("--source", help="laner, if-wraner: labelled sentences of a source domain, learned first (repeatable).", show_default=False)] = None,
     from_: Annotated[str | None, typer.Option("--from", help="Known domains to draw on: a,b,c or all; laner, if-wraner: one such domain to go on from.", show_default=False)] = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help="none, single, collaborative, chain or ensemble.", show_default=False)] = None,
@@ -95,13 +96,13 @@ def train(
             _tell(
                 name,
                 train_examples(
-                    name, train_file, llm=llm or backbone, model=model, source_files=source or (),
+                    name, train_file, llm=llm or backbone, model=model, adapter=adapter, source_files=source or (),
                     start=_start(from_, "an IF-WRANER domain"), overrides=set_ or [], dtype=dtype, **common,
                 ),
                 json_,
             )  # fmt: skip
             return
-        _only("if-wraner", {"--llm": llm, "--model": model})
+        _only("if-wraner", {"--llm": llm, "--model": model, "--adapter": adapter})
         if train_file is None:
             raise SettingsError(["there is nothing to train on"], hint="Give labelled sentences with --train FILE.")
         if recognizer is Recognizer.LANER:

@@ -1,4 +1,4 @@
-"""Settings of IF-WRANER: ``prompt``, ``retriever``, ``llm`` and ``tune`` are its own groups, the others those of the house."""
+"""Settings of IF-WRANER: ``prompt``, ``retrieval``, ``llm`` and ``tune`` are its own groups, the others those of the house."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from xdner.settings import DecodingSettings, GroupedSettings, TrainingSettings
 
-__all__ = ["LlmSettings", "PromptSettings", "RetrieverSettings", "TuneSettings", "WranerSettings"]
+__all__ = ["LlmSettings", "PromptSettings", "RetrievalSettings", "TuneSettings", "WranerSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +19,16 @@ class PromptSettings:
 
     Attributes:
         template: one that ships, by ``name`` or ``name-version``, or a file named ``.toml``.
-        k: demonstrations (the paper's k is 5); 0 is none.
         order: of the demonstrations: the best next to the query, or first.
         max_tokens: of prompt and answer together, at most; 0 is what the model was made for. An endpoint's tokenizer is not
             known: there a token is taken for three bytes.
     """
 
     template: str = "dictionary"
-    k: int = 5
     order: Literal["best-last", "best-first"] = "best-last"
     max_tokens: int = 0
 
     def problems(self) -> Iterable[str]:
-        if not 0 <= self.k <= 1000:
-            yield f"prompt.k must be from 0 to 1000, not {self.k}"
         if self.max_tokens and self.max_tokens < 64:
             yield f"prompt.max_tokens must be 0 or at least 64, not {self.max_tokens}"
         if not self.template.strip():
@@ -40,20 +36,24 @@ class PromptSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class RetrieverSettings:
+class RetrievalSettings:
     """Which examples are shown.
 
     Attributes:
         method: how they are found, by name (``recognizers/retrievers.py``).
+        k: examples in a prompt (the paper's k is 5); 0 is none.
         seed: of the random baseline.
     """
 
     method: str = "random"
+    k: int = 5
     seed: int = 0
 
     def problems(self) -> Iterable[str]:
+        if not 0 <= self.k <= 1000:
+            yield f"retrieval.k must be from 0 to 1000, not {self.k}"
         if self.seed < 0:
-            yield f"retriever.seed must not be negative, not {self.seed}"
+            yield f"retrieval.seed must not be negative, not {self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class WranerSettings(GroupedSettings):
     }  # fmt: skip
 
     prompt: PromptSettings = field(default_factory=PromptSettings)
-    retriever: RetrieverSettings = field(default_factory=RetrieverSettings)
+    retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
     llm: LlmSettings = field(default_factory=LlmSettings)
     tune: TuneSettings = field(default_factory=TuneSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)

@@ -114,7 +114,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         Args:
             llm: alias, hub id or folder of a causal model (``None``: the embedded ``smollm2-135m``), or the address of an
                 OpenAI-compatible API, ``http://…/v1``.
-            retriever: its name, for ``retriever.method``, or what makes one from examples and settings.
+            retriever: its name, for ``retrieval.method``, or what makes one from examples and settings.
             adapter: LoRA factors in peft's format for a local model: a folder.
             model: name of the model behind the endpoint.
             device, dtype: of a local model's weights.
@@ -130,7 +130,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         """
         settings = settings or WranerSettings.build()
         if isinstance(retriever, str):
-            settings = replace(settings, retriever=replace(settings.retriever, method=retriever))
+            settings = replace(settings, retrieval=replace(settings.retrieval, method=retriever))
             retriever = None
         given = Adapter.load(adapter) if isinstance(adapter, str | Path) else adapter
         if is_endpoint(llm):
@@ -217,7 +217,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
             entry = self._entry(name)
             pool = [Example.of(sentence) for sentence in entry.examples]
             retriever = self.make_retriever(pool, entry.settings)
-            self._ready[name] = _Ready(Asked(entry.domain, entry.template), retriever, entry.settings.prompt.k)
+            self._ready[name] = _Ready(Asked(entry.domain, entry.template), retriever, entry.settings.retrieval.k)
         return self._ready[name]
 
     # -- reading -----------------------------------------------------------------------------------------------------

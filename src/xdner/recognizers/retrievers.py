@@ -37,7 +37,7 @@ class RandomRetriever:
 
 _METHODS: dict[str, Callable[[Sequence[Example], WranerSettings], Retriever]] = {
     "none": lambda pool, settings: NoRetriever(),
-    "random": lambda pool, settings: RandomRetriever(pool, settings.retriever.seed),
+    "random": lambda pool, settings: RandomRetriever(pool, settings.retrieval.seed),
 }
 
 
@@ -47,7 +47,7 @@ def make_retriever(examples: Sequence[Example], settings: WranerSettings) -> Ret
     Raises:
         SettingsError: there is none of that name.
     """
-    method = settings.retriever.method
+    method = settings.retrieval.method
     if method not in _METHODS:
-        raise SettingsError([f"there is no retriever {method!r}"], hint=f"retriever.method is: {', '.join(_METHODS)}.")
+        raise SettingsError([f"there is no retriever {method!r}"], hint=f"retrieval.method is: {', '.join(_METHODS)}.")
     return _METHODS[method](examples, settings)

@@ -67,7 +67,7 @@ def prompt_items(sources: Sequence[Source], settings: WranerSettings, make: Retr
             )
         pool = list({e.id: e for e in map(Example.of, source.sentences)}.values())
         chosen = limited(source.sentences, settings.tune.per_source)
-        k = settings.prompt.k
+        k = settings.retrieval.k
         found = make(pool, settings).retrieve(chosen, k) if k else [()] * len(chosen)
         for sentence, hits in zip(chosen, found, strict=True):
             if any(hit.example.sentence.text == sentence.text for hit in hits):
@@ -97,7 +97,7 @@ def tune(
     Args:
         backbone: where to start.
         sources: domains with their training sentences.
-        settings: groups ``prompt``, ``retriever``, ``tune`` and ``training``.
+        settings: groups ``prompt``, ``retrieval``, ``tune`` and ``training``.
         template: of the prompts.
         make: gives a retriever over a source's sentences.
         score: dev score of the current weights, or ``None``.

@@ -39,6 +39,7 @@ def train_examples(
     domain_file: str | Path | None = None,
     llm: str | Path | None = None,
     model: str | None = None,
+    adapter: str | Path | None = None,
     library: str | Path | None = None,
     source_files: Sequence[str | Path] = (),
     start: str | None = None,
@@ -62,6 +63,7 @@ def train_examples(
         domain_file: types with descriptions; without it, those that occur in the files.
         llm: alias, hub id, folder, or address of an endpoint; ``None`` is the embedded ``smollm2-135m``, or that of the start.
         model: name of the model behind an endpoint.
+        adapter: LoRA factors of the language model, a folder in peft's format.
         library: folder of domains.
         source_files: labelled sentences that the language model is tuned on, one file a domain.
         start: an IF-WRANER domain of the library, whose tuned model is taken: a new domain then takes seconds.
@@ -94,14 +96,10 @@ def train_examples(
         k_shot=k_shot,
         seed=seed,
     )
-    _check(
-        sources,
-        ready,
-        resume=resume,
-        endpoint=is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint"),
-    )
+    remote = is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint")
+    _check(sources, ready, adapter=adapter is not None, resume=resume, endpoint=remote)
     check_labels(material.domain, material.sentences, material.dev or ())
-    recognizer = _recognizer(ready, settings, llm=llm, model=model, dtype=dtype, device=device)
+    recognizer = _recognizer(ready, settings, llm=llm, model=model, adapter=adapter, dtype=dtype, device=device)
     run_folder = store.folder / ".runs" / name
     tuned = None
     if sources:
@@ -132,7 +130,7 @@ def open_examples(
         BackboneMismatchError: the domains are for different language models.
     """
     first = entries[0]
-    recognizer = _recognizer(first, first.settings, llm=llm, model=None, dtype=dtype, device=device)
+    recognizer = _recognizer(first, first.settings, llm=llm, dtype=dtype, device=device)
     for entry in entries:
         recognizer.add(entry)
     return recognizer
@@ -143,13 +141,16 @@ def _recognizer(
     settings: WranerSettings,
     *,
     llm: str | Path | None,
-    model: str | None,
+    model: str | None = None,
+    adapter: str | Path | None = None,
     dtype: str,
     device: str,
 ) -> IFWRANER:
     """A recognizer as a domain remembers it, or a fresh one."""
     if ready is None:
-        return IFWRANER.from_pretrained(llm, model=model, device=device, dtype=dtype, settings=settings)
+        return IFWRANER.from_pretrained(
+            llm, model=model, adapter=adapter, device=device, dtype=dtype, settings=settings
+        )
     # A model is asked as it was tuned to be, unless somebody says otherwise.
     same = settings.prompt.template == ready.settings.prompt.template
     template = ready.template if same else find_template(settings.prompt.template)
@@ -180,8 +181,12 @@ def _start(name: str, store: Library) -> ExamplesEntry:
     return entry
 
 
-def _check(sources: Sequence[Source], ready: ExamplesEntry | None, *, resume: bool, endpoint: bool) -> None:
+def _check(
+    sources: Sequence[Source], ready: ExamplesEntry | None, *, adapter: bool, resume: bool, endpoint: bool
+) -> None:
     problems = []
+    if adapter and (sources or ready is not None):
+        problems.append("--adapter, --source and --from each say how the language model was tuned: give one of them")
     if sources and ready is not None:
         problems.append("--source tunes a language model, --from takes one that was tuned: give one of them")
     if sources and endpoint:

@@ -68,8 +68,8 @@ def read_unpacked(file: Path, folder: Path, name: str | None) -> Entry:
             f"{file} does not hold a sound domain: {error.message.replace(f'{folder}{os.sep}', '')}",
             hint="Export it again, with the xdner that made it or a newer one.",
         ) from None
-    if isinstance(entry, ExamplesEntry):
-        entry = entry.distrusted()
+    if isinstance(entry, ExamplesEntry) and (careful := entry.distrusted()) is not entry:
+        entry = careful
         entry.write(folder)
     old = entry.domain
     if name is None or name == old.name:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PARTS = ("inference", "training", "t5", "roofline", "store")
 #: Not part of a measurement's identity.
-ELSEWHERE = ("table", "out")
+ELSEWHERE = ("table", "out", "history")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="cpu")
     add("--no-memory", action="store_true", help="do not measure peak memory (a process for each arm and batch size)")
     add("--out", type=Path, default=Path("runs/speed/speed.json"), help="the file that is written")
+    add("--history", type=Path, default=ROOT / "benchmarks" / "speed-history.jsonl", metavar="FILE",
+        help="where a line is added, and what tables compare with")  # fmt: skip
     add("--table", action="store_true", help="only print the tables of --out")
     return made
 
@@ -82,11 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _work(given: argparse.Namespace) -> None:
     from benchmarks.record import read_json, write_json
+    from benchmarks.timing import history
     from benchmarks.timing.report import markdown
 
     if not given.table:
-        write_json(given.out, measure(given))
-    print(markdown(read_json(given.out)), end="")
+        found = measure(given)
+        write_json(given.out, found)
+        history.append(given.history, found)
+    found = read_json(given.out)
+    print(markdown(found) + history.markdown(given.history, found), end="")
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:

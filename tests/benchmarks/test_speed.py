@@ -223,7 +223,7 @@ def program(
         return speed.main([
             "--backbone", str(backbone), "--data", str(file), "--sentences", "3", "--batch", "2", "--domains", "1", "2",
             "--rounds", "2", "--no-memory", "--t5-shapes", "tiny", "--t5-domains", "1", "--training-batch", "2",
-            "--stored", "7", "--out", str(tmp_path / "speed.json"), *more,
+            "--stored", "7", "--out", str(tmp_path / "speed.json"), "--history", str(tmp_path / "history.jsonl"), *more,
         ])  # fmt: skip
 
     return run
@@ -268,6 +268,28 @@ def test_only_what_was_asked_for_is_measured(
     assert set(found) == {"asked", "date", "commit", "machine", "versions", "roofline"}
     assert found["roofline"]["threads"] == 1
     assert "## Reading" not in capsys.readouterr().out
+
+
+def test_a_second_measurement_stands_beside_the_first(
+    program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = tmp_path / "history.jsonl"
+    assert program("--only", "inference") == 0
+    assert "## History" not in capsys.readouterr().out
+    assert program("--only", "inference", "--dtype", "bfloat16") == 0
+    assert "## History" not in capsys.readouterr().out, "another type does not compare"
+    assert program("--only", "inference") == 0
+    printed = capsys.readouterr().out
+    first, other, second = (json.loads(line) for line in history.read_text().splitlines())
+    assert first["asked"] == second["asked"] != other["asked"]
+    name = next(n for n in second["figures"] if n.endswith("domains 2 batch 2: faster than (a) generate, peft"))
+    cell = json.loads((tmp_path / "speed.json").read_text())["inference"]["cells"][1]["arms"]
+    ours, theirs = (cell[arm]["sentences_per_second"]["median"] for arm in ("xdner", "generate"))
+    assert second["figures"][name] == pytest.approx(ours / theirs, abs=1e-4)
+    assert f"| {name} | {first['figures'][name]:.2f} | {second['figures'][name]:.2f} |" in printed
+    history.write_text("{}\n")
+    assert program("--table") == 1
+    assert "history.jsonl:1: no line of a history" in capsys.readouterr().err
 
 
 def test_a_store_is_read_from_disk_from_files_and_from_memory(

@@ -267,7 +267,7 @@ def test_what_a_byte_level_model_writes_is_json_that_the_parser_reads_alike(
 
 def test_types_come_in_any_order_but_once(encoder: WordEncoder) -> None:
     grammar = DictionaryGrammar(encoder, Domain.from_labels("d", ["person", "personal", "place"]))
-    words = grammar.words(Sentence.from_text("the a"))
+    words = grammar.words(Sentence.from_text("the a b c"))
     for order in itertools.permutations(grammar.domain.label_names):
         state = grammar.start(words)
         ids: list[int] = []

@@ -139,6 +139,9 @@ def test_a_model_behind_an_endpoint(files: Path, tmp_path: Path, monkeypatch: py
         assert [e["text"] for e in json.loads(read.stdout)[0]["entities"]] == ["Ann"]
         shown = run("predict", "Ann left", "Bob", "-d", "towns", *where)
         assert "malformed answers: 1" in shown.stderr
+        scored = ["evaluate", "-d", "towns", "--data", str(files / "dev.txt"), *where]
+        assert json.loads(run(*scored, "--json").stdout)["notes"] == {"malformed_answers": 1}
+        assert "malformed answers: 1" in run(*scored).stderr
         # A domain that came from somebody else asks nobody before its address was confirmed.
         file, other = str(tmp_path / "towns.xdner"), ["--library", str(tmp_path / "other")]
         assert run("domains", "export", "towns", "--out", file, *where).exit_code == 0

@@ -111,7 +111,7 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     plain = ["train", "x", "--train", str(files / "train.txt"), *where]
     assert "--source is an option of --recognizer laner" in refused(*plain, "--source", str(files / "news.txt"))
     assert "was trained with --recognizer laner: it has no prefix" in refused(*plain, "--from", "towns")
-    assert "is a CP-NER domain" in refused(*train("x", files, library, "--from", "prefixed"))
+    assert "is no LANER domain" in refused(*train("x", files, library, "--from", "prefixed"))
     mixed = refused("predict", "a", "b", "-d", "towns", "-d", "prefixed", *where)
     assert "one call reads domains of one recognizer" in mixed
     assert "brings its own encoder" in refused("predict", "a", "-d", "towns", "--backbone", str(encoder), *where)

@@ -32,7 +32,7 @@ def is_domain(path: Path) -> bool:
     def has(name: str) -> bool:
         return os.path.isfile(path / name)
 
-    files = ("prefix.json", "prefix.safetensors", "tagger.json", "tagger.safetensors")
+    files = ("prefix.json", "prefix.safetensors", "tagger.json", "tagger.safetensors", "wraner.json")
     return any(map(has, files)) or (has("domain.toml") and has("settings.toml"))
 
 

@@ -5,7 +5,8 @@
     library.json    the backbone's fingerprint and the hash of δ₀
     .initial/       δ₀, the prefix that all domains start from
     .lock           held by whoever writes
-    music/          a domain: a prefix (``entry.py``), or a tagger with weights of its own (``tagger_entry.py``)
+    music/          a domain: a prefix (``entry.py``), a tagger with weights of its own (``tagger_entry.py``), or examples
+                    (``examples_entry.py``)
 
 A domain's folder is replaced in one step (``entry.save``). Writers take turns; readers need no lock: they
 see the old domain or the new one, never a mixture, and never miss one because a writer is at work or was killed.

@@ -25,7 +25,7 @@ class RetrievalSettings:
         rows: the words of examples that can be found: ``all``, ``content`` (no stop words, no punctuation) or
             ``entities`` (words of mentions).
         stop_words: the language whose stop words are dropped from queries (and from ``content``), or ``none``.
-        candidates: rows that each word of a query brings, at most; what is farther away counts nothing. 0 = all.
+        candidates: rows that each word of a query brings, at most; what is farther away counts nothing.
         search: ``memory`` (the pool's rows in a matrix, exact), ``milvus`` (its own index, approximate where it is an
             IVF), or ``auto``: Milvus where it is a server, memory where it is a file.
         nprobe: clusters of an IVF index that a search looks into.
@@ -37,10 +37,10 @@ class RetrievalSettings:
     k: int = 5
     layer: int = 4
     pooling: Literal["mean", "first", "max"] = "mean"
-    aggregation: Literal["sum", "max", "count", "idf", "rank", "cover"] = "sum"
+    aggregation: Literal["types", "cover", "sum", "idf", "rank", "count", "max"] = "types"
     rows: Literal["all", "content", "entities"] = "content"
     stop_words: Literal["none", "english", "german", "dutch", "french", "spanish", "portuguese", "italian"] = "english"
-    candidates: int = 64
+    candidates: int = 32
     search: Literal["auto", "memory", "milvus"] = "auto"
     nprobe: int = 16
     seed: int = 1
@@ -48,9 +48,11 @@ class RetrievalSettings:
 
     def problems(self) -> Iterable[str]:
         """What is wrong with the values, in words."""
-        for name in ("k", "candidates", "seed"):
+        for name in ("k", "seed"):
             if getattr(self, name) < 0:
                 yield f"retrieval.{name} must not be negative, not {getattr(self, name)}"
+        if not 1 <= self.candidates <= 1024:
+            yield f"retrieval.candidates must be from 1 to 1024, not {self.candidates}"
         if self.layer < -1:
             yield f"retrieval.layer must be a layer's number, or -1 for the last, not {self.layer}"
         if not 1 <= self.nprobe <= 65536:

@@ -42,7 +42,7 @@ class Manifest:
         embedding: that made the vectors.
         uri: of a Milvus server, or empty: a file in the folder.
         collection: its name there.
-        kind, clusters: of the vectors' index.
+        kind, clusters, indexed: of the vectors' index, and the number of rows that it was made for.
         stop_words: the language that tells content words.
         revision: counts changes.
         next: number of the next new example; numbers are never used twice.
@@ -57,6 +57,7 @@ class Manifest:
     collection: str
     kind: str = ""
     clusters: int = 0
+    indexed: int = 0
     stop_words: str = "english"
     revision: int = 0
     next: int = 0

@@ -38,9 +38,7 @@ _BATCH = 1000  # rows of an insert or of an answer, or examples of a delete
 _KINDS = ("IVF_FLAT", "FLAT", "AUTOINDEX")
 _LABEL = 512
 _OPEN: Counter[str] = Counter()  # local files that this process has open
-# Without a handler of their own, these libraries' messages go to standard error, tracebacks and all.
-for _name in ("pymilvus", "milvus_lite"):
-    logging.getLogger(_name).addHandler(logging.NullHandler())
+_NOISY = ("pymilvus", "milvus_lite", "grpc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +86,9 @@ class MilvusRows:
             raise RetrievalError(
                 f"an index needs the package {error.name}", hint="pip install 'xdner[retrieval]'"
             ) from None
+        # They print every error, tracebacks and all, before they raise it.
+        for name in _NOISY:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         with self._told("cannot be opened"):
             if self._path is not None:
                 Path(self._path).parent.mkdir(parents=True, exist_ok=True)
@@ -121,9 +122,17 @@ class MilvusRows:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def exists(self) -> bool:
-        """Is the collection there?"""
+        """Is the collection there? If so, it can be asked from now on."""
         with self._told("does not answer"):
+            there = bool(self._client.has_collection(self.collection, timeout=self.timeout))
+            if there:
+                self._client.load_collection(self.collection, timeout=self.timeout)
+            return there
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(Exception):
             return bool(self._client.has_collection(self.collection, timeout=self.timeout))
+        return False
 
     def search(self, vectors: Vectors, limit: int, *, rows: str, nprobe: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """The nearest rows of each vector.
@@ -197,11 +206,13 @@ class MilvusRows:
         """Build the vectors' index anew; see :meth:`create`."""
         from pymilvus import MilvusClient
 
-        # As many clusters as Faiss asks for: 39 rows each or more.
-        clusters = max(1, min(int(rows**0.5), rows // 39, 65536))
-        for kind in _KINDS:
+        # Faiss asks for 39 rows a cluster; with less than that there is nothing to cluster.
+        clusters = min(int(rows**0.5), rows // 39, 65536)
+        kinds = _KINDS if clusters else _KINDS[1:]
+        for kind in kinds:
             params = MilvusClient.prepare_index_params()
-            inner = {"nlist": clusters} if kind == "IVF_FLAT" else {}
+            # Servers read nlist here and by itself, Milvus Lite only here.
+            inner = {"params": {"nlist": clusters}} if kind == "IVF_FLAT" else {}
             params.add_index("vector", index_type=kind, metric_type="COSINE", params=inner)
             try:
                 with self._told("cannot build an index"):
@@ -213,7 +224,7 @@ class MilvusRows:
                 return kind, clusters if kind == "IVF_FLAT" else 0
             except RetrievalError:
                 # One that is not known is refused by a backend that is there.
-                if kind == _KINDS[-1] or not self.exists():
+                if kind == kinds[-1] or not self._answers():
                     raise
         raise AssertionError("the last kind returns or raises")
 

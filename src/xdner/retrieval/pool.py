@@ -29,6 +29,7 @@ from xdner.text import Sentence
 
 __all__ = ["Change", "Pool", "Told", "has_pool", "open_pool"]
 
+_GROWN = 4  # times as many rows as its clusters were made for: the index is built anew
 _LOOKS = 5  # at a folder whose manifest changes while its examples are read
 
 
@@ -158,18 +159,29 @@ class Pool:
         if self._matrix is None:
             keys = self.keys()
             with self.rows() as rows:
-                self._require_collection(rows)
                 self._matrix = Matrix(keys, rows.vectors(keys.tolist()))
             self._keep(self._matrix)
         return self._matrix
 
-    def rows(self, manifest: Manifest | None = None) -> MilvusRows:
-        """The rows in Milvus; to be closed by the caller.
+    def rows(self) -> MilvusRows:
+        """The rows in Milvus, ready to be asked; to be closed by the caller.
 
         Raises:
-            RetrievalError: they cannot be opened.
+            RetrievalError: they cannot be opened, or are not there.
         """
-        of = manifest or self.manifest
+        rows = self._open(self.manifest)
+        try:
+            if not rows.exists():
+                raise RetrievalError(
+                    f"{rows.title} has no collection {self.manifest.collection}, the rows of the index in {self.folder}",
+                    hint="Make the index again: xdner index NAME --examples FILE --replace.",
+                )
+        except BaseException:
+            rows.close()
+            raise
+        return rows
+
+    def _open(self, of: Manifest) -> MilvusRows:
         uri = of.uri or str(self.folder / of.database)
         return MilvusRows(uri, of.collection, of.embedding.dimension, timeout=self.timeout)
 
@@ -255,10 +267,11 @@ class Pool:
             sha256=old.sha256,
         )
         try:
-            with self.rows(new) as rows:
+            with self._open(new) as rows:
                 kind, clusters = rows.create(sum(map(len, vectors)))
                 self._insert(rows, after, vectors, progress)
-            made = write_examples(self.folder, new.with_(kind=kind, clusters=clusters), after)
+            total = sum(map(len, vectors))
+            made = write_examples(self.folder, new.with_(kind=kind, clusters=clusters, indexed=total), after)
         except BaseException:
             self._discard(new)
             raise
@@ -277,15 +290,14 @@ class Pool:
         total = sum(len(e.sentence.words) for e in after.values())
         old = self._cached()
         with self.rows() as rows:
-            self._require_collection(rows)
             self._sweep(rows)
             self.manifest = self.manifest.with_(pending=True)
             self.manifest.write(self.folder)
             try:
                 self._insert(rows, new, vectors, progress)
-                if not 0.5 <= self.manifest.clusters / max(1.0, total**0.5) <= 2:
+                if total > _GROWN * self.manifest.indexed:
                     kind, clusters = rows.build_index(total)
-                    self.manifest = self.manifest.with_(kind=kind, clusters=clusters)
+                    self.manifest = self.manifest.with_(kind=kind, clusters=clusters, indexed=total)
                 self._commit(after, gone, first + len(fresh))
             except BaseException:
                 with contextlib.suppress(RetrievalError, StorageError):  # else the next writer does it
@@ -325,17 +337,10 @@ class Pool:
     def _discard(self, manifest: Manifest) -> None:
         """A collection that is not, or no longer, the pool's. Where it cannot be reached, it only costs room."""
         if manifest.uri:
-            with contextlib.suppress(RetrievalError), self.rows(manifest) as rows:
+            with contextlib.suppress(RetrievalError), self._open(manifest) as rows:
                 rows.drop()
         else:
             shutil.rmtree(self.folder / manifest.database, ignore_errors=True)
-
-    def _require_collection(self, rows: MilvusRows) -> None:
-        if not rows.exists():
-            raise RetrievalError(
-                f"{rows.title} has no collection {self.manifest.collection}, the rows of the index in {self.folder}",
-                hint="Make the index again: xdner index NAME --examples FILE --replace.",
-            )
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

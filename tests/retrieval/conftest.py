@@ -13,7 +13,7 @@ from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.words import WordEmbedder
 from xdner.testing.encoders import save_tiny_encoder
-from xdner.testing.examples import SENTENCES
+from xdner.testing.pools import SENTENCES
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def order(rule: str, k: int = 3, **more: object) -> list[int]:
         ("sum", [2, 3, 1], 0.8 + 0.4),
         ("max", [1, 2, 3], 0.9),
         ("count", [2, 3, 1], 2),
-        ("rank", [2, 3, 1], 1 / 62 + 1 / 62),  # second for either word
+        ("rank", [3, 2, 1], 1 / 63 + 1 / 61),
         ("cover", [2, 1, 3], 1.2),
         # The readings x, y and O of the first word count apart, so 3 is worth having before what 1 adds to x.
         ("types", [1, 3, 2], 0.9 + 0.5),

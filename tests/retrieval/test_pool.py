@@ -19,7 +19,7 @@ from xdner.retrieval.milvus import SHIFT, MilvusRows
 from xdner.retrieval.pool import Change, Pool, has_pool, open_pool
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.words import WordEmbedder
-from xdner.testing.examples import SENTENCES
+from xdner.testing.pools import SENTENCES
 from xdner.text import Sentence
 
 Make = Callable[..., WordEmbedder]

@@ -17,7 +17,7 @@ from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.word import WordRetriever
 from xdner.retrieval.words import WordEmbedder
-from xdner.testing.examples import SENTENCES
+from xdner.testing.pools import SENTENCES
 from xdner.text import Sentence
 
 Make = Callable[..., WordEmbedder]
@@ -149,3 +149,11 @@ def test_exact_search_against_every_pair(embedder: Make, tmp_path: Path) -> None
         best = sorted(range(25), key=lambda n: -scores[n])[:3]
         assert [h.example.sentence.id for h in hits] == [str(n) for n in best]
         assert [h.score for h in hits] == pytest.approx([scores[n] for n in best], rel=1e-4)
+
+
+def test_examples_without_a_pool_are_found_alike(pool: Pool, embedder: Make) -> None:
+    examples = [Example.of(s) for s in [*SENTENCES, SENTENCES[0]]]
+    for method in METHODS:
+        chosen = settings(method=method)
+        one, two = (build_retriever(p, chosen, embedder()).retrieve(SENTENCES, 3) for p in (pool, examples))
+        assert [[h.example.id for h in hits] for hits in one] == [[h.example.id for h in hits] for hits in two]

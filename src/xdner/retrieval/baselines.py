@@ -10,19 +10,12 @@ import numpy as np
 
 from xdner.errors import RetrievalError
 from xdner.retrieval.base import Example, Hit
+from xdner.retrieval.examples import unique
 from xdner.retrieval.stop_words import queried_words
 from xdner.retrieval.words import WordEmbedder
 from xdner.text import Sentence
 
 __all__ = ["BM25Retriever", "DensestRetriever", "NoRetriever", "RandomRetriever", "SentenceRetriever"]
-
-
-def _unique(examples: Iterable[Example]) -> list[Example]:
-    """The first of each text."""
-    found: dict[str, Example] = {}
-    for example in examples:
-        found.setdefault(example.sentence.text, example)
-    return list(found.values())
 
 
 def _best(examples: Sequence[Example], scores: np.ndarray, query: Sentence, k: int) -> tuple[Hit, ...]:
@@ -36,7 +29,7 @@ class SentenceRetriever:
     """By the cosine of sentence embeddings (:meth:`~xdner.retrieval.words.WordEmbedder.embed_sentences`)."""
 
     def __init__(self, examples: Iterable[Example], embedder: WordEmbedder) -> None:
-        self.examples, self.embedder = _unique(examples), embedder
+        self.examples, self.embedder = unique(examples), embedder
         self._vectors = embedder.embed_sentences([e.sentence for e in self.examples])
 
     def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
@@ -57,7 +50,7 @@ class BM25Retriever:
             import bm25s
         except ImportError:
             raise RetrievalError("BM25 needs the package bm25s", hint="pip install 'xdner[retrieval]'") from None
-        self.examples, self.stop_words = _unique(examples), stop_words
+        self.examples, self.stop_words = unique(examples), stop_words
         self._index = bm25s.BM25(method="lucene")
         self._index.index([self._tokens(e.sentence) for e in self.examples], show_progress=False)
 
@@ -78,7 +71,7 @@ class RandomRetriever:
     """At random, but always the same for a text and a seed; all scores are 0."""
 
     def __init__(self, examples: Iterable[Example], seed: int = 1) -> None:
-        self.examples, self.seed = _unique(examples), seed
+        self.examples, self.seed = unique(examples), seed
 
     def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
         """See :class:`~xdner.retrieval.base.Retriever`."""
@@ -95,7 +88,7 @@ class DensestRetriever:
     """Those with the most entities, whatever the query; of equals the shortest."""
 
     def __init__(self, examples: Iterable[Example]) -> None:
-        self.examples = sorted(_unique(examples), key=lambda e: (-len(e.sentence.entities), len(e.sentence.words)))
+        self.examples = sorted(unique(examples), key=lambda e: (-len(e.sentence.entities), len(e.sentence.words)))
         self._scores = np.array([len(e.sentence.entities) for e in self.examples], dtype=float)
 
     def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xdner.backbone.encoder import Encoder, load_encoder
-from xdner.errors import RetrievalError
-from xdner.retrieval.base import Retriever
+from xdner.retrieval.base import Example, Retriever
 from xdner.retrieval.baselines import BM25Retriever, DensestRetriever, NoRetriever, RandomRetriever, SentenceRetriever
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import RetrievalSettings
@@ -32,12 +33,16 @@ def embedder_of(pool: Pool, encoder: Encoder | None = None, *, device: str = "cp
 
 
 def build_retriever(
-    pool: Pool, settings: RetrievalSettings | None = None, embedder: WordEmbedder | None = None, *, device: str = "cpu"
+    pool: Pool | Sequence[Example],
+    settings: RetrievalSettings | None = None,
+    embedder: WordEmbedder | None = None,
+    *,
+    device: str = "cpu",
 ) -> Retriever:
     """The retriever that ``settings.method`` names.
 
     Args:
-        pool: where examples come from.
+        pool: where examples come from; or the examples themselves, which are then embedded and kept in memory.
         settings: see :class:`~xdner.retrieval.settings.RetrievalSettings`; ``layer`` and ``pooling`` are the pool's.
         embedder: the pool's own; loaded where it is needed and not given.
 
@@ -48,18 +53,20 @@ def build_retriever(
     settings = settings or RetrievalSettings()
     if settings.method == "none":
         return NoRetriever()
-    if not pool.examples:
-        raise RetrievalError(
-            f"the index in {pool.folder} is empty", hint="Add examples: xdner index NAME --examples FILE."
-        )
-    examples = [e for _, e in sorted(pool.examples.items())]
+    if isinstance(pool, Pool):
+        pool.require_examples()
+        examples = [e for _, e in sorted(pool.examples.items())]
+    else:
+        examples = list(pool)
     if settings.method == "bm25":
         return BM25Retriever(examples, settings.stop_words)
     if settings.method == "random":
         return RandomRetriever(examples, settings.seed)
     if settings.method == "densest":
         return DensestRetriever(examples)
-    embedder = embedder or embedder_of(pool, device=device)
+    if embedder is None and isinstance(pool, Pool):
+        embedder = embedder_of(pool, device=device)
+    embedder = embedder or WordEmbedder(load_encoder(device=device), settings)
     if settings.method == "sentence":
         return SentenceRetriever(examples, embedder)
     return WordRetriever(pool, embedder, settings)

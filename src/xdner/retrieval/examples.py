@@ -14,7 +14,7 @@ from xdner.retrieval.stop_words import content_words
 from xdner.retrieval.words import Vectors
 from xdner.text import Sentence
 
-__all__ = ["checked", "rows_of", "word_labels"]
+__all__ = ["checked", "keys_of", "rows_of", "stacked", "unique", "word_labels"]
 
 _WORDS = 1 << SHIFT
 
@@ -78,3 +78,22 @@ def rows_of(
         for index, (label, word) in enumerate(zip(word_labels(example.sentence), example.sentence.words, strict=True)):
             tag = f"{'B' if word.start in starts else 'I'}-{label}" if label else "O"
             yield Row(number << SHIFT | index, example.id, index, tag, index in content), rows[index]
+
+
+def keys_of(examples: Mapping[int, Example]) -> NDArray[np.int64]:
+    """Keys of all rows of examples by number, ascending: number · 2²⁰ + index of the word."""
+    parts = [np.arange(len(e.sentence.words)) + (n << SHIFT) for n, e in sorted(examples.items())]
+    return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
+
+
+def stacked(vectors: Sequence[Vectors], dimension: int) -> Vectors:
+    """One after another, [n, d]."""
+    return np.concatenate(vectors) if vectors else np.zeros((0, dimension), dtype=np.float32)
+
+
+def unique(examples: Iterable[Example]) -> list[Example]:
+    """The first of each text."""
+    found: dict[str, Example] = {}
+    for example in examples:
+        found.setdefault(example.sentence.text, example)
+    return list(found.values())

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xdner.errors import IndexMismatchError, RetrievalError, StorageError
 from xdner.files import storage_errors
 from xdner.retrieval.base import Example
-from xdner.retrieval.examples import checked, rows_of
+from xdner.retrieval.examples import checked, keys_of, rows_of
 from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest, read_examples, write_examples
 from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.milvus import SHIFT, MilvusRows, shown
@@ -141,12 +141,22 @@ class Pool:
                 hint="Leave --encoder, layer and pooling out to use the index's own, or make it again with --replace.",
             )
 
+    def require_examples(self) -> None:
+        """Refuse to find examples where there are none.
+
+        Raises:
+            RetrievalError: the pool is empty.
+        """
+        if not self.examples:
+            raise RetrievalError(
+                f"the index in {self.folder} is empty", hint="Add examples: xdner index NAME --examples FILE."
+            )
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def keys(self) -> NDArray[np.int64]:
         """Of all rows, ascending: example number · 2²⁰ + index of the word."""
-        parts = [np.arange(len(e.sentence.words)) + (n << SHIFT) for n, e in sorted(self.examples.items())]
-        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
+        return keys_of(self.examples)
 
     def matrix(self) -> Matrix:
         """All rows in memory: from the cache, or else from Milvus; the cache is then made again.

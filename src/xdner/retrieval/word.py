@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xdner.errors import RetrievalError
 from xdner.retrieval.aggregate import Brought, choose
 from xdner.retrieval.base import Example, Hit
-from xdner.retrieval.examples import word_labels
+from xdner.retrieval.examples import keys_of, stacked, unique, word_labels
 from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.milvus import SHIFT, MilvusRows
 from xdner.retrieval.pool import Pool
@@ -30,7 +29,8 @@ class WordRetriever:
     """Finds the examples of a pool whose words are most like a query's.
 
     Args:
-        pool: the examples and their rows. What is written to it later is seen by a new retriever.
+        pool: the examples and their rows; what is written to it later is seen by a new retriever. Or just examples: they
+            are embedded now, and kept in memory.
         embedder: the one that the pool was made with.
         settings: ``aggregation``, ``rows``, ``candidates``, ``stop_words``, ``search``, ``nprobe``.
 
@@ -39,21 +39,26 @@ class WordRetriever:
         RetrievalError: the pool is empty, or its rows cannot be read.
     """
 
-    def __init__(self, pool: Pool, embedder: WordEmbedder, settings: RetrievalSettings | None = None) -> None:
+    def __init__(
+        self, pool: Pool | Sequence[Example], embedder: WordEmbedder, settings: RetrievalSettings | None = None
+    ) -> None:
         self.settings = settings or RetrievalSettings()
-        pool.require(embedder.embedding)
-        if not pool.examples:
-            raise RetrievalError(
-                f"the index in {pool.folder} is empty", hint="Add examples: xdner index NAME --examples FILE."
-            )
-        self.pool, self.embedder = pool, embedder
-        self.examples = dict(pool.examples)
+        self.embedder = embedder
+        self._matrix: Matrix | None = None
+        self._rows: MilvusRows | None = None
+        if isinstance(pool, Pool):
+            pool.require(embedder.embedding)
+            pool.require_examples()
+            self.examples, self._language = dict(pool.examples), pool.manifest.stop_words
+        else:
+            self.examples, self._language = dict(enumerate(unique(pool))), self.settings.stop_words
         self._labels = {n: word_labels(e.sentence) for n, e in self.examples.items()}
         self._numbers = {e.sentence.text: n for n, e in self.examples.items()}
         self._counts = Counter(w for e in self.examples.values() for w in {w.text.lower() for w in e.sentence.words})
-        self._matrix: Matrix | None = None
-        self._rows: MilvusRows | None = None
-        if self.settings.search == "milvus" or (self.settings.search == "auto" and pool.manifest.uri):
+        if not isinstance(pool, Pool):
+            vectors = embedder.embed([e.sentence for e in self.examples.values()])
+            self._matrix = self._chosen(Matrix(keys_of(self.examples), stacked(vectors, embedder.embedding.dimension)))
+        elif self.settings.search == "milvus" or (self.settings.search == "auto" and pool.manifest.uri):
             self._rows = pool.rows()
         else:
             self._matrix = self._chosen(pool.matrix())
@@ -82,8 +87,7 @@ class WordRetriever:
         limit = self.settings.candidates
         # Room for the words of the query itself, where the pool holds it.
         spare = max((len(self.examples[n].sentence.words) for n in own if n >= 0), default=0)
-        flat = np.concatenate(vectors) if vectors else np.zeros((0, self.pool.manifest.embedding.dimension), np.float32)
-        keys, cosines = self._search(flat, limit + spare)
+        keys, cosines = self._search(stacked(vectors, self.embedder.embedding.dimension), limit + spare)
         found, at = [], 0
         for number, words in zip(own, asked, strict=True):
             brought = []
@@ -126,7 +130,7 @@ class WordRetriever:
                 kept += map(bool, self._labels[number])
             else:
                 # As the rows in Milvus were marked, whatever the query's language.
-                content = set(content_words(example.sentence, self.pool.manifest.stop_words))
+                content = set(content_words(example.sentence, self._language))
                 kept += (i in content for i in range(len(example.sentence.words)))
         return matrix.pick(np.array(kept))
 

@@ -19,12 +19,12 @@ from torch import nn
 
 from benchmarks.arms import Corpora, Measured, Target, measured, resolved
 from xdner.backbone.encoder import load_encoder
+from xdner.backbone.words import WordPieces
 from xdner.settings import TrainingSettings
 from xdner.tagger.carry import carry_over
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import TaggerSettings
 from xdner.tagger.tags import tags_for
-from xdner.tagger.words import WordPieces
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress, SilentProgress
 from xdner.training.tagger_task import TaggerTask

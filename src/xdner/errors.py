@@ -19,6 +19,8 @@ Every error says what was wrong and carries a ``hint``: the next step for the pe
     │   ├── PrefixFormatError     a file that is not, or is no longer, a prefix
     │   └── PrefixMismatchError   a good prefix, on the wrong backbone or with the wrong shape
     ├── TaggerFormatError         a folder that is not, or is no longer, a trained tagger
+    ├── RetrievalError            an index of examples, or the server that holds it
+    │   └── IndexMismatchError    a good index, made with another embedding
     ├── LibraryError
     │   └── UnknownDomainError    no domain of that name in the library
     ├── TrainingError
@@ -40,10 +42,12 @@ __all__ = [
     "DataError",
     "DomainError",
     "EndpointError",
+    "IndexMismatchError",
     "LibraryError",
     "PrefixError",
     "PrefixFormatError",
     "PrefixMismatchError",
+    "RetrievalError",
     "SettingsError",
     "StorageError",
     "TaggerFormatError",
@@ -150,6 +154,14 @@ class PrefixMismatchError(PrefixError):
 
 class TaggerFormatError(XdnerError):
     """The folder is not a trained tagger, or has been truncated or altered."""
+
+
+class RetrievalError(XdnerError):
+    """An index of examples cannot be read, written or asked."""
+
+
+class IndexMismatchError(RetrievalError):
+    """The index was made with another embedding than the one that asks."""
 
 
 class LibraryError(XdnerError):

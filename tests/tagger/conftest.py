@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from xdner.backbone.encoder import load_encoder
+from xdner.backbone.words import Encoded, WordPieces
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import TaggerSettings
-from xdner.tagger.words import Encoded, WordPieces
 from xdner.testing.taggers import letter_tokenizer, save_letter_encoder
 
 TAGS = ("O", "B-x", "I-x", "B-y", "I-y")

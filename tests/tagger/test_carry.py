@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from xdner.backbone.words import WordPieces
 from xdner.errors import SettingsError
 from xdner.tagger.carry import carry_over, name_vectors, start_from_names
 from xdner.tagger.network import TaggerNetwork
-from xdner.tagger.words import WordPieces
 
 Make = Callable[..., TaggerNetwork]
 

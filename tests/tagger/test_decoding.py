@@ -12,10 +12,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xdner.backbone.words import Encoded
 from xdner.tagger.crf import CRF
 from xdner.tagger.decoding import decode
 from xdner.tagger.network import TaggerNetwork
-from xdner.tagger.words import Encoded
 
 Make = Callable[..., TaggerNetwork]
 Windows = Callable[..., list[Encoded]]

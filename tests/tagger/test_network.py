@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from xdner.backbone.words import Encoded
 from xdner.errors import SettingsError
 from xdner.tagger.decoding import decode, read
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings, TaggerSettings
-from xdner.tagger.words import Encoded
 
 Make = Callable[..., TaggerNetwork]
 Windows = Callable[..., list[Encoded]]

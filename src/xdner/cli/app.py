@@ -12,6 +12,8 @@ from xdner.cli.adapt import adapt
 from xdner.cli.demo import demo
 from xdner.cli.doctor import doctor
 from xdner.cli.evaluate import evaluate
+from xdner.cli.explain import explain
+from xdner.cli.index import index
 from xdner.cli.initial import initial
 from xdner.cli.inspect import inspect
 from xdner.cli.instruct import instruct
@@ -51,6 +53,8 @@ app.add_typer(domains.app, name="domains")
 app.add_typer(backbones.app, name="backbones")
 app.command()(instruct)
 app.command()(adapt)
+app.command()(index)
+app.command()(explain)
 app.command()(inspect)
 app.command()(demo)
 app.command()(doctor)

@@ -19,6 +19,7 @@ __all__ = [
     "ConfigOption",
     "DeviceOption",
     "DtypeOption",
+    "EncoderOption",
     "FormatOption",
     "ResumeOption",
     "SeedOption",
@@ -45,6 +46,11 @@ BackboneOption = Annotated[
     str | None,
     typer.Option("--backbone", "-b", help="Alias, hub id or folder of the frozen model.", show_default=False),
 ]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option("--encoder", help="Alias, hub id or folder of the encoder that embeds words (default: that of the index, "
+                 "or minilm-l6).", show_default=False),
+]  # fmt: skip
 LibraryOption = Annotated[
     Path | None,
     typer.Option("--library", "-l", help="Folder of trained domains (default: $XDNER_LIBRARY or ./xdner-library).",

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from xdner.backbone.encoder import Encoder
+from xdner.backbone.words import WordPieces
 from xdner.domain import Domain
 from xdner.errors import BackboneError, TaggerFormatError
 from xdner.files import replace_folder, write_atomically
@@ -36,7 +37,6 @@ from xdner.prefix.prefix import Prefix
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings
 from xdner.tagger.tags import tags_for
-from xdner.tagger.words import WordPieces
 
 __all__ = ["MANIFEST", "WEIGHTS", "TaggerEntry"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdner.backbone.encoder import Encoder, load_encoder
+from xdner.backbone.words import WordPieces
 from xdner.domain import Domain
 from xdner.errors import TrainingError
 from xdner.evaluation.report import Report
@@ -21,7 +22,6 @@ from xdner.tagger.decoding import read
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings
 from xdner.tagger.tags import bio_entities, lost_entities
-from xdner.tagger.words import WordPieces
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult

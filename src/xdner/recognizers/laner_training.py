@@ -14,6 +14,7 @@ from torch import nn
 
 from xdner.backbone.encoder import Encoder
 from xdner.backbone.tensors import fingerprint
+from xdner.backbone.words import WordPieces
 from xdner.domain import Domain, verbalize
 from xdner.errors import BackboneMismatchError
 from xdner.library.entry import sentence_hashes
@@ -23,7 +24,6 @@ from xdner.tagger.carry import carry_over, name_vectors, start_from_names
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings
 from xdner.tagger.tags import tags_for
-from xdner.tagger.words import WordPieces
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult, train

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from xdner.backbone.words import Encoded, WordPieces
 from xdner.errors import SettingsError
 from xdner.tagger.network import TaggerNetwork
-from xdner.tagger.words import Encoded, WordPieces
 from xdner.text import Sentence
 
 __all__ = ["carry_over", "name_vectors", "start_from_names"]

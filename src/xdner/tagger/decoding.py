@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xdner.tagger.batch import Batch
+from xdner.backbone.word_batch import Batch
+from xdner.backbone.words import Encoded
 from xdner.tagger.network import TaggerNetwork
-from xdner.tagger.words import Encoded
 
 __all__ = ["Tagged", "decode", "read"]
 
@@ -36,7 +36,7 @@ def read(
     batch_size: int = 64,
     done: Callable[[int], None] | None = None,
 ) -> list[Tagged]:
-    """Tag sentences given as windows (:meth:`~xdner.tagger.words.WordPieces.encode`); a word's tag is that of the window
+    """Tag sentences given as windows (:meth:`~xdner.backbone.words.WordPieces.encode`); a word's tag is that of the window
     in whose core it is.
 
     Args:

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xdner.backbone.word_batch import Batch
+from xdner.backbone.words import SHAPES, Encoded
 from xdner.tagger.attention import BiAttention
-from xdner.tagger.batch import Batch
 from xdner.tagger.crf import CRF
 from xdner.tagger.label_encoder import LabelEncoder
 from xdner.tagger.settings import TaggerSettings
 from xdner.tagger.tags import transitions
-from xdner.tagger.words import SHAPES, Encoded
 
 __all__ = ["TaggerNetwork"]
 
@@ -79,14 +79,7 @@ class TaggerNetwork(nn.Module):
     def words(self, batch: Batch) -> Tensor:
         """h of Eq. 2, one state a word: [M, d₁]."""
         states = self.encoder(input_ids=batch.ids, attention_mask=batch.attention).last_hidden_state
-        if self.settings.pooling == "first":
-            pooled = states[batch.rows, batch.places]
-        else:
-            places = torch.arange(batch.ids.shape[1], device=self.device)
-            inside = (places >= batch.places[:, None]) & (places < batch.ends[:, None])
-            shares = batch.spread(inside / inside.sum(1, keepdim=True))  # [B, N, T]
-            pooled = (shares @ states)[batch.rows, batch.words]
-        pooled = self.dropout(pooled)
+        pooled = self.dropout(batch.pooled(states, self.settings.pooling))
         if self.shape is not None and batch.shapes is not None:
             pooled = pooled + self.shape(batch.shapes)
         return pooled

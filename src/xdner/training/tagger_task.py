@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from xdner.backbone.words import Encoded, WordPieces
 from xdner.evaluation.report import evaluate
 from xdner.settings import DecodingSettings
 from xdner.tagger.decoding import read
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.tags import bio_entities, bio_tags
-from xdner.tagger.words import Encoded, WordPieces
 from xdner.text import Entity, Sentence
 
 __all__ = ["TaggerTask"]

@@ -5,6 +5,7 @@ from xdner.workflows.backbones import instruct_backbone
 from xdner.workflows.domains import ABLATIONS, ALL, Outcome, train_domain
 from xdner.workflows.examples import example_folder
 from xdner.workflows.examples_domain import train_examples
+from xdner.workflows.indexing import explain_text, index_examples
 from xdner.workflows.initial import train_initial
 from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
 from xdner.workflows.taggers import TAGGER_ABLATIONS, train_tagger
@@ -17,6 +18,8 @@ __all__ = [
     "adapt_backbone",
     "evaluate_domain",
     "example_folder",
+    "explain_text",
+    "index_examples",
     "instruct_backbone",
     "open_domain",
     "select_sources",

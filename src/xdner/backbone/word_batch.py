@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xdner.tagger.words import Encoded
+from xdner.backbone.words import Encoded
 
 __all__ = ["Batch"]
 
@@ -68,6 +68,25 @@ class Batch:
             None if all(core) else torch.tensor(core, device=device),
             torch.tensor([item.continues for item in items], device=device),
         )
+
+    def pooled(self, states: Tensor, how: str) -> Tensor:
+        """One state a word: that of its ``first`` sub-word, or the ``mean`` or ``max`` of all. [B, T, d] → [M, d]."""
+        if how == "first":
+            return states[self.rows, self.places]
+        if how == "mean":
+            places = torch.arange(states.shape[1], device=states.device)
+            inside = (places >= self.places[:, None]) & (places < self.ends[:, None])
+            shares = self.spread(inside / inside.sum(1, keepdim=True))  # [B, N, T]
+            return (shares @ states)[self.rows, self.words]
+        if how != "max":
+            raise ValueError(f"pooling is first, mean or max, not {how!r}")
+        counts = self.ends - self.places
+        word = torch.repeat_interleave(torch.arange(len(counts), device=states.device), counts)
+        first = counts.cumsum(0) - counts
+        place = self.places[word] + torch.arange(len(word), device=states.device) - first[word]
+        made = states.new_full((len(counts), states.shape[2]), -torch.inf)
+        inner = states[self.rows[word], place]
+        return made.scatter_reduce(0, word[:, None].expand_as(inner), inner, "amax")
 
     def spread(self, flat: Tensor) -> Tensor:
         """[M, …] → [B, N, …], zero where there is no word."""

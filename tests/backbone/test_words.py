@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xdner.tagger.words import SHAPES, WordPieces, shape_of
+from xdner.backbone.words import SHAPES, WordPieces, shape_of
+from xdner.testing.taggers import letter_tokenizer
 from xdner.text import Sentence
 
 WORDS = st.lists(st.text(alphabet="ab~,Zé[]", min_size=1, max_size=20), min_size=1, max_size=30)
+
+
+@pytest.fixture
+def pieces() -> WordPieces:
+    return WordPieces(letter_tokenizer(), 16)
 
 
 @given(WORDS, st.integers(4, 12), st.integers(0, 4))

@@ -1,0 +1,104 @@
+"""What word embeddings are compared with: other ways to choose examples, with the same interface."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+import numpy as np
+
+from xdner.errors import RetrievalError
+from xdner.retrieval.base import Example, Hit
+from xdner.retrieval.examples import unique
+from xdner.retrieval.stop_words import queried_words
+from xdner.retrieval.words import WordEmbedder
+from xdner.text import Sentence
+
+__all__ = ["BM25Retriever", "DensestRetriever", "NoRetriever", "RandomRetriever", "SentenceRetriever"]
+
+
+def _best(examples: Sequence[Example], scores: np.ndarray, query: Sentence, k: int) -> tuple[Hit, ...]:
+    """The ``k`` best by score; of equals the first; never the query itself."""
+    order = np.argsort(-scores, kind="stable")[: k + 1]
+    hits = [Hit(examples[i], float(scores[i])) for i in order.tolist() if examples[i].sentence.text != query.text]
+    return tuple(hits[:k])
+
+
+class SentenceRetriever:
+    """By the cosine of sentence embeddings (:meth:`~xdner.retrieval.words.WordEmbedder.embed_sentences`)."""
+
+    def __init__(self, examples: Iterable[Example], embedder: WordEmbedder) -> None:
+        self.examples, self.embedder = unique(examples), embedder
+        self._vectors = embedder.embed_sentences([e.sentence for e in self.examples])
+
+    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+        """See :class:`~xdner.retrieval.base.Retriever`."""
+        vectors = self.embedder.embed_sentences(queries)
+        return [_best(self.examples, self._vectors @ v, q, k) for q, v in zip(queries, vectors, strict=True)]
+
+
+class BM25Retriever:
+    """By the words that both have: BM25 as in Lucene (k₁ 1.5, b 0.75), lower-cased, without stop words.
+
+    Raises:
+        RetrievalError: the package bm25s is not installed.
+    """
+
+    def __init__(self, examples: Iterable[Example], stop_words: str = "english") -> None:
+        try:
+            import bm25s
+        except ImportError:
+            raise RetrievalError("BM25 needs the package bm25s", hint="pip install 'xdner[retrieval]'") from None
+        self.examples, self.stop_words = unique(examples), stop_words
+        self._index = bm25s.BM25(method="lucene")
+        self._index.index([self._tokens(e.sentence) for e in self.examples], show_progress=False)
+
+    def _tokens(self, sentence: Sentence) -> list[str]:
+        return [sentence.words[i].text.lower() for i in queried_words(sentence, self.stop_words)]
+
+    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+        """See :class:`~xdner.retrieval.base.Retriever`."""
+        found = []
+        for query in queries:
+            known = [t for t in self._tokens(query) if t in self._index.vocab_dict]
+            scores = np.asarray(self._index.get_scores(known)) if known else np.zeros(len(self.examples))
+            found.append(_best(self.examples, scores, query, k))
+        return found
+
+
+class RandomRetriever:
+    """At random, but always the same for a text and a seed; all scores are 0."""
+
+    def __init__(self, examples: Iterable[Example], seed: int = 1) -> None:
+        self.examples, self.seed = unique(examples), seed
+
+    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+        """See :class:`~xdner.retrieval.base.Retriever`."""
+        found = []
+        for query in queries:
+            digest = sha256(f"{self.seed}\0{query.text}".encode("utf-8", "surrogatepass")).digest()
+            others = [e for e in self.examples if e.sentence.text != query.text]
+            chosen = random.Random(digest).sample(others, min(k, len(others)))
+            found.append(tuple(Hit(e, 0.0) for e in chosen))
+        return found
+
+
+class DensestRetriever:
+    """Those with the most entities, whatever the query; of equals the shortest."""
+
+    def __init__(self, examples: Iterable[Example]) -> None:
+        self.examples = sorted(unique(examples), key=lambda e: (-len(e.sentence.entities), len(e.sentence.words)))
+        self._scores = np.array([len(e.sentence.entities) for e in self.examples], dtype=float)
+
+    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+        """See :class:`~xdner.retrieval.base.Retriever`."""
+        return [_best(self.examples, self._scores, query, k) for query in queries]
+
+
+class NoRetriever:
+    """Shows nothing."""
+
+    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+        """See :class:`~xdner.retrieval.base.Retriever`."""
+        return [()] * len(queries)

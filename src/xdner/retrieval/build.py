@@ -1,0 +1,72 @@
+"""A retriever by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdner.backbone.encoder import Encoder, load_encoder
+from xdner.retrieval.base import Example, Retriever
+from xdner.retrieval.baselines import BM25Retriever, DensestRetriever, NoRetriever, RandomRetriever, SentenceRetriever
+from xdner.retrieval.pool import Pool
+from xdner.retrieval.settings import RetrievalSettings
+from xdner.retrieval.word import WordRetriever
+from xdner.retrieval.words import WordEmbedder
+
+__all__ = ["build_retriever", "embedder_of"]
+
+
+def embedder_of(pool: Pool, encoder: Encoder | None = None, *, device: str = "cpu") -> WordEmbedder:
+    """The embedder that a pool was made with.
+
+    Args:
+        encoder: already loaded; ``None``: from where the pool's was loaded.
+
+    Raises:
+        BackboneError: it cannot be loaded.
+        IndexMismatchError: its weights are other ones now.
+    """
+    made = pool.manifest.embedding
+    settings = RetrievalSettings(layer=made.layer, pooling=made.pooling)  # type: ignore[arg-type]
+    embedder = WordEmbedder(encoder or load_encoder(made.source, device=device), settings)
+    pool.require(embedder.embedding)
+    return embedder
+
+
+def build_retriever(
+    pool: Pool | Sequence[Example],
+    settings: RetrievalSettings | None = None,
+    embedder: WordEmbedder | None = None,
+    *,
+    device: str = "cpu",
+) -> Retriever:
+    """The retriever that ``settings.method`` names.
+
+    Args:
+        pool: where examples come from; or the examples themselves, which are then embedded and kept in memory.
+        settings: see :class:`~xdner.retrieval.settings.RetrievalSettings`; ``layer`` and ``pooling`` are the pool's.
+        embedder: the pool's own; loaded where it is needed and not given.
+
+    Raises:
+        RetrievalError: the pool is empty.
+        IndexMismatchError: another embedder.
+    """
+    settings = settings or RetrievalSettings()
+    if settings.method == "none":
+        return NoRetriever()
+    if isinstance(pool, Pool):
+        pool.require_examples()
+        examples = [e for _, e in sorted(pool.examples.items())]
+    else:
+        examples = list(pool)
+    if settings.method == "bm25":
+        return BM25Retriever(examples, settings.stop_words)
+    if settings.method == "random":
+        return RandomRetriever(examples, settings.seed)
+    if settings.method == "densest":
+        return DensestRetriever(examples)
+    if embedder is None and isinstance(pool, Pool):
+        embedder = embedder_of(pool, device=device)
+    embedder = embedder or WordEmbedder(load_encoder(device=device), settings)
+    if settings.method == "sentence":
+        return SentenceRetriever(examples, embedder)
+    return WordRetriever(pool, embedder, settings)

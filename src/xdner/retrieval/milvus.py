@@ -1,0 +1,309 @@
+"""The rows of an index in Milvus: one word of one example each. A local file (Milvus Lite) and a server go the same way.
+
+A row's key is ``example number · 2²⁰ + word index``, so a search need not fetch any field. The fields are there for
+people, and for filters:
+
+========== ==============================================================
+``id``      the key, int64
+``example`` the example's id
+``word``    index of the word
+``label``   ``B-type``, ``I-type`` or ``O``
+``content`` whether it is no stop word and no punctuation
+``vector``  of length one; metric cosine
+========== ==============================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdner.errors import RetrievalError
+from xdner.retrieval.words import Vectors
+
+__all__ = ["SHIFT", "MilvusRows", "Row", "is_server"]
+
+#: A key's lower bits count words.
+SHIFT = 20
+_BATCH = 1000  # rows of an insert or of an answer, or examples of a delete
+_KINDS = ("IVF_FLAT", "FLAT", "AUTOINDEX")
+_LABEL = 512
+_OPEN: Counter[str] = Counter()  # local files that this process has open
+_NOISY = ("pymilvus", "milvus_lite", "grpc")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A word of an example."""
+
+    key: int
+    example: str
+    word: int
+    label: str
+    content: bool
+
+
+def is_server(uri: str) -> bool:
+    """Is it the address of a server, and no local file?"""
+    return "://" in uri
+
+
+class MilvusRows:
+    """A collection of rows.
+
+    Args:
+        uri: a local file ending with ``.db``, or ``http://host:19530`` (``https://``, ``user:password@`` as pymilvus has it;
+            a token may stand in ``$MILVUS_TOKEN``, and is never stored).
+        collection: its name.
+        dimension: of the vectors.
+        timeout: seconds for one call.
+
+    Raises:
+        RetrievalError: pymilvus is missing; the file is in use or damaged; the server is down, slow or no Milvus.
+    """
+
+    def __init__(self, uri: str, collection: str, dimension: int, *, timeout: float = 20.0) -> None:
+        self.uri, self.collection, self.dimension, self.timeout = uri, collection, dimension, timeout
+        self._path = None if is_server(uri) else os.path.abspath(uri)
+        self._client = self._connect()
+
+    def _connect(self) -> Any:
+        try:
+            from pymilvus import MilvusClient
+
+            if self._path is not None:
+                import milvus_lite  # noqa: F401
+        except ImportError as error:
+            raise RetrievalError(
+                f"an index needs the package {error.name}", hint="pip install 'xdner[retrieval]'"
+            ) from None
+        # They print every error, tracebacks and all, before they raise it.
+        for name in _NOISY:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        with self._told("cannot be opened"):
+            if self._path is not None:
+                Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            client = MilvusClient(self.uri, token=os.environ.get("MILVUS_TOKEN", ""), timeout=self.timeout)
+        if self._path is not None:
+            _OPEN[self._path] += 1
+        return client
+
+    def close(self) -> None:
+        """Let go of the server, or of the file, which only one process can have open."""
+        if self._client is None:
+            return
+        client, self._client = self._client, None
+        with contextlib.suppress(Exception):
+            client.close()
+        if self._path is None:
+            return
+        _OPEN[self._path] -= 1
+        if _OPEN[self._path] <= 0:
+            from milvus_lite.server_manager import server_manager_instance
+
+            del _OPEN[self._path]
+            server_manager_instance.release_server(self._path)
+
+    def __enter__(self) -> MilvusRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Is the collection there? If so, it can be asked from now on."""
+        with self._told("does not answer"):
+            there = bool(self._client.has_collection(self.collection, timeout=self.timeout))
+            if there:
+                self._client.load_collection(self.collection, timeout=self.timeout)
+            return there
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(Exception):
+            return bool(self._client.has_collection(self.collection, timeout=self.timeout))
+        return False
+
+    def search(self, vectors: Vectors, limit: int, *, rows: str, nprobe: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The nearest rows of each vector.
+
+        Args:
+            vectors: [n, d].
+            limit: rows for each.
+            rows: ``all``, ``content`` or ``entities``.
+            nprobe: clusters to look into, of an IVF index.
+
+        Returns:
+            Keys [n, limit], -1 where there are no more, and cosines [n, limit].
+        """
+        keys = np.full((len(vectors), limit), -1, dtype=np.int64)
+        cosines = np.zeros((len(vectors), limit), dtype=np.float32)
+        kept = {"all": "", "content": "content == true", "entities": 'label != "O"'}[rows]
+        with self._told("does not answer a search"):
+            found = self._client.search(
+                self.collection, data=list(vectors), limit=limit, filter=kept, anns_field="vector", output_fields=[],
+                search_params={"metric_type": "COSINE", "params": {"nprobe": nprobe}}, timeout=self.timeout,
+            )  # fmt: skip
+            for row, hits in enumerate(found):
+                for place, hit in enumerate(hits):
+                    keys[row, place], cosines[row, place] = hit["id"], hit["distance"]
+        return keys, cosines
+
+    def vectors(self, keys: Sequence[int]) -> Vectors:
+        """The vectors of these rows, [n, d], in this order.
+
+        Raises:
+            RetrievalError: a row is missing.
+        """
+        made = np.empty((len(keys), self.dimension), dtype=np.float32)
+        for at in range(0, len(keys), _BATCH):
+            some = [int(k) for k in keys[at : at + _BATCH]]
+            with self._told("does not give its rows"):
+                got = self._client.get(self.collection, ids=some, output_fields=["vector"], timeout=self.timeout)
+                found = {row["id"]: row["vector"] for row in got}
+            if missing := [k for k in some if k not in found]:
+                raise RetrievalError(
+                    f"{self.title} lacks {len(missing)} rows or more of the index",
+                    hint="Make the index again: xdner index NAME --examples FILE --replace.",
+                )
+            made[at : at + len(some)] = [found[k] for k in some]
+        return made
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def create(self, rows: int) -> tuple[str, int]:
+        """Make the collection anew, with an index for about so many rows.
+
+        Returns:
+            The kind of the index, and its clusters: IVF_FLAT where the backend has it, else FLAT, else its own choice.
+        """
+        from pymilvus import DataType, MilvusClient
+
+        schema = MilvusClient.create_schema(auto_id=False)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("example", DataType.VARCHAR, max_length=32)
+        schema.add_field("word", DataType.INT32)
+        schema.add_field("label", DataType.VARCHAR, max_length=_LABEL)
+        schema.add_field("content", DataType.BOOL)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.dimension)
+        with self._told("cannot make a collection"):
+            if self._client.has_collection(self.collection, timeout=self.timeout):
+                self._client.drop_collection(self.collection, timeout=self.timeout)
+            self._client.create_collection(self.collection, schema=schema, timeout=self.timeout)
+        return self.build_index(rows)
+
+    def build_index(self, rows: int) -> tuple[str, int]:
+        """Build the vectors' index anew; see :meth:`create`."""
+        from pymilvus import MilvusClient
+
+        # Faiss asks for 39 rows a cluster; with less than that there is nothing to cluster.
+        clusters = min(int(rows**0.5), rows // 39, 65536)
+        kinds = _KINDS if clusters else _KINDS[1:]
+        for kind in kinds:
+            params = MilvusClient.prepare_index_params()
+            # Servers read nlist here and by itself, Milvus Lite only here.
+            inner = {"params": {"nlist": clusters}} if kind == "IVF_FLAT" else {}
+            params.add_index("vector", index_type=kind, metric_type="COSINE", params=inner)
+            try:
+                with self._told("cannot build an index"):
+                    self._client.release_collection(self.collection, timeout=self.timeout)
+                    if "vector" in self._client.list_indexes(self.collection, timeout=self.timeout):
+                        self._client.drop_index(self.collection, "vector", timeout=self.timeout)
+                    self._client.create_index(self.collection, params, timeout=self.timeout)
+                    self._client.load_collection(self.collection, timeout=self.timeout)
+                return kind, clusters if kind == "IVF_FLAT" else 0
+            except RetrievalError:
+                # One that is not known is refused by a backend that is there.
+                if kind == kinds[-1] or not self._answers():
+                    raise
+        raise AssertionError("the last kind returns or raises")
+
+    def insert(self, rows: Iterable[tuple[Row, NDArray[Any]]]) -> Iterator[int]:
+        """Write rows; gives the number written so far, batch by batch. Rows of the same key are replaced."""
+        waiting: list[dict[str, Any]] = []
+        written = 0
+
+        def write() -> None:
+            with self._told("does not take rows"):
+                self._client.upsert(self.collection, data=waiting, timeout=self.timeout)
+
+        for row, vector in rows:
+            waiting.append(
+                {"id": row.key, "example": row.example, "word": row.word, "label": row.label[:_LABEL],
+                 "content": row.content, "vector": vector}
+            )  # fmt: skip
+            if len(waiting) == _BATCH:
+                write()
+                written += len(waiting)
+                waiting = []
+                yield written
+        if waiting:
+            write()
+            yield written + len(waiting)
+        with self._told("does not write its rows to disk"):
+            self._client.flush(self.collection, timeout=self.timeout)
+
+    def delete_examples(self, ids: Sequence[str]) -> None:
+        """Remove the rows of examples; what is not there is no error."""
+        for at in range(0, len(ids), _BATCH):
+            listed = ", ".join(f'"{i}"' for i in ids[at : at + _BATCH])
+            self._delete(f"example in [{listed}]")
+
+    def delete_from(self, key: int) -> None:
+        """Remove all rows with this key or a greater one."""
+        self._delete(f"id >= {key}")
+
+    def _delete(self, which: str) -> None:
+        with self._told("does not remove rows"):
+            self._client.delete(self.collection, filter=which, timeout=self.timeout)
+            self._client.flush(self.collection, timeout=self.timeout)
+
+    def drop(self) -> None:
+        """Remove the collection."""
+        with self._told("does not remove a collection"):
+            if self._client.has_collection(self.collection, timeout=self.timeout):
+                self._client.drop_collection(self.collection, timeout=self.timeout)
+
+    # -- errors ----------------------------------------------------------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        """For messages; without a password."""
+        return f"the Milvus server {shown(self.uri)}" if self._path is None else f"the index file {self.uri}"
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Whatever the client throws becomes one error that says which backend did what."""
+        try:
+            yield
+        except RetrievalError:
+            raise
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = reason.replace(self.uri, shown(self.uri))
+            hint = (
+                f"Is a Milvus server running there, and reachable? It had {self.timeout:g} s (--set timeout=60). "
+                "Without --index, the index is a local file."
+                if self._path is None
+                else "One process at a time can have it open: wait for the other, or keep the index in a Milvus server "
+                "(--index http://host:19530). If it is damaged: xdner index NAME --examples FILE --replace."
+            )
+            made = RetrievalError(f"{self.title} {what}: {reason[:300]}", hint=hint)
+            raise made from error
+
+
+def shown(uri: str) -> str:
+    """An address without its password."""
+    scheme, separator, rest = uri.rpartition("://")
+    host = rest.rpartition("@")[2]
+    return f"{scheme}{separator}{host}"

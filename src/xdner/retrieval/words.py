@@ -1,0 +1,143 @@
+"""Words in context as vectors: the states of an encoder's layer, sub-words pooled, of length one.
+
+Long sentences are read in overlapping windows (``backbone/words.py``); a word's vector is that of the window whose core
+it is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xdner.backbone.encoder import Encoder
+from xdner.backbone.word_batch import Batch
+from xdner.backbone.words import Encoded, WordPieces
+from xdner.errors import SettingsError
+from xdner.retrieval.settings import RetrievalSettings
+from xdner.text import Sentence
+
+__all__ = ["Embedding", "Vectors", "WordEmbedder"]
+
+#: [n, d], 32 bits.
+Vectors = NDArray[np.float32]
+
+_TOKENS = 4096  # of a batch, padding included
+_OVERLAP = 16  # words that two windows of a long sentence share
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What made the vectors: two embeddings compare only if all of this but ``name`` and ``source`` is the same.
+
+    Attributes:
+        name, source: of the encoder; ``source`` loads it again.
+        fingerprint: of its weights.
+        dimension: d.
+        layer: whose states; 0 is the layer of embeddings.
+        pooling: of a word's sub-words.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    dimension: int
+    layer: int
+    pooling: str
+
+    def same(self, other: Embedding) -> bool:
+        """Do its vectors compare with the other's?"""
+        kept = [f.name for f in fields(self) if f.name not in ("name", "source")]
+        return all(getattr(self, k) == getattr(other, k) for k in kept)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} ({self.fingerprint[:12]}, dimension {self.dimension}, layer {self.layer}, "
+            f"{self.pooling} of sub-words)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+class WordEmbedder:
+    """Gives every word of a sentence its vector.
+
+    Args:
+        encoder: reads the sentences; nothing in it is changed.
+        settings: ``layer`` and ``pooling``.
+
+    Raises:
+        SettingsError: the encoder has no such layer.
+    """
+
+    def __init__(self, encoder: Encoder, settings: RetrievalSettings | None = None) -> None:
+        settings = settings or RetrievalSettings()
+        layers = int(encoder.model.config.num_hidden_layers)
+        layer = layers if settings.layer < 0 else settings.layer
+        if layer > layers:
+            raise SettingsError(
+                [f"retrieval.layer is {settings.layer}, but {encoder.name} has {layers} layers"],
+                hint=f"Choose from 0 (embeddings) to {layers}, or -1 for the last: --set layer={layers}.",
+            )
+        self.encoder, self.pieces = encoder, WordPieces(encoder.tokenizer, encoder.positions)
+        self.embedding = Embedding(
+            encoder.name, encoder.source, encoder.fingerprint, encoder.size, layer, settings.pooling
+        )
+
+    def embed(self, sentences: Sequence[Sentence], done: Callable[[int], None] = lambda words: None) -> list[Vectors]:
+        """The vectors of each sentence's words, [words, d], rows of length one; [0, d] for no words.
+
+        Args:
+            sentences: in any order; they are read longest first.
+            done: told how many words have been read so far.
+        """
+        found = [np.zeros((len(s.words), self.embedding.dimension), dtype=np.float32) for s in sentences]
+        read = 0
+        for batch, numbers in self._batches(sentences):
+            with torch.inference_mode():
+                states = self._states(batch, self.embedding.layer)
+                vectors = torch.nn.functional.normalize(batch.pooled(states, self.embedding.pooling), dim=1)
+            rows = vectors.cpu().numpy()
+            at = 0
+            for number, window in numbers:
+                first, last = window.counted
+                found[number][window.first + first : window.first + last] = rows[at + first : at + last]
+                at += len(window.places)
+                read += last - first
+            done(read)
+        return found
+
+    def embed_sentences(self, sentences: Sequence[Sentence]) -> Vectors:
+        """One vector a sentence, [n, d], of length one: the mean of its tokens' states in the last layer, the first and
+        the last token's too, as MiniLM and its like were trained (Reimers and Gurevych 2019); zero for no words."""
+        total = torch.zeros(len(sentences), self.embedding.dimension)
+        for batch, numbers in self._batches(sentences):
+            with torch.inference_mode():
+                states = self._states(batch, -1)
+                sums = (states * batch.attention[..., None]).sum(1).cpu()
+            for row, (number, _) in zip(sums, numbers, strict=True):
+                total[number] += row  # the windows of a long sentence count by their tokens
+        return torch.nn.functional.normalize(total, dim=1).numpy()
+
+    def _states(self, batch: Batch, layer: int) -> torch.Tensor:
+        read = self.encoder.model(input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=True)
+        return read.hidden_states[layer]
+
+    def _batches(self, sentences: Sequence[Sentence]) -> Iterator[tuple[Batch, list[tuple[int, Encoded]]]]:
+        """Windows of near-equal lengths side by side, each with the number of its sentence."""
+        model: Any = self.encoder.model
+        pad = int(model.config.pad_token_id or 0)
+        encoded = self.pieces.encode(sentences, overlap=_OVERLAP)
+        waiting = [(number, window) for number, windows in enumerate(encoded) for window in windows]
+        waiting.sort(key=lambda item: -len(item[1].ids))
+        at = 0
+        while at < len(waiting):
+            chosen = waiting[at : at + max(1, _TOKENS // len(waiting[at][1].ids))]
+            at += len(chosen)
+            yield Batch.of([window for _, window in chosen], pad=pad, device=model.device), chosen

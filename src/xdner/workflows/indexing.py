@@ -1,0 +1,263 @@
+"""Examples of a domain in and out of its index, and what they would be found by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xdner.backbone.encoder import load_encoder
+from xdner.corpora.io import read_corpus
+from xdner.domain import Domain
+from xdner.errors import DataError, DomainError, RetrievalError, SettingsError
+from xdner.files import storage_errors, write_atomically
+from xdner.library.leftovers import is_domain
+from xdner.library.store import Library
+from xdner.retrieval.base import Hit
+from xdner.retrieval.build import build_retriever, embedder_of
+from xdner.retrieval.examples import checked
+from xdner.retrieval.milvus import shown
+from xdner.retrieval.pool import Change, Pool, Told, has_pool, open_pool
+from xdner.retrieval.settings import IndexSettings, RetrievalSettings
+from xdner.retrieval.words import WordEmbedder
+from xdner.text import Sentence
+from xdner.workflows.material import domain_of
+
+__all__ = ["INDEX", "Explanation", "Indexed", "explain_text", "index_examples"]
+
+#: Folder of the index in a domain's folder.
+INDEX = "index"
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What :func:`index_examples` did.
+
+    Attributes:
+        domain: its name.
+        folder: of the index.
+        change: examples added, updated, unchanged, removed.
+        examples, words: in the index now.
+        place: of the rows.
+        kind: of the vectors' index in Milvus.
+        embedding: that made them, in words.
+        seconds: it took.
+        skipped: sentences without entities that were left out.
+        warnings: of the reader.
+    """
+
+    domain: str
+    folder: Path
+    change: Change
+    examples: int
+    words: int
+    place: str
+    kind: str
+    embedding: str
+    seconds: float
+    skipped: int
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"folder": str(self.folder), "seconds": round(self.seconds, 1)}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which examples a text would be shown with, and why.
+
+    Attributes:
+        sentence: the text in words.
+        method, aggregation: how they were chosen.
+        hits: best first.
+    """
+
+    sentence: Sentence
+    method: str
+    aggregation: str
+    hits: tuple[Hit, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "text": self.sentence.text,
+            "method": self.method,
+            "aggregation": self.aggregation,
+            "examples": [self._hit(hit) for hit in self.hits],
+        }
+
+    def _hit(self, hit: Hit) -> dict[str, Any]:
+        found = hit.example.sentence
+        matches = [
+            {"word": self.sentence.words[m.query].text, "example_word": found.words[m.example].text,
+             "query_index": m.query, "example_index": m.example, "similarity": round(m.similarity, 4)}
+            for m in hit.matches
+        ]  # fmt: skip
+        entities = [{"start": e.start, "end": e.end, "label": e.label, "text": e.text} for e in found.entities]
+        return {
+            "id": hit.example.id, "text": found.text, "entities": entities, "score": round(hit.score, 4),
+            "matches": matches,
+        }  # fmt: skip
+
+
+def index_examples(
+    name: str,
+    file: str | Path,
+    *,
+    library: str | Path | None = None,
+    uri: str | None = None,
+    encoder: str | Path | None = None,
+    remove: bool = False,
+    replace: bool = False,
+    skip_empty: bool = False,
+    format: str | None = None,
+    config: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    device: str = "cpu",
+    progress: Told | None = None,
+) -> Indexed:
+    """Add labelled sentences to a domain's index, remove them from it, or have them and no others.
+
+    Args:
+        name: of the domain. One that the library does not know is begun: a folder with ``domain.toml`` and the index.
+        file: labelled sentences; those that are there already change nothing.
+        library: folder of domains.
+        uri: of a Milvus server for a new index; otherwise it is a file in the domain's folder.
+        encoder: alias, hub id or folder; by default that of the index, or the embedded one.
+        remove: the sentences with these texts leave the index.
+        replace: the index is made anew, with these sentences only.
+        skip_empty: leave sentences without entities out; they are refused otherwise.
+        format: of the file; by content if ``None``.
+        config, overrides: settings (:class:`~xdner.retrieval.settings.IndexSettings`).
+        device: ``cpu``, ``cuda``, …
+        progress: told what is done, and how many of how many words.
+
+    Raises:
+        XdnerError: see the tree in ``errors.py``; nothing has changed then.
+    """
+    began = time.monotonic()
+    if remove and replace:
+        raise SettingsError(["--remove and --replace exclude each other"], hint="Give one of them.")
+    folder = Library(library).path(name)
+    index = folder / INDEX
+    old = open_pool(index) if has_pool(index) else None
+    settings = _settings(old if not replace else None, config, overrides)
+    corpus = read_corpus(file, format=format)
+    sentences = [s for s in corpus if s.entities] if skip_empty else list(corpus)
+    if remove:
+        pool = _known(old, name)
+        change = pool.remove(s.text for s in corpus)
+    else:
+        checked(sentences)  # mistakes in the file, before weights are loaded
+        domain = _domain(name, folder, sentences, str(file))
+        embedder = _embedder(old if not replace else None, encoder, settings, device)
+        where = old.manifest.uri if old is not None and uri is None else uri or ""
+        if old is not None and not replace and where != old.manifest.uri:
+            raise RetrievalError(
+                f"the index of {name} is in {old.title}, not in {shown(where)}",
+                hint="Leave --index out, or make the index anew there: --replace.",
+            )
+        if old is None or replace:
+            pool = Pool.create(index, embedder.embedding, uri=where, settings=settings)
+        else:
+            pool = old
+        pool.timeout = settings.timeout
+        act = pool.replace if replace else pool.add
+        change = act(sentences, embedder, progress or (lambda what, done, of: None))
+        if domain is not None:
+            with storage_errors(folder):
+                write_atomically(folder / "domain.toml", domain.to_toml())
+    told = tuple(f"{file}: {what} ({n})" for what, n in corpus.warnings.items())
+    manifest = pool.manifest
+    return Indexed(
+        name, index, change, len(pool), manifest.words, pool.title, manifest.kind, str(manifest.embedding),
+        time.monotonic() - began, len(corpus) - len(sentences), told,
+    )  # fmt: skip
+
+
+def explain_text(
+    text: str,
+    name: str,
+    *,
+    k: int | None = None,
+    library: str | Path | None = None,
+    encoder: str | Path | None = None,
+    config: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    device: str = "cpu",
+) -> Explanation:
+    """The examples that a domain's index gives for a text, and the words that brought them.
+
+    Raises:
+        RetrievalError: the domain has no index, or it is empty or cannot be asked.
+        IndexMismatchError: it was made with another encoder, layer or pooling.
+    """
+    pool = _known(_pool(Library(library).path(name)), name)
+    settings = _settings(pool, config, overrides)
+    sentence = Sentence.from_text(text)
+    if not sentence.words:
+        raise DataError("there is no text to explain", hint="Give a text in quotes.")
+    pool.timeout = settings.timeout
+    pool.require_examples()
+    needed = settings.method in ("word", "sentence")
+    embedder = _embedder(pool, encoder, settings, device) if needed else None
+    (hits,) = build_retriever(pool, settings, embedder).retrieve([sentence], settings.k if k is None else k)
+    return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", hits)
+
+
+def _pool(folder: Path) -> Pool | None:
+    return open_pool(folder / INDEX) if has_pool(folder / INDEX) else None
+
+
+def _known(pool: Pool | None, name: str) -> Pool:
+    if pool is None:
+        raise RetrievalError(
+            f"domain {name!r} has no index of examples",
+            hint=f"Make it: xdner index {name} --examples FILE, or choose another --library.",
+        )
+    return pool
+
+
+def _settings(pool: Pool | None, config: str | Path | None, overrides: Iterable[str]) -> RetrievalSettings:
+    """Layer and pooling are the index's own, unless others are asked for (and refused)."""
+    own: Mapping[str, Mapping[str, Any]] = {}
+    if pool is not None:
+        made = pool.manifest.embedding
+        own = {"retrieval": {"layer": made.layer, "pooling": made.pooling, "stop_words": pool.manifest.stop_words}}
+    return IndexSettings.build(config, overrides, base=own).retrieval
+
+
+def _embedder(pool: Pool | None, encoder: str | Path | None, settings: RetrievalSettings, device: str) -> WordEmbedder:
+    if pool is None:
+        return WordEmbedder(load_encoder(encoder, device=device), settings)
+    made = pool.manifest.embedding
+    if encoder is None and (settings.layer, settings.pooling) == (made.layer, made.pooling):
+        return embedder_of(pool, device=device)
+    embedder = WordEmbedder(load_encoder(encoder or made.source, device=device), settings)
+    pool.require(embedder.embedding)
+    return embedder
+
+
+def _domain(name: str, folder: Path, sentences: Sequence[Sentence], file: str) -> Domain | None:
+    """What ``domain.toml`` should say, or ``None`` if it says so already.
+
+    Raises:
+        DomainError: the name cannot be one, or a domain that was trained does not know a type.
+    """
+    path = folder / "domain.toml"
+    found = domain_of(name, None, sentences, file)
+    if not path.exists():
+        return found
+    known = Domain.read(path)
+    new = [label for label in found.labels if label.name not in known]
+    if not new:
+        return None
+    if is_domain(folder):
+        raise DomainError(
+            f"domain {name!r} does not know the types {', '.join(label.name for label in new)}",
+            hint=f"Add them to {path}, or index these examples under another name.",
+        )
+    return Domain(name, (*known.labels, *new), known.instruction)

@@ -1,0 +1,127 @@
+"""``xdner index`` and ``xdner explain`` on a tiny encoder and real Milvus Lite files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xdner.corpora import write_corpus
+from xdner.domain import Domain
+from xdner.testing.commands import refused, run
+from xdner.testing.encoders import save_tiny_encoder
+from xdner.testing.pools import SENTENCES
+from xdner.text import Sentence
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_encoder(tmp_path_factory.mktemp("index") / "tiny")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    write_corpus(SENTENCES, tmp_path / "all.txt", format="columns")
+    write_corpus(SENTENCES[:2], tmp_path / "two.jsonl", format="spans")
+    write_corpus([*SENTENCES[:1], Sentence.from_text("nothing here")], tmp_path / "empty.jsonl", format="spans")
+    write_corpus([Sentence.from_text("a new sea", [(6, 9, "lake")])], tmp_path / "new.jsonl", format="spans")
+    return tmp_path
+
+
+def index(files: Path, encoder: Path, file: str, *more: str) -> list[str]:
+    where = ["--library", str(files / "library")]
+    return ["index", "sea", "--examples", str(files / file), "--set", "layer=1", *where, *more]
+
+
+def test_index_and_explain(files: Path, encoder: Path) -> None:
+    where = ["--library", str(files / "library")]
+    made = run(*index(files, encoder, "all.txt", "--encoder", str(encoder), "--json"))
+    assert made.exit_code == 0, made.stderr
+    told = json.loads(made.stdout)
+    assert (told["change"]["added"], told["examples"], told["words"], told["kind"]) == (4, 4, 17, "FLAT")
+    assert Domain.read(files / "library" / "sea" / "domain.toml").label_names == ("city", "person", "sea", "ship")
+    # The encoder and its layer are known from now on.
+    again = run("index", "sea", "--examples", str(files / "two.jsonl"), *where)
+    assert "2 there already" in again.stderr
+    assert again.stdout == ""
+    found = json.loads(run("explain", "a ship at sea", "-d", "sea", "-k", "2", *where, "--json").stdout)
+    assert found["text"] == "a ship at sea"
+    assert len(found["examples"]) == 2
+    for example in found["examples"]:
+        assert {m["word"] for m in example["matches"]} <= {"ship", "sea"}
+        assert example["entities"]
+    shown = run("explain", "a ship at sea", "--domain", "sea", *where)
+    assert "ship →" in shown.stdout
+    assert "⟨ship⟩" in shown.stdout
+    dense = json.loads(run("explain", "x", "-d", "sea", "--set", "method=densest", *where, "--json").stdout)
+    assert dense["examples"][0]["text"] == "Bob saw Oslo and Rome"
+
+
+def test_changes(files: Path, encoder: Path) -> None:
+    where = ["--library", str(files / "library")]
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+    assert "2 removed" in run("index", "sea", "--examples", str(files / "two.jsonl"), "--remove", *where).stderr
+    assert "1 added" in run("index", "sea", "--examples", str(files / "new.jsonl"), *where).stderr
+    # A domain that only has an index learns new types with its examples.
+    assert "lake" in Domain.read(files / "library" / "sea" / "domain.toml").label_names
+    made = run(*index(files, encoder, "empty.jsonl", "--replace", "--skip-empty", "--encoder", str(encoder), "--json"))
+    assert "1 sentences without entities were left out" in made.stderr
+    told = json.loads(made.stdout)
+    assert (told["examples"], told["change"]["unchanged"], told["change"]["removed"]) == (1, 0, 3)
+
+
+def test_mistakes_give_one_error_with_the_next_step(files: Path, encoder: Path, tmp_path: Path) -> None:
+    where = ["--library", str(files / "library")]
+    assert "has no index of examples" in refused("explain", "x", "-d", "sea", *where)
+    assert "has no index" in refused("index", "sea", "--examples", str(files / "all.txt"), "--remove", *where)
+    assert "have no entities" in refused(*index(files, encoder, "empty.jsonl", "--encoder", str(encoder)))
+    assert not (files / "library").exists()
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+    exclude = refused("index", "sea", "--examples", str(files / "all.txt"), "--remove", "--replace", *where)
+    assert "exclude each other" in exclude
+    other = save_tiny_encoder(tmp_path / "other", positions=32)
+    for command in (["explain", "x", "-d", "sea"], ["index", "sea", "--examples", str(files / "two.jsonl")]):
+        told = refused(*command, "--encoder", str(other), *where)
+        assert "was made with tiny" in told
+        assert "asked with other" in told
+        assert "layer 2" in refused(*command, "--set", "layer=2", *where)
+    elsewhere = refused("index", "sea", "--examples", str(files / "new.jsonl"), "--index", "http://127.0.0.1:1", *where)
+    assert "not in http://127.0.0.1:1" in elsewhere
+    down = [*index(files, encoder, "all.txt", "--encoder", str(encoder)), "--index", "http://127.0.0.1:1", "--replace"]
+    assert "the Milvus server http://127.0.0.1:1" in refused(*down, "--set", "timeout=1.0")
+    assert json.loads(run("explain", "ship", "-d", "sea", *where, "--json").stdout)["examples"]
+    assert "is not one word" in refused("index", "../x", "--examples", str(files / "all.txt"), *where)
+    assert "there is no text" in refused("explain", " ", "-d", "sea", *where)
+    assert "retrieval.aggregation must be one of" in refused(
+        "explain", "x", "-d", "sea", "--set", "aggregation=y", *where
+    )
+
+
+def test_a_trained_domain_keeps_its_types(files: Path, encoder: Path) -> None:
+    folder = files / "library" / "sea"
+    folder.mkdir(parents=True)
+    (folder / "domain.toml").write_text(Domain.from_labels("sea", ["ship"]).to_toml())
+    (folder / "tagger.json").write_text("{}")
+    told = refused(*index(files, encoder, "all.txt", "--encoder", str(encoder)))
+    assert "does not know the types city, person, sea" in told
+    assert not (folder / "index").exists()
+
+
+def test_a_file_that_another_process_has_open(files: Path, encoder: Path) -> None:
+    where = ["--library", str(files / "library")]
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+    (database,) = (files / "library" / "sea" / "index").glob("*.db")
+    code = f"from pymilvus import MilvusClient; c = MilvusClient({str(database)!r}); print('open', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        told = refused("index", "sea", "--examples", str(files / "new.jsonl"), *where)
+        assert "cannot be opened" in told
+        assert "One process at a time" in told
+        # Readers do not need it.
+        assert run("explain", "ship", "-d", "sea", *where).exit_code == 0
+        other.communicate("\n")
+    assert run("index", "sea", "--examples", str(files / "new.jsonl"), *where).exit_code == 0

@@ -1,0 +1,159 @@
+"""All retrievers have one interface; word retrieval gives the same from memory and from Milvus."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from xdner.errors import IndexMismatchError, RetrievalError
+from xdner.retrieval.base import Example
+from xdner.retrieval.baselines import BM25Retriever, RandomRetriever, SentenceRetriever
+from xdner.retrieval.build import build_retriever, embedder_of
+from xdner.retrieval.pool import Pool
+from xdner.retrieval.settings import RetrievalSettings
+from xdner.retrieval.word import WordRetriever
+from xdner.retrieval.words import WordEmbedder
+from xdner.testing.pools import SENTENCES
+from xdner.text import Sentence
+
+Make = Callable[..., WordEmbedder]
+METHODS = ["word", "sentence", "bm25", "random", "densest"]
+
+
+def settings(**values: object) -> RetrievalSettings:
+    return RetrievalSettings(**{"layer": 1, **values})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_k_best_first_never_the_query_itself(pool: Pool, embedder: Make, method: str) -> None:
+    retriever = build_retriever(pool, settings(method=method), embedder())
+    queries = [*SENTENCES, Sentence.from_text("a ship at sea"), Sentence.from_text("")]
+    for k in (0, 1, 3, 10):
+        for query, hits in zip(queries, retriever.retrieve(queries, k), strict=True):
+            texts = [h.example.sentence.text for h in hits]
+            assert len(texts) == len(set(texts)) <= k
+            assert query.text not in texts
+            if method != "word":  # words can bring no example without being like one
+                assert len(texts) == min(k, 4 - (query in SENTENCES))
+            assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
+    assert retriever.retrieve([], 3) == []
+
+
+def test_a_mixed_batch_equals_its_queries_one_by_one(pool: Pool, embedder: Make) -> None:
+    for method in METHODS:
+        retriever = build_retriever(pool, settings(method=method), embedder())
+        together = retriever.retrieve(SENTENCES, 2)
+        alone = [retriever.retrieve([s], 2)[0] for s in SENTENCES]
+        assert [[h.example.id for h in hits] for hits in together] == [[h.example.id for h in x] for x in alone]
+
+
+@pytest.mark.parametrize("rows", ["all", "content", "entities"])
+@pytest.mark.parametrize("aggregation", ["types", "sum"])
+def test_memory_and_milvus_bring_the_same(pool: Pool, embedder: Make, rows: str, aggregation: str) -> None:
+    queries = [*SENTENCES, Sentence.from_text("Eve sails in Oslo")]
+    found = []
+    for search in ("memory", "milvus"):
+        chosen = settings(search=search, rows=rows, aggregation=aggregation, candidates=4)
+        retriever = WordRetriever(pool, embedder(), chosen)
+        found.append(retriever.retrieve(queries, 3))
+        retriever.close()
+    for exact, asked in zip(*found, strict=True):
+        assert [h.example.id for h in exact] == [h.example.id for h in asked]
+        for one, two in zip(exact, asked, strict=True):
+            assert one.score == pytest.approx(two.score, abs=1e-4)
+            assert [(m.query, m.example) for m in one.matches] == [(m.query, m.example) for m in two.matches]
+
+
+def test_matches_name_words_that_were_asked_for(pool: Pool, embedder: Make) -> None:
+    query = Sentence.from_text("the ship sails, north of Rome")
+    (hits,) = WordRetriever(pool, embedder(), settings()).retrieve([query], 4)
+    asked = {m.query for h in hits for m in h.matches}
+    assert {query.words[i].text for i in asked} <= {"ship", "sails", "north", "Rome"}
+    for hit in hits:
+        for match in hit.matches:
+            assert 0 <= match.example < len(hit.example.sentence.words)
+            assert match.similarity <= 1 + 1e-5
+    best = max((m.similarity, query.words[m.query].text, h.example.sentence.words[m.example].text)
+               for h in hits for m in h.matches)  # fmt: skip
+    assert best[0] > 0.9
+
+
+def test_the_query_in_the_pool_costs_no_candidates(pool: Pool, embedder: Make) -> None:
+    (hits,) = WordRetriever(pool, embedder(), settings(candidates=1)).retrieve(SENTENCES[:1], 4)
+    assert hits  # its own words would have been the one candidate of each word
+
+
+def test_random_is_stable_for_a_query_and_a_seed(pool: Pool) -> None:
+    examples = [Example.of(s) for s in SENTENCES] * 2
+    one = RandomRetriever(examples, 1).retrieve(SENTENCES, 3)
+    assert one[::-1] == RandomRetriever(examples, 1).retrieve(SENTENCES[::-1], 3)
+    assert one != RandomRetriever(examples, 2).retrieve(SENTENCES, 3)
+
+
+def test_bm25_is_the_formula() -> None:
+    examples = [Example.of(s) for s in SENTENCES]
+    (hits,) = BM25Retriever(examples).retrieve([Sentence.from_text("Rome, the ship of Rome")], 4)
+    assert [h.example.sentence.text for h in hits[:1]] == ["Ann Lee in Rome"]
+    lengths = [3, 3, 4, 2]  # content words
+    n, tf = 2, 1
+    idf = math.log(1 + (4 - n + 0.5) / (n + 0.5))
+    wanted = 2 * idf * tf / (tf + 1.5 * (1 - 0.75 + 0.75 * lengths[0] / (sum(lengths) / 4)))
+    assert hits[0].score == pytest.approx(wanted, rel=1e-4)
+
+
+def test_sentences_that_are_alike_come_first(embedder: Make) -> None:
+    texts = ["the sea", "the wind", "Ann", "Bob Bob Bob"]
+    examples = [Example.of(Sentence.from_text(t, [(0, 3, "x")])) for t in texts]
+    (hits,) = SentenceRetriever(examples, embedder()).retrieve([Sentence.from_text("The sea")], 4)
+    assert hits[0].example.sentence.text == "the sea"
+    assert hits[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_none_shows_nothing_and_needs_nothing(pool: Pool) -> None:
+    assert build_retriever(pool, settings(method="none")).retrieve(SENTENCES, 5) == [()] * 4
+
+
+def test_empty_pools_and_other_embedders_are_refused(pool: Pool, embedder: Make, tmp_path: Path) -> None:
+    empty = Pool.create(tmp_path / "empty", embedder().embedding)
+    for method in METHODS:
+        with pytest.raises(RetrievalError, match="is empty"):
+            build_retriever(empty, settings(method=method), embedder())
+    with pytest.raises(RetrievalError, match="is empty"):
+        WordRetriever(empty, embedder())
+    with pytest.raises(IndexMismatchError):
+        WordRetriever(pool, embedder(layer=2))
+
+
+def test_the_embedder_of_a_pool_is_found_again(pool: Pool) -> None:
+    assert embedder_of(pool).embedding == pool.manifest.embedding
+
+
+def test_exact_search_against_every_pair(embedder: Make, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    letters = "abcdefghij"
+    many = [
+        Sentence.from_words(["".join(rng.choices(letters, k=3)) for _ in range(6)], [(0, 1, "x")], id=str(n))
+        for n in range(30)
+    ]
+    pool = Pool.create(tmp_path / "i", embedder().embedding)
+    pool.add(many[:25], embedder())
+    chosen = settings(rows="all", aggregation="sum", candidates=1024)
+    found = WordRetriever(pool, embedder(), chosen).retrieve(many[25:], 3)
+    vectors = embedder().embed(many)
+    for query, hits in enumerate(found, start=25):
+        scores = [float((vectors[query] @ v.T).max(1).clip(0).sum()) for v in vectors[:25]]
+        best = sorted(range(25), key=lambda n: -scores[n])[:3]
+        assert [h.example.sentence.id for h in hits] == [str(n) for n in best]
+        assert [h.score for h in hits] == pytest.approx([scores[n] for n in best], rel=1e-4)
+
+
+def test_examples_without_a_pool_are_found_alike(pool: Pool, embedder: Make) -> None:
+    examples = [Example.of(s) for s in [*SENTENCES, SENTENCES[0]]]
+    for method in METHODS:
+        chosen = settings(method=method)
+        one, two = (build_retriever(p, chosen, embedder()).retrieve(SENTENCES, 3) for p in (pool, examples))
+        assert [[h.example.id for h in hits] for hits in one] == [[h.example.id for h in hits] for hits in two]

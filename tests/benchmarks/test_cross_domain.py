@@ -238,7 +238,7 @@ def test_an_interrupted_program_goes_on_with_what_is_missing(
 
 
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(
-    options: Callable[..., Options], monkeypatch: pytest.MonkeyPatch
+    options: Callable[..., Options], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Preparation and target alike, to the same result."""
     import signal
@@ -251,7 +251,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(
                 signal.raise_signal(signal.SIGINT)
 
     spec = Spec("ai", None, "single", ("conll2003",), 1)
-    whole = Bench(options("--out", "unused", "--source-steps", "4"))
+    whole = Bench(options("--out", str(tmp_path / "unused"), "--source-steps", "4"))
     monkeypatch.setattr(whole.preparation, "folder", options().out / "whole")
     wanted = whole.run(spec, SilentProgress())
     bench = Bench(options("--source-steps", "4"))

@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from xdner.library.examples_entry import ExamplesEntry
 from xdner.testing.commands import refused, run
+from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.endpoints import answering, serving
 from xdner.testing.examples import SHORT
 from xdner.testing.models import save_tiny_backbone
 
-QUICK = ["--set", "epochs=2", "--set", "training.batch_size=2", "--set", "rank=2", "--set", "retrieval.k=2"]
+QUICK = [
+    "--set", "epochs=2", "--set", "training.batch_size=2", "--set", "rank=2", "--set", "retrieval.k=2", "--set",
+    "retrieval.method=random",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +137,7 @@ def test_a_model_behind_an_endpoint(files: Path, tmp_path: Path, monkeypatch: py
     where = ["--library", str(tmp_path / "library")]
     with serving(lambda n, body: answering('{"person": ["Ann"]}' if n < 2 else "hm")) as endpoint:
         own = ["--llm", endpoint.url, "--model", "big", "--examples", files / "towns.txt", "--set", "llm.backoff=0.01"]
+        own += ["--set", "retrieval.method=none"]
         made = run(*train("towns", tmp_path / "library", *own))
         assert made.exit_code == 0, made.stderr
         assert endpoint.requests == []  # nothing is asked before somebody asks
@@ -165,7 +171,7 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "nothing that says which types" in refused(*new)
     assert "--strategy is an option of --recognizer cp-ner" in refused(*new, *examples, "--strategy", "single")
     assert "there is no template 'nope'" in refused(*new, *examples, "--set", "prompt.template=nope")
-    assert "retrieval.k must be" in refused(*new, *examples, "--set", "retrieval.k=-1")
+    assert "retrieval.k must not be negative" in refused(*new, *examples, "--set", "retrieval.k=-1")
     assert "--resume goes on with a tuning" in refused(*new, *examples, "--resume")
     assert "names a model behind an endpoint" in refused(*new, *examples, "--model", "m")
     assert "--k-shot samples examples" in refused(*new, *source, "--k-shot", "2")
@@ -180,3 +186,54 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "it has no prefix" in refused(*plain[:2], *examples, "--library", str(library), "--from", "towns")
     laner = ["train", "x", "--recognizer", "laner", *examples, "--library", str(library), "--from", "towns"]
     assert "'towns' is no LANER domain: a LANER domain starts from another" in refused(*laner)
+
+
+def test_an_index_becomes_a_domain_and_both_stay_together(files: Path, tmp_path: Path) -> None:
+    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    own = ["--llm", files / "llm", "--set", f"prompt.template={files / 'short.toml'}", "--set", "retrieval.k=2"]
+    make = ["index", "towns", *where, "--skip-empty", "--set", "layer=1", "--encoder", str(encoder)]
+    assert run(*make, "--examples", str(files / "towns.txt")).exit_code == 0
+    # Types and examples are those of the index; nothing else is needed.
+    made = run(*train("towns", library, *own))
+    assert made.exit_code == 0, made.stderr
+    assert "no examples" not in made.stderr
+    told = json.loads(run("explain", "Ann", "-d", "towns", *where, "--json").stdout)
+    assert {e["text"] for e in told["examples"]} == {"Ann in Rome", "Bob"}
+    assert run("predict", "Eve in Oslo", "-d", "towns", *where).exit_code == 0
+    # What comes into the index is the domain's, wherever it goes.
+    assert run("index", "towns", "--examples", str(files / "dev.txt"), *where).exit_code == 0
+    assert len(ExamplesEntry.load(library / "towns").examples) == 3
+    assert (library / "towns" / "index" / "index.json").is_file()
+    other = ["--library", str(tmp_path / "other")]
+    assert run("domains", "export", "towns", "--out", str(tmp_path / "t.xdner"), *where).exit_code == 0
+    assert run("domains", "import", str(tmp_path / "t.xdner"), *other).exit_code == 0
+    moved = ["explain", "Ann", "-d", "towns", *other, "--json", "--set", "layer=1", "--encoder", str(encoder)]
+    assert len(json.loads(run(*moved).stdout)["examples"]) == 3
+    # Made again from other examples, the domain goes before its index, which says so.
+    again = run(*train("towns", library, *own, "--examples", files / "towns.txt"))
+    assert "the index has other examples and is not used until it is made again" in " ".join(again.stderr.split())
+
+
+def test_a_domain_of_examples_gets_an_index_with_them(files: Path, tmp_path: Path) -> None:
+    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
+    own = [
+        "--llm",
+        files / "llm",
+        "--set",
+        f"prompt.template={files / 'short.toml'}",
+        "--set",
+        "retrieval.method=random",
+    ]
+    assert run(*train("towns", library, *own, "--examples", files / "towns.txt")).exit_code == 0
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    made = run(
+        "index", "towns", "--examples", str(files / "dev.txt"), "--set", "layer=1", "--encoder", str(encoder), *where
+    )
+    assert made.exit_code == 0, made.stderr
+    assert "1 examples without entities are no longer the domain's" in " ".join(made.stderr.split())
+    assert sorted(s.text for s in ExamplesEntry.load(library / "towns").examples) == [
+        "Ann in Rome",
+        "Bob",
+        "Eve in Oslo",
+    ]

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from xdner.backbone.causal import CausalBackbone
+from xdner.backbone.encoder import load_encoder
 from xdner.backbone.load import load_backbone
 from xdner.backbone.lora import Adapter, merge_adapter
 from xdner.backbone.t5 import T5Backbone
@@ -37,8 +38,11 @@ from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
 from xdner.recognizers.base import Request
 from xdner.recognizers.if_wraner import IFWRANER
-from xdner.recognizers.retrievers import make_retriever
+from xdner.recognizers.retrievers import Retrievers
 from xdner.retrieval.base import Example
+from xdner.retrieval.pool import Pool
+from xdner.retrieval.words import WordEmbedder
+from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.endpoints import Said, answering, serving
 from xdner.testing.examples import SHORT, people, shared_words
 from xdner.testing.models import save_tiny_backbone, tiny_causal, tiny_t5
@@ -296,10 +300,8 @@ def test_what_cannot_be_asked_is_said(folder: Path) -> None:
         IFWRANER.from_pretrained("http://127.0.0.1:9/v1", model="m", adapter=Adapter(b"", b""))
     with pytest.raises(TemplateError, match="nope"):
         IFWRANER.from_pretrained(folder, settings=quick("prompt.template=nope"))
-    named = recognizer_of(folder, retriever="nope")
-    named.add_domain(DOMAIN)
-    with pytest.raises(SettingsError, match="no retriever 'nope'"):
-        named.predict("Ann")
+    with pytest.raises(SettingsError, match=r"retrieval\.method must be one of .* not 'nope'"):
+        recognizer_of(folder, retriever="nope")
 
 
 # -- behind an endpoint --------------------------------------------------------------------------------------------------
@@ -313,7 +315,7 @@ def test_a_domain_behind_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return answering("hm" if "Bob left" in asked.rpartition("Sentence:")[2] else '{"person": ["Ann", "Zoe"]}')
 
     with serving(reply) as endpoint:
-        made = IFWRANER.from_pretrained(endpoint.url, model="m", retriever=shared_words, settings=quick())
+        made = IFWRANER.from_pretrained(endpoint.url, model="m", settings=quick("retrieval.method=random"))
         made.add_domain(DOMAIN, EXAMPLES)
         first, second = made.predict(["Ann saw Ann", "Bob left"])
         assert [e.key for e in first.entities] == [(0, 3, "person"), (8, 11, "person")]
@@ -338,12 +340,40 @@ def test_a_domain_behind_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_baselines_by_name() -> None:
     pool = [Example.of(s) for s in EXAMPLES]
     queries = [EXAMPLES[0], Sentence.from_text("new")]
-    drawn = make_retriever(pool, quick("retrieval.method=random")).retrieve(queries, 4)
+    drawn = Retrievers()(pool, quick("retrieval.method=random")).retrieve(queries, 4)
     assert [len({h.example.sentence.text for h in hits}) for hits in drawn] == [4, 4]
     assert EXAMPLES[0].text not in {h.example.sentence.text for h in drawn[0]}
-    assert make_retriever(pool, quick("retrieval.method=random")).retrieve(queries[1:], 4) == drawn[1:]
-    assert make_retriever(pool, quick("retrieval.method=random", "retrieval.seed=1")).retrieve(queries, 4) != drawn
-    assert make_retriever(pool, quick("retrieval.method=none")).retrieve(queries, 4) == [(), ()]
+    assert Retrievers()(pool, quick("retrieval.method=random")).retrieve(queries[1:], 4) == drawn[1:]
+    assert Retrievers()(pool, quick("retrieval.method=random", "retrieval.seed=2")).retrieve(queries, 4) != drawn
+    assert Retrievers()(pool, quick("retrieval.method=none")).retrieve(queries, 4) == [(), ()]
+
+
+def test_an_index_shows_what_examples_in_memory_show(folder: Path, tmp_path: Path) -> None:
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    settings = quick(f"retrieval.encoder={encoder}", "retrieval.layer=1", "retrieval.k=3")
+    pool = Pool.create(
+        tmp_path / "index", (embedder := WordEmbedder(load_encoder(encoder), settings.retrieval)).embedding
+    )
+    known = [s for s in EXAMPLES if s.entities]
+    pool.add(known, embedder)
+    asked: list[tuple[Any, ...]] = []
+
+    def shown(entries: Sequence[Sentence], index: Pool | None) -> Any:
+        made = IFWRANER.from_pretrained(folder, template=TEMPLATE, settings=settings)
+        made.add(made.add_domain(DOMAIN, entries), index)
+        monkey = made.llm.answer
+        made.llm.answer = lambda questions, **how: (
+            asked.append(tuple(q.demonstrations for q in questions))
+            or monkey(  # type: ignore
+                questions, **how
+            )
+        )
+        return made.predict(TEXTS), asked[-1]
+
+    assert shown(known, pool) == shown(known, None)
+    assert {len(demonstrations) for demonstrations in asked[0]} == {3}
+    # An index of other examples than the domain's is not asked.
+    assert not {s.text for d in shown(known[:3], pool)[1] for s in d} - {s.text for s in known[:3]}
 
 
 def test_a_folder_that_was_altered_is_refused(folder: Path, tuned: IFWRANER, tmp_path: Path) -> None:

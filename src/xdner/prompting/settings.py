@@ -1,4 +1,5 @@
-"""Settings of IF-WRANER: ``prompt``, ``retrieval``, ``llm`` and ``tune`` are its own groups, the others those of the house."""
+"""Settings of IF-WRANER: ``prompt``, ``llm`` and ``tune`` are its own groups, ``retrieval`` is that of an index, the others those
+of the house."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from xdner.retrieval.settings import RetrievalSettings
 from xdner.settings import DecodingSettings, GroupedSettings, TrainingSettings
 
-__all__ = ["LlmSettings", "PromptSettings", "RetrievalSettings", "TuneSettings", "WranerSettings"]
+__all__ = ["LlmSettings", "PromptSettings", "TuneSettings", "WranerSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +35,6 @@ class PromptSettings:
             yield f"prompt.max_tokens must be 0 or at least 64, not {self.max_tokens}"
         if not self.template.strip():
             yield "prompt.template must name a template"
-
-
-@dataclass(frozen=True, slots=True)
-class RetrievalSettings:
-    """Which examples are shown.
-
-    Attributes:
-        method: how they are found, by name (``recognizers/retrievers.py``).
-        k: examples in a prompt (the paper's k is 5); 0 is none.
-        seed: of the random baseline.
-    """
-
-    method: str = "random"
-    k: int = 5
-    seed: int = 0
-
-    def problems(self) -> Iterable[str]:
-        if not 0 <= self.k <= 1000:
-            yield f"retrieval.k must be from 0 to 1000, not {self.k}"
-        if self.seed < 0:
-            yield f"retrieval.seed must not be negative, not {self.seed}"
 
 
 @dataclass(frozen=True, slots=True)

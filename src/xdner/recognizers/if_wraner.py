@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from xdner.backbone.load import load_backbone
@@ -28,9 +28,10 @@ from xdner.prompting.prompt import sub_sentence
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template, find_template
 from xdner.recognizers.base import Recognizer, Request, Result, as_sentence
-from xdner.recognizers.retrievers import make_retriever
+from xdner.recognizers.retrievers import Retrievers
 from xdner.recognizers.warmup import check_labels, dev_sample
 from xdner.retrieval.base import Example, Retriever
+from xdner.retrieval.pool import Pool
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.progress import Progress
@@ -91,7 +92,8 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         self.adapter: Adapter | None = None
         self.settings = settings or WranerSettings.build()
         self.template = template or find_template(self.settings.prompt.template)
-        self.make_retriever: RetrieverFactory = retriever or make_retriever
+        self.make_retriever: RetrieverFactory = retriever or Retrievers()
+        self._pools: dict[str, Pool] = {}
         self._ready: dict[str, _Ready] = {}
         #: Hashes of the source sentences that the language model was tuned on.
         self.seen: frozenset[str] = frozenset()
@@ -130,7 +132,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         """
         settings = settings or WranerSettings.build()
         if isinstance(retriever, str):
-            settings = replace(settings, retrieval=replace(settings.retrieval, method=retriever))
+            settings = WranerSettings.build(None, [f"retrieval.method={retriever}"], settings.to_dict())
             retriever = None
         given = Adapter.load(adapter) if isinstance(adapter, str | Path) else adapter
         if is_endpoint(llm):
@@ -185,15 +187,23 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         self.add(entry)
         return entry
 
-    def add(self, entry: ExamplesEntry) -> None:
+    def add(self, entry: ExamplesEntry, pool: Pool | None = None) -> None:
         """Make a stored domain ready.
+
+        Args:
+            entry: the domain.
+            pool: an index of its examples. One that has other examples is not used: they are embedded when they are needed.
 
         Raises:
             BackboneMismatchError: it is for another language model or adapter.
         """
         check_same_model(entry, self.llm.identity, self.adapter)
-        self._entries[entry.domain.name] = entry
-        self._ready.pop(entry.domain.name, None)
+        name = entry.domain.name
+        self._entries[name] = entry
+        self._ready.pop(name, None)
+        self._pools.pop(name, None)
+        if pool is not None and pool.holds(entry.examples):
+            self._pools[name] = pool
 
     def load(self, folder: str | Path) -> str:
         """Read a domain's folder and make it ready; the first one with an adapter brings it along.
@@ -216,7 +226,11 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         if name not in self._ready:
             entry = self._entry(name)
             pool = [Example.of(sentence) for sentence in entry.examples]
-            retriever = self.make_retriever(pool, entry.settings)
+            index, make = self._pools.get(name), self.make_retriever
+            if index is not None and isinstance(make, Retrievers):
+                retriever = make.of_pool(index, entry.settings)
+            else:
+                retriever = make(pool, entry.settings)
             self._ready[name] = _Ready(Asked(entry.domain, entry.template), retriever, entry.settings.retrieval.k)
         return self._ready[name]
 

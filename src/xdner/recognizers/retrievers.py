@@ -1,53 +1,61 @@
-"""From a pool of examples and settings to a retriever: the one place that knows the retrievers by name."""
+"""The retrievers of a recognizer's domains, each encoder loaded once, and only if a retriever needs it."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from xdner.errors import SettingsError
+from xdner.backbone.encoder import Encoder, load_encoder
 from xdner.prompting.settings import WranerSettings
-from xdner.retrieval.base import Example, Hit, Retriever
-from xdner.text import Sentence
+from xdner.retrieval.base import Example, Retriever
+from xdner.retrieval.build import build_retriever, embedder_of
+from xdner.retrieval.pool import Pool
+from xdner.retrieval.words import WordEmbedder
 
-__all__ = ["make_retriever"]
+__all__ = ["Retrievers"]
 
-
-class NoRetriever:
-    """Shows nothing: a baseline."""
-
-    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
-        return [() for _ in queries]
+_EMBEDDED = ("word", "sentence")  # methods that need an encoder
 
 
-class RandomRetriever:
-    """Any examples, drawn for each query from its text and a seed: a baseline that does not depend on the batch."""
+class Retrievers:
+    """Makes retrievers by the settings' ``retrieval.method``: of examples, which are embedded then and kept in memory, or of an
+    index, whose words are embedded already.
 
-    def __init__(self, pool: Sequence[Example], seed: int) -> None:
-        self.pool, self.seed = list({e.sentence.text: e for e in pool}.values()), seed
-
-    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
-        made = []
-        for query in queries:
-            drawn = random.Random(repr((self.seed, query.text))).sample(self.pool, min(k + 1, len(self.pool)))
-            others = [example for example in drawn if example.sentence.text != query.text]
-            made.append(tuple(Hit(example, 0.0) for example in others[:k]))
-        return made
-
-
-_METHODS: dict[str, Callable[[Sequence[Example], WranerSettings], Retriever]] = {
-    "none": lambda pool, settings: NoRetriever(),
-    "random": lambda pool, settings: RandomRetriever(pool, settings.retrieval.seed),
-}
-
-
-def make_retriever(examples: Sequence[Example], settings: WranerSettings) -> Retriever:
-    """The retriever that the settings name, over these examples.
-
-    Raises:
-        SettingsError: there is none of that name.
+    Args:
+        device: of the encoders.
     """
-    method = settings.retrieval.method
-    if method not in _METHODS:
-        raise SettingsError([f"there is no retriever {method!r}"], hint=f"retrieval.method is: {', '.join(_METHODS)}.")
-    return _METHODS[method](examples, settings)
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self._encoders: dict[str, Encoder] = {}
+
+    def __call__(self, examples: Sequence[Example], settings: WranerSettings) -> Retriever:
+        """Over these examples.
+
+        Raises:
+            BackboneNotFoundError: there is no such encoder, or it was not pulled.
+        """
+        how = settings.retrieval
+        needed = how.method in _EMBEDDED and bool(examples)
+        embedder = WordEmbedder(self._encoder(how.encoder), how) if needed else None
+        if not examples:  # nothing to find, whatever the method
+            return build_retriever((), WranerSettings.build(None, ["retrieval.method=none"]).retrieval)
+        return build_retriever(examples, how, embedder)
+
+    def of_pool(self, pool: Pool, settings: WranerSettings) -> Retriever:
+        """Over an index, with the embedding that it was made with.
+
+        Raises:
+            BackboneNotFoundError: its encoder is not there.
+            IndexMismatchError: its encoder has other weights now.
+            RetrievalError: it is empty, or cannot be read.
+        """
+        how = settings.retrieval
+        pool.timeout = how.timeout
+        needed = how.method in _EMBEDDED
+        embedder = embedder_of(pool, self._encoder(pool.manifest.embedding.source)) if needed else None
+        return build_retriever(pool, how, embedder)
+
+    def _encoder(self, name: str) -> Encoder:
+        if name not in self._encoders:
+            self._encoders[name] = load_encoder(name, device=self.device)
+        return self._encoders[name]

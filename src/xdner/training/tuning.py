@@ -27,7 +27,7 @@ from xdner.training.prompt_task import PromptItem, PromptTask, duplicated
 
 __all__ = ["RetrieverFactory", "Tuned", "prompt_items", "tune"]
 
-#: Makes a retriever of a pool of examples; :func:`xdner.recognizers.retrievers.make_retriever` is one.
+#: Makes a retriever of a pool of examples; :class:`xdner.recognizers.retrievers.Retrievers` is one.
 RetrieverFactory = Callable[[Sequence[Example], WranerSettings], Retriever]
 
 

@@ -14,12 +14,14 @@ from xdner.files import storage_errors
 from xdner.generation.endpoint import is_endpoint
 from xdner.library.bundled import find_entry
 from xdner.library.entry import sentence_hashes
-from xdner.library.examples_entry import ExamplesEntry
+from xdner.library.examples_entry import INDEX, ExamplesEntry
+from xdner.library.leftovers import is_begun
 from xdner.library.store import Library
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import find_template
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.warmup import check_labels
+from xdner.retrieval.pool import Pool, has_pool, open_pool
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.progress import Progress
@@ -86,16 +88,11 @@ def train_examples(
     settings = WranerSettings.build(config, [*overrides, f"training.seed={seed}"], base)
     if ready is None:
         find_template(settings.prompt.template)
+    pool = pool_of(store, name)
     material = _material(
-        name,
-        examples_file,
-        sources,
-        dev_file=dev_file,
-        domain_file=domain_file,
-        format=format,
-        k_shot=k_shot,
-        seed=seed,
-    )
+        name, examples_file, sources, pool, dev_file=dev_file, domain_file=domain_file or _begun(store, name),
+        format=format, k_shot=k_shot, seed=seed,
+    )  # fmt: skip
     remote = is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint")
     _check(sources, ready, adapter=adapter is not None, resume=resume, endpoint=remote)
     check_labels(material.domain, material.sentences, material.dev or ())
@@ -114,15 +111,25 @@ def train_examples(
         material.sampled.write(folder / "sample.json")
     with storage_errors(run_folder):
         shutil.rmtree(run_folder, ignore_errors=True)
-    return _outcome(entry, folder, tuned, [*material.warnings, *_remarks(entry, material, tuned, settings)])
+    remarks = [*material.warnings, *_remarks(entry, material, tuned, settings)]
+    if pool is not None and not pool.holds(entry.examples):
+        again = f"xdner index {name} --examples {examples_file} --replace"
+        remarks.append(f"the index has other examples and is not used until it is made again: {again}")
+    return _outcome(entry, folder, tuned, remarks)
 
 
 def open_examples(
-    entries: Sequence[ExamplesEntry], *, llm: str | Path | None = None, dtype: str = "float32", device: str = "cpu"
+    entries: Sequence[ExamplesEntry],
+    library: Library,
+    *,
+    llm: str | Path | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> IFWRANER:
     """The recognizer of IF-WRANER domains, with them ready; they must have one language model and one adapter.
 
     Args:
+        library: whose indexes of examples are used.
         llm: another place of the language model: an address, or what loads the same weights.
 
     Raises:
@@ -132,8 +139,18 @@ def open_examples(
     first = entries[0]
     recognizer = _recognizer(first, first.settings, llm=llm, dtype=dtype, device=device)
     for entry in entries:
-        recognizer.add(entry)
+        recognizer.add(entry, pool_of(library, entry.domain.name))
     return recognizer
+
+
+def pool_of(library: Library, name: str) -> Pool | None:
+    """A domain's index of examples, if it has one (``xdner index``).
+
+    Raises:
+        RetrievalError: it is damaged.
+    """
+    folder = library.path(name) / INDEX
+    return open_pool(folder) if has_pool(folder) else None
 
 
 def _recognizer(
@@ -181,6 +198,12 @@ def _start(name: str, store: Library) -> ExamplesEntry:
     return entry
 
 
+def _begun(library: Library, name: str) -> Path | None:
+    """The types of a domain that so far is an index of examples only."""
+    folder = library.path(name)
+    return folder / "domain.toml" if is_begun(folder) else None
+
+
 def _check(
     sources: Sequence[Source], ready: ExamplesEntry | None, *, adapter: bool, resume: bool, endpoint: bool
 ) -> None:
@@ -201,6 +224,7 @@ def _material(
     name: str,
     examples_file: str | Path | None,
     sources: Sequence[Source],
+    pool: Pool | None,
     *,
     dev_file: str | Path | None,
     domain_file: str | Path | None,
@@ -212,7 +236,7 @@ def _material(
         return read_material(
             name, examples_file, dev_file=dev_file, domain_file=domain_file, format=format, k_shot=k_shot, seed=seed
         )
-    if domain_file is None and not sources:
+    if domain_file is None and not sources and pool is None:
         raise SettingsError(
             ["there is nothing that says which types the domain has"],
             hint="Give labelled sentences with --examples FILE, or types with --domain-file FILE.toml.",
@@ -220,8 +244,9 @@ def _material(
     if k_shot is not None:
         raise SettingsError(["--k-shot samples examples, and there are none"], hint="Give --examples FILE.")
     dev: Sequence[Sentence] | None = read_corpus(dev_file, format=format) if dev_file is not None else None
-    if domain_file is not None:
-        return Material(domain_of(name, domain_file, (), ""), (), dev, None, ())
+    examples = () if pool is None else tuple(e.sentence for e in pool.examples.values())
+    if domain_file is not None or examples:
+        return Material(domain_of(name, domain_file, examples, "the index"), examples, dev, None, ())
     every = {label.name: label for s in sources for label in s.domain.labels}
     return Material(Domain(name, tuple(every.values())), (), dev, None, ())
 

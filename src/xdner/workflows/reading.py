@@ -64,7 +64,7 @@ def open_domain(
     if taggers:
         return _taggers(taggers, backbone=backbone, dtype=dtype, device=device)
     if examples:
-        return open_examples(examples, llm=backbone, dtype=dtype, device=device)
+        return open_examples(examples, store, llm=backbone, dtype=dtype, device=device)
     source = backbone if backbone is not None else entries[0].prefix.notes.get("backbone_source") or None
     recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entries[0].settings)
     for entry in entries:

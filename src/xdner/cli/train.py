@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from xdner.workflows import Outcome
 
 
+#: Panels of the help.
+_TRANSFER, _WRANER = "Learning from other domains", "IF-WRANER's language model"
+
+
 class Recognizer(enum.StrEnum):
     """Which method trains the domain."""
 
@@ -51,15 +55,15 @@ def train(
     backbone: BackboneOption = None,
     library: LibraryOption = None,
     recognizer: Annotated[Recognizer, typer.Option("--recognizer", help="cp-ner: a prefix on a frozen model; laner: a tuned encoder; if-wraner: a language model that is shown examples.")] = Recognizer.CP_NER,
-    llm: Annotated[str | None, typer.Option("--llm", help="if-wraner: alias, hub id, folder, or an OpenAI-compatible API (http://…/v1; key: $XDNER_LLM_KEY).", show_default=False)] = None,
-    model: Annotated[str | None, typer.Option("--model", help="if-wraner: name of the model behind --llm http://…", show_default=False)] = None,
-    adapter: Annotated[Path | None, typer.Option("--adapter", help="if-wraner: LoRA factors of the language model, a folder in peft's format.", show_default=False)] = None,
-    source: Annotated[list[Path] | None, typer.Option("--source", help="laner, if-wraner: labelled sentences of a source domain, learned first (repeatable).", show_default=False)] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Known domains to draw on: a,b,c or all; laner, if-wraner: one such domain to go on from.", show_default=False)] = None,
-    strategy: Annotated[str | None, typer.Option("--strategy", help="none, single, collaborative, chain or ensemble.", show_default=False)] = None,
-    alpha: Annotated[list[str] | None, typer.Option("--alpha", help="Share of the types' similarity: 0.5, or music=0.8 for one source (repeatable).", show_default=False)] = None,
-    source_data: Annotated[list[str] | None, typer.Option("--source-data", help="NAME=FILE: a source's training sentences, for --strategy chain (repeatable).", show_default=False)] = None,
-    without: Annotated[list[str] | None, typer.Option("--without", help="entity-similarity, prefix-similarity, warm-up or options; laner: label-background or label-context (repeatable).", show_default=False)] = None,
+    llm: Annotated[str | None, typer.Option("--llm", rich_help_panel=_WRANER, help="if-wraner: alias, hub id, folder, or an OpenAI-compatible API (http://…/v1; key: $XDNER_LLM_KEY).", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option("--model", rich_help_panel=_WRANER, help="if-wraner: name of the model behind --llm http://…", show_default=False)] = None,
+    adapter: Annotated[Path | None, typer.Option("--adapter", rich_help_panel=_WRANER, help="if-wraner: LoRA factors of the language model, a folder in peft's format.", show_default=False)] = None,
+    source: Annotated[list[Path] | None, typer.Option("--source", rich_help_panel=_TRANSFER, help="laner, if-wraner: labelled sentences of a source domain, learned first (repeatable).", show_default=False)] = None,
+    from_: Annotated[str | None, typer.Option("--from", rich_help_panel=_TRANSFER, help="Known domains to draw on: a,b,c or all; laner, if-wraner: one such domain to go on from.", show_default=False)] = None,
+    strategy: Annotated[str | None, typer.Option("--strategy", rich_help_panel=_TRANSFER, help="none, single, collaborative, chain or ensemble.", show_default=False)] = None,
+    alpha: Annotated[list[str] | None, typer.Option("--alpha", rich_help_panel=_TRANSFER, help="Share of the types' similarity: 0.5, or music=0.8 for one source (repeatable).", show_default=False)] = None,
+    source_data: Annotated[list[str] | None, typer.Option("--source-data", rich_help_panel=_TRANSFER, help="NAME=FILE: a source's training sentences, for --strategy chain (repeatable).", show_default=False)] = None,
+    without: Annotated[list[str] | None, typer.Option("--without", rich_help_panel=_TRANSFER, help="entity-similarity, prefix-similarity, warm-up or options; laner: label-background or label-context (repeatable).", show_default=False)] = None,
     format: FormatOption = None,
     k_shot: Annotated[int | None, typer.Option("--k-shot", help="Train on a seeded sample of so many sentences.", show_default=False)] = None,
     seed: SeedOption = 1,
@@ -70,7 +74,7 @@ def train(
     resume: ResumeOption = False,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Train a domain on labelled sentences: a prefix, the backbone frozen, or with --recognizer laner a whole tagger.
+    """Train a domain: a prefix on a frozen model, a whole tagger (--recognizer laner), or make one of examples (if-wraner).
 
     Example: xdner train cooking --train train.jsonl --dev dev.jsonl
 

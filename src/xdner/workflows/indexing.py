@@ -170,11 +170,14 @@ def index_examples(
         if domain is not None:
             with storage_errors(folder):
                 write_atomically(folder / "domain.toml", domain.to_toml())
-    told = tuple(f"{file}: {what} ({n})" for what, n in corpus.warnings.items())
+    told = [f"{file}: {what} ({n})" for what, n in corpus.warnings.items()]
+    ways = {(s.text, tuple(e.key for e in s.entities)) for s in sentences}
+    if conflicts := len(ways) - len({text for text, _ in ways}):
+        told.append(f"{file}: sentences that recur with other entities: the last counts ({conflicts})")
     manifest = pool.manifest
     return Indexed(
         name, index, change, len(pool), manifest.words, pool.title, manifest.kind, str(manifest.embedding),
-        time.monotonic() - began, len(corpus) - len(sentences), told,
+        time.monotonic() - began, len(corpus) - len(sentences), tuple(told),
     )  # fmt: skip
 
 

@@ -46,7 +46,10 @@ class Bars:
     level: SeedSummary
 
 
-def draw_lines(panels: Sequence[Panel], path: Path, *, across: str, ticks: Sequence[float]) -> Path:
+def draw_lines(
+    panels: Sequence[Panel], path: Path, *, across: str, ticks: Sequence[float],
+    up: str = "dev micro-F1 in %, mean ± sd over seeds",
+) -> Path:  # fmt: skip
     """One field beside the other, with one legend.
 
     Args:
@@ -54,6 +57,7 @@ def draw_lines(panels: Sequence[Panel], path: Path, *, across: str, ticks: Seque
         path: of the PNG.
         across: what the horizontal axis shows.
         ticks: its values; they stand at equal distances.
+        up: what the vertical axis shows, in percent.
 
     Raises:
         XdnerError: matplotlib is not installed.
@@ -76,7 +80,7 @@ def draw_lines(panels: Sequence[Panel], path: Path, *, across: str, ticks: Seque
         field.set_xticks(range(len(ticks)), [f"{x:g}" for x in ticks])
         field.set_xlim(-0.4, len(ticks) - 0.6)
         _dress(field, panel.title, across)
-    fields[0].set_ylabel("dev micro-F1 in %, mean ± sd over seeds", fontsize=9)
+    fields[0].set_ylabel(up, fontsize=9)
     columns = min(5 if len(panels) > 1 else 4, len(shown))
     figure.legend(
         list(shown.values()), list(shown), loc="outside lower center", ncols=columns, fontsize=8, frameon=False

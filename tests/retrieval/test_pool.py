@@ -161,12 +161,19 @@ def test_examples_that_cannot_be_shown(pool: Pool, embedder: Make) -> None:
     bare = Sentence.from_words(["nothing", "here"], id="s9")
     with pytest.raises(DataError, match=r"1 examples have no entities, the first is 's9'"):
         pool.add([*SENTENCES, bare], embedder())
-    other = SENTENCES[1].with_entities([SENTENCES[1].entity(1, 2, "vessel")])
-    with pytest.raises(DataError, match="the same text and other entities"):
-        pool.add([SENTENCES[1], other], embedder())
     with pytest.raises(DataError, match="there is no example"):
         pool.replace([], embedder())
     assert len(pool) == 4
+
+
+def test_of_two_labellings_the_last_counts(tmp_path: Path, embedder: Make) -> None:
+    other = SENTENCES[1].with_entities([SENTENCES[1].entity(1, 2, "vessel")])
+    pool = Pool.create(tmp_path / "i", embedder().embedding)
+    assert pool.add([SENTENCES[1], other], embedder()) == Change(added=1)
+    assert [e.label for x in pool.examples.values() for e in x.sentence.entities] == ["vessel"]
+    before = pool.manifest
+    pool.add([SENTENCES[1], other], embedder())
+    assert pool.manifest == before
 
 
 def test_damage_is_told(pool: Pool, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from xdner.cli.common import (
     ConfigOption,
@@ -52,7 +53,7 @@ def index(
                 progress=progress,
             )  # fmt: skip
         for warning in done.warnings:
-            stderr.print(f"[yellow]note:[/] {warning}", highlight=False)
+            stderr.print(f"[yellow]note:[/] {escape(warning)}", highlight=False, soft_wrap=True)
         if done.skipped:
             stderr.print(f"[yellow]note:[/] {done.skipped} sentences without entities were left out", highlight=False)
         if json_:

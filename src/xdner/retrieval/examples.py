@@ -20,10 +20,10 @@ _WORDS = 1 << SHIFT
 
 
 def checked(sentences: Iterable[Sentence]) -> list[Example]:
-    """Sentences as examples, each once.
+    """Sentences as examples, each text once; of several labellings of a text the last counts, as a correction does.
 
     Raises:
-        DataError: no sentence; one without entities, without words or with too many; a text with two labellings.
+        DataError: no sentence; one without entities, without words or with too many.
     """
     found: dict[str, Example] = {}
     empty: list[Sentence] = []
@@ -35,13 +35,7 @@ def checked(sentences: Iterable[Sentence]) -> list[Example]:
             raise DataError(
                 f"sentence {sentence.id!r} has {len(sentence.words):,} words", hint="Split it: no model reads that."
             )
-        example = Example.of(sentence)
-        known = found.setdefault(sentence.text, example)
-        if known.id != example.id:
-            raise DataError(
-                f"sentences {known.sentence.id!r} and {sentence.id!r} have the same text and other entities",
-                hint="Keep one of them; `xdner inspect FILE` lists all such pairs.",
-            )
+        found[sentence.text] = Example.of(sentence)
     if empty:
         raise DataError(
             f"{len(empty)} examples have no entities, the first is {empty[0].id!r}: {empty[0].text[:60]!r}",

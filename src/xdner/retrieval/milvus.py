@@ -36,6 +36,7 @@ __all__ = ["SHIFT", "MilvusRows", "Row", "is_server"]
 SHIFT = 20
 _BATCH = 1000  # rows of an insert or of an answer, or examples of a delete
 _KINDS = ("IVF_FLAT", "FLAT", "AUTOINDEX")
+_PATIENCE = 600.0  # seconds for a call to a local file; building an index of many rows takes some
 _LABEL = 512
 _OPEN: Counter[str] = Counter()  # local files that this process has open
 _NOISY = ("pymilvus", "milvus_lite", "grpc")
@@ -65,14 +66,16 @@ class MilvusRows:
             a token may stand in ``$MILVUS_TOKEN``, and is never stored).
         collection: its name.
         dimension: of the vectors.
-        timeout: seconds for one call.
+        timeout: seconds for one call to a server.
 
     Raises:
         RetrievalError: pymilvus is missing; the file is in use or damaged; the server is down, slow or no Milvus.
     """
 
     def __init__(self, uri: str, collection: str, dimension: int, *, timeout: float = 20.0) -> None:
-        self.uri, self.collection, self.dimension, self.timeout = uri, collection, dimension, timeout
+        self.uri, self.collection, self.dimension = uri, collection, dimension
+        # A file answers as fast as this machine can: only a server can be waited for in vain.
+        self.timeout = timeout if is_server(uri) else max(timeout, _PATIENCE)
         self._path = None if is_server(uri) else os.path.abspath(uri)
         self._client = self._connect()
 
@@ -229,13 +232,13 @@ class MilvusRows:
         raise AssertionError("the last kind returns or raises")
 
     def insert(self, rows: Iterable[tuple[Row, NDArray[Any]]]) -> Iterator[int]:
-        """Write rows; gives the number written so far, batch by batch. Rows of the same key are replaced."""
+        """Write rows; gives the number written so far, batch by batch. The keys must be new."""
         waiting: list[dict[str, Any]] = []
         written = 0
 
         def write() -> None:
             with self._told("does not take rows"):
-                self._client.upsert(self.collection, data=waiting, timeout=self.timeout)
+                self._client.insert(self.collection, data=waiting, timeout=self.timeout)
 
         for row, vector in rows:
             waiting.append(
@@ -289,7 +292,9 @@ class MilvusRows:
         except RetrievalError:
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            details = getattr(error, "details", None)  # of gRPC
+            told = str(details() if callable(details) else error).strip()
+            reason = (told.splitlines() or [type(error).__name__])[0]
             reason = reason.replace(self.uri, shown(self.uri))
             hint = (
                 f"Is a Milvus server running there, and reachable? It had {self.timeout:g} s (--set timeout=60). "

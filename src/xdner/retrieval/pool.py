@@ -211,7 +211,8 @@ class Pool:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def add(self, sentences: Iterable[Sentence], embedder: WordEmbedder, progress: Told = _silent) -> Change:
-        """Add labelled sentences. What is there already stays; one with the same text and other labels is replaced.
+        """Add labelled sentences. What is there already stays; one with the same text and other labels is replaced,
+        and of two such sentences the last counts.
 
         Either all of them are in the pool afterwards or, after an error, none.
 
@@ -221,7 +222,7 @@ class Pool:
             progress: told what is done, and how many of how many words.
 
         Raises:
-            DataError: one has no entities, no words or too many; or a text comes twice with different labels.
+            DataError: one has no entities, no words or too many.
             IndexMismatchError: another embedder.
             RetrievalError, StorageError: the rows or files cannot be written.
         """

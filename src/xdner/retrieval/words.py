@@ -56,7 +56,7 @@ class Embedding:
 
     def __str__(self) -> str:
         return (
-            f"{self.name} ({self.fingerprint[:12]}, dimension {self.dimension}, layer {self.layer}, "
+            f"{self.name} ({self.fingerprint.rpartition(':')[2][:12]}, dimension {self.dimension}, layer {self.layer}, "
             f"{self.pooling} of sub-words)"
         )
 

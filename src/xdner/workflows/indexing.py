@@ -175,6 +175,9 @@ def index_examples(
             with storage_errors(folder):
                 write_atomically(folder / "domain.toml", domain.to_toml())
     told = [f"{file}: {what} ({n})" for what, n in corpus.warnings.items()]
+    ways = {(s.text, tuple(e.key for e in s.entities)) for s in sentences}
+    if conflicts := len(ways) - len({text for text, _ in ways}):
+        told.append(f"{file}: sentences that recur with other entities: the last counts ({conflicts})")
     if entry is not None and not pool.holds(entry.examples):
         if empty := sum(not s.entities for s in entry.examples):
             told.append(f"{empty} examples without entities are no longer the domain's: an index has none")

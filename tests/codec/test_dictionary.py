@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from xdner.codec.dictionary import Listed, align, parse, write
+from xdner.codec.dictionary import Listed, align, bare, parse, write
 from xdner.codec.dictionary_grammar import DictionaryGrammar, DictionaryState
 from xdner.codec.words import WordEncoder
 from xdner.corpora import read_corpus
@@ -245,6 +245,64 @@ def test_any_legal_walk_ends_in_time_and_is_a_valid_answer(
 
 @relaxed
 @given(text=texts, names=labels, seed=st.integers(0, 10**6))
+def test_no_string_is_listed_under_two_types_and_no_way_is_a_dead_end(
+    encoder: WordEncoder, text: str, names: list[str], seed: int
+) -> None:
+    grammar = grammar_of(encoder, domain_of(names))
+    sentence, rng = Sentence.from_text(text), random.Random(seed)
+    state, tokens = grammar.begin(sentence), 0
+    close = grammar.literals["closing"][0]
+    while not state.done:
+        legal = state.legal()
+        assert legal
+        # As long as it can be: whatever is not the closing.
+        state.advance(rng.choice([i for i in legal if i != close] or legal))
+        tokens += 1
+    assert tokens <= grammar.room(grammar.words(sentence))
+    types: dict[str, set[str]] = {}
+    for m in state.mentions():
+        types.setdefault("".join(bare(w.text) for w in sentence.words[m.first : m.last]), set()).add(m.label)
+    assert all(len(found) == 1 for found in types.values())
+
+
+def test_a_string_of_another_type_may_begin_a_longer_one_but_not_be_one(encoder: WordEncoder) -> None:
+    grammar = DictionaryGrammar(encoder, Domain.from_labels("d", ["person", "place"]))
+    literals = grammar.literals
+
+    def after(text: str, listed: Sequence[int]) -> DictionaryState:
+        """``person`` lists these words, and ``place`` is begun."""
+        sentence = Sentence.from_text(text)
+        state, words = grammar.begin(sentence), grammar.words(sentence)
+        _advance(state, (*literals["opening"], *grammar.label_ids["person"], *literals["inner"]))
+        _advance(state, [i for word in listed for i in words[word]])
+        _advance(state, (*literals["between"], *grammar.label_ids["place"], *literals["inner"]))
+        return state
+
+    def writable(state: DictionaryState, text: str) -> bool:
+        """Whether it can be the next mention, and the last one."""
+        words = grammar.words(Sentence.from_text(text))
+        try:
+            _advance(state.copy(), [*(i for ids in words for i in ids), *literals["closing"], grammar.end])
+        except CodecError:
+            return False
+        return True
+
+    state = after("Ann Lee .", [0])
+    assert [writable(state, text) for text in ("Ann", "Ann Lee", "Lee")] == [False, True, True]
+    state = after("Rome Ann", [1])
+    assert [writable(state, text) for text in ("Ann", "Rome")] == [False, True]
+    # White space aside: "RomeAnn" is what "Rome Ann" is.
+    state = after("RomeAnn Rome Ann .", [0])
+    assert [writable(state, text) for text in ("RomeAnn", "Rome Ann", "Ann", "Rome Ann .")] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+@relaxed
+@given(text=texts, names=labels, seed=st.integers(0, 10**6))
 def test_what_a_byte_level_model_writes_is_json_that_the_parser_reads_alike(
     text: str, names: list[str], seed: int
 ) -> None:
@@ -271,9 +329,9 @@ def test_types_come_in_any_order_but_once(encoder: WordEncoder) -> None:
     for order in itertools.permutations(grammar.domain.label_names):
         state = grammar.start(words)
         ids: list[int] = []
-        for label in order[:2]:
+        for label, word in zip(order, words[:2], strict=False):
             ids += [*grammar.literals["between" if ids else "opening"], *grammar.label_ids[label]]
-            ids += [*grammar.literals["inner"], *words[0]]
+            ids += [*grammar.literals["inner"], *word]
         for token in (*ids, *grammar.literals["closing"], grammar.end):
             state.advance(token)
         assert [m.label for m in state.mentions()] == list(order[:2])

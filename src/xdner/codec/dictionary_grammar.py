@@ -6,7 +6,8 @@ The same machine as for CP-NER's targets (``grammar.py``), with other literals a
 
 Types come in any order, each at most once; a type's mentions go from left to right. Words of a mention are JSON-escaped,
 so that what is written is always an answer that :func:`~xdner.codec.dictionary.parse` reads. All mentions together have
-no more words than the sentence: what does not overlap fits.
+no more words than the sentence: what does not overlap fits. No string, white space aside, is listed under two types: the
+second would find no place. A mention, list or word is only begun where some mention can still end, so no way is a dead end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from xdner.codec.dictionary import Written, bare, escaped, write
 from xdner.codec.grammar import _ANY_WORD, _TYPE, _WORD, Grammar, GrammarState, Mention, _Hypothesis, _Node, _Source
@@ -76,8 +78,18 @@ class DictionaryGrammar(Grammar):
         """Ids of each word as an answer writes it."""
         return tuple(self.encoder.word(escaped(word.text)) for word in sentence.words)
 
-    def start(self, words: Sequence[tuple[int, ...]]) -> DictionaryState:
-        return DictionaryState(self, _Source(words))
+    def start(self, words: Sequence[tuple[int, ...]], texts: Sequence[str] | None = None) -> DictionaryState:
+        """The start state for a sentence.
+
+        Args:
+            words: as :meth:`words` gives them.
+            texts: of the words, by which strings are told apart; without them, by their ids.
+        """
+        return DictionaryState(self, _Strings(words, texts))
+
+    def begin(self, sentence: Sentence) -> DictionaryState:
+        """The start state for a sentence, by its texts."""
+        return self.start(self.words(sentence), [word.text for word in sentence.words])
 
     def room(self, words: Sequence[tuple[int, ...]]) -> int:
         """Tokens of an answer, at most.
@@ -117,12 +129,15 @@ class DictionaryGrammar(Grammar):
         while True:
             written = write(sentence.with_entities(kept), self.domain)
             ids = self._write(written, words)
-            state = self.start(words)
+            state = self.begin(sentence)
             legal: list[tuple[int, ...]] = []
             for token in ids:
                 if with_legal:
                     legal.append(state.legal())
-                state.advance(token)
+                try:
+                    state.advance(token)
+                except CodecError:  # a mention was misread, and is in the way of a later one
+                    break
             strange = self._misread(sentence, written, state)
             if strange is None:
                 break
@@ -133,16 +148,20 @@ class DictionaryGrammar(Grammar):
         return Target(tuple(ids), tuple(legal), (*written.lost, *lost), dict(Counter(written.reasons) + reasons))
 
     def _misread(self, sentence: Sentence, written: Written, state: DictionaryState) -> tuple[str, str] | None:
-        """The first listed string, without white space, that would be read as another one, and its label."""
+        """The first listed string, without white space, that would be read as another one or not at all, and its label."""
         goals = [(label, *span) for label, spans in written.listed.items() for span in spans]
-        for (label, first, last), mention in zip(goals, state.mentions(), strict=True):
-            wanted, came = (
-                bare("".join(w.text for w in sentence.words[a:b]))
-                for a, b in ((first, last), (mention.first, mention.last))
-            )
-            if wanted != came:
-                return wanted, label
-        return None
+        read = state.mentions()
+
+        def text(first: int, last: int) -> str:
+            return bare("".join(w.text for w in sentence.words[first:last]))
+
+        for (label, first, last), mention in zip(goals, read, strict=False):
+            if text(first, last) != text(mention.first, mention.last):
+                return text(first, last), label
+        if state.done:
+            return None
+        label, first, last = goals[min(len(read), len(goals) - 1)]
+        return text(first, last), label
 
     def _write(self, written: Written, words: Sequence[tuple[int, ...]]) -> list[int]:
         literals = self.literals
@@ -158,6 +177,24 @@ class DictionaryGrammar(Grammar):
         return [*ids, *literals["closing"], self.end]
 
 
+class _Strings(_Source):
+    """A sentence's words, and what tells their strings apart: characters without white space, or ids."""
+
+    def __init__(self, words: Sequence[tuple[int, ...]], texts: Sequence[str] | None) -> None:
+        super().__init__(words)
+        parts: Sequence[Sequence[object]] = words if texts is None else [bare(text) for text in texts]
+        self._line: Sequence[object] = tuple(i for ids in words for i in ids) if texts is None else bare("".join(texts))
+        self._ends = [0, *accumulate(map(len, parts))]
+        self.single: dict[object, list[int]] = {}
+        for index in range(len(words)):
+            if words[index]:
+                self.single.setdefault(self.key(index, index + 1), []).append(index)
+
+    def key(self, first: int, last: int) -> object:
+        """The string of the words ``first`` to ``last``, half-open."""
+        return self._line[self._ends[first] : self._ends[last]]
+
+
 class DictionaryState(GrammarState):
     """Where an answer is; see :class:`~xdner.codec.grammar.GrammarState`.
 
@@ -166,11 +203,50 @@ class DictionaryState(GrammarState):
 
     __slots__ = ()
     _grammar: DictionaryGrammar
+    _source: _Strings
 
     def _expected(self, h: _Hypothesis) -> frozenset[int] | tuple[int, ...]:
         if h.kind == _TYPE:
             return tuple(self._open(h))
+        if h.kind == _ANY_WORD:
+            shut = self._shut(h, self._elsewhere(h))
+            if shut:
+                words = self._source.words
+                return frozenset(words[i][0] for i in range(h.cursor, len(words)) if words[i] and i not in shut)
         return super()._expected(h)
+
+    # -- no string under two types -----------------------------------------------------------------------------------
+
+    def _elsewhere(self, h: _Hypothesis) -> frozenset[object]:
+        """The strings that are listed under other types than that of the list that is open."""
+        return frozenset(self._source.key(m.first, m.last) for m in h.done if m.label != h.label)
+
+    def _may_end(self, h: _Hypothesis, first: int, word: int, elsewhere: frozenset[object]) -> bool:
+        """Whether a mention from ``first`` that has come to ``word`` can end there or later.
+
+        Its strings differ, so that of at most ``len(elsewhere) + 1`` ends one is free.
+        """
+        room = len(self._source.words) - self._spent(h)
+        at: int | None = word
+        while at is not None:
+            if self._source.key(first, at + 1) not in elsewhere:
+                return True
+            at = self._source.following(at + 1) if at + 1 - first < room else None
+        return False
+
+    def _shut(self, h: _Hypothesis, elsewhere: frozenset[object]) -> frozenset[int]:
+        """The words at or after the cursor with which no mention can begin."""
+        alone = (i for key in elsewhere for i in self._source.single.get(key, ()) if i >= h.cursor)
+        return frozenset(i for i in alone if not self._may_end(h, i, i, elsewhere))
+
+    def _may_begin(self, h: _Hypothesis, elsewhere: frozenset[object]) -> bool:
+        """Whether there is a mention at or after the cursor."""
+        shut, at = self._shut(h, elsewhere), self._source.following(h.cursor)
+        while at is not None and at in shut:
+            at = self._source.following(at + 1)
+        return at is not None
+
+    # -- the machine -------------------------------------------------------------------------------------------------
 
     def _open(self, h: _Hypothesis) -> dict[int, _Node]:
         """The ways on through the trie that lead to a type that was not used."""
@@ -185,12 +261,14 @@ class DictionaryState(GrammarState):
     def _literal(self, h: _Hypothesis, name: str) -> list[_Hypothesis]:
         if name in ("next", "between") and self._spent(h) >= len(self._source.words):
             return []
-        if name == "next" and self._source.following(h.cursor) is None:
+        if name == "next" and not self._may_begin(h, self._elsewhere(h)):
             return []
         if name == "between":
             if not self._grammar.below[id(self._grammar.root)] - {mention.label for mention in h.done}:
                 return []
-            h = replace(h, cursor=0)
+            h = replace(h, cursor=0, label=None)
+            if not self._may_begin(h, self._elsewhere(h)):
+                return []
         return super()._literal(h, name)
 
     def _after_literal(self, h: _Hypothesis) -> list[_Hypothesis]:
@@ -199,10 +277,14 @@ class DictionaryState(GrammarState):
         return super()._after_literal(h)
 
     def _in_word(self, h: _Hypothesis) -> list[_Hypothesis]:
+        elsewhere = self._elsewhere(h)
+        if h.at < len(self._source.words[h.word]):
+            return [h] if not elsewhere or self._may_end(h, h.first, h.word, elsewhere) else []
         made = super()._in_word(h)
-        if self._spent(h) + h.word + 1 - h.first < len(self._source.words):
-            return made
-        return [x for x in made if x.kind != _WORD or x.at]  # no word is left to spend
+        left = self._spent(h) + h.word + 1 - h.first < len(self._source.words)  # else there is no word to spend
+        return [
+            x for x in made if x.kind != _WORD or (left and self._may_end(h, h.first, x.word, elsewhere))
+        ]  # fmt: skip
 
     def _in_type(self, h: _Hypothesis) -> list[_Hypothesis]:
         assert h.node is not None
@@ -215,6 +297,8 @@ class DictionaryState(GrammarState):
         if first:
             return self._literal(h, "inner")
         assert h.label is not None
+        if self._source.key(h.first, h.last) in self._elsewhere(h):
+            return []
         whole = Mention(h.first, h.last, h.label, h.begun, self.tokens + 1)
         ended = replace(h, done=(*h.done, whole))
         return [x for name in ("next", "between", "closing") for x in self._literal(ended, name)]

@@ -118,7 +118,7 @@ class LocalModel:
             )
             kept.append(shown)
             names = [looks_like_name(w.text) for w in question.sentence.words]
-            jobs.append(Job(source, ready.grammar.start(words), ready.steering, room, names))
+            jobs.append(Job(source, ready.grammar.begin(question.sentence), ready.steering, room, names))
         generated = self.engine.run(jobs, done=done)
         return [self._read(q, g, n) for q, g, n in zip(questions, generated, kept, strict=True)]
 

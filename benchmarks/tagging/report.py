@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.grid import GOAL_NAMES, Grid, Sweep, best_marked, failures, sweep_table
 from benchmarks.layout import flat, percent, table
 from benchmarks.runs import Run
-from benchmarks.tables import Row, rows_of
+from benchmarks.tables import Row
 from benchmarks.tagging.variants import CROSSNER, METHODS, Variant
-from benchmarks.transfer.comparison import mean_difference, mean_scores, spread
+from benchmarks.transfer.comparison import spread
 from benchmarks.transfer.figures import Line, Panel, draw_groups, draw_lines
 from benchmarks.transfer.notes import BOOTSTRAP
-from xdner.errors import DataError
 from xdner.evaluation import RULE, SeedSummary, seed_summary
 
-__all__ = ["GOALS", "Grid", "draw", "markdown"]
+__all__ = ["GOALS", "draw", "grid_of", "markdown"]
 
 PLAIN = Variant("plain")
 LANER = Variant("laner")
@@ -27,48 +27,15 @@ GOALS = ((LANER, PLAIN, 1.5), (LANER, Variant("crf"), 0.5), (PLAIN, NONE, 5.0))
 STARTS = {"none": "no source", "single": "one source", "chain": "chain of sources", "ensemble": "ensemble over sources"}
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Runs at their chosen rates by variant and target."""
+def grid_of(runs: Sequence[Run]) -> Grid[Variant]:
+    """Variants in the order of the paper's tables.
 
-    rows: Mapping[tuple[Variant, str], Row]
-
-    @classmethod
-    def of(cls, runs: Sequence[Run]) -> Grid:
-        """Raises:
+    Raises:
         DataError: no run succeeded.
-        """
-        rows = {(Variant.parse(row.arm), row.target): row for row in rows_of(runs)}
-        if not rows:
-            raise DataError("no run succeeded", hint="The files' `error` says why; try lower rates.")
-        return cls(rows)
-
-    @property
-    def variants(self) -> list[Variant]:
-        """In the order of the paper's tables."""
-        found = {variant for variant, _ in self.rows}
-        return sorted(found, key=lambda v: (v.dapt, list(METHODS).index(v.method), list(STARTS).index(v.start),
-                                            v.size or 0, v.few[:1], int(v.few[1:] or 0)))  # fmt: skip
-
-    @property
-    def targets(self) -> list[str]:
-        """CrossNER in the paper's order, then the others."""
-        found = {target for _, target in self.rows}
-        return [t for t in CROSSNER if t in found] + sorted(found - set(CROSSNER))
-
-    def runs(self, variant: Variant, target: str) -> dict[int, Run]:
-        """Seed → run; empty where there is none."""
-        row = self.rows.get((variant, target))
-        return {} if row is None else {run["seed"]: run for run in row.runs}
-
-    def scores(self, variant: Variant, target: str) -> SeedSummary | None:
-        """F1 over seeds."""
-        row = self.rows.get((variant, target))
-        return None if row is None else row.scores
-
-    def mean(self, variant: Variant, targets: Sequence[str]) -> SeedSummary | None:
-        """The mean over targets of each seed that all of them have."""
-        return mean_scores([self.runs(variant, t) for t in targets])
+    """
+    return Grid.of(runs, Variant.parse, lambda v: (
+        v.dapt, list(METHODS).index(v.method), list(STARTS).index(v.start), v.size or 0, v.few[:1], int(v.few[1:] or 0),
+    ))  # fmt: skip
 
 
 def markdown(runs: Sequence[Run]) -> str:
@@ -77,7 +44,7 @@ def markdown(runs: Sequence[Run]) -> str:
     Raises:
         DataError: no run succeeded.
     """
-    grid = Grid.of(runs)
+    grid = grid_of(runs)
     parts = ["# LANER and its baselines", "", _caption(runs)]
     whole = [v for v in grid.variants if not v.few and v.size is None]
     single = [v for v in whole if v.start == "single"]
@@ -86,11 +53,11 @@ def markdown(runs: Sequence[Run]) -> str:
         ("Table 4: in the domain alone", [v for v in whole if v.start == "none"]),
     ):
         if chosen:
-            parts += ["", f"## {title}", "", *_scores(grid, chosen)]
+            parts += ["", f"## {title}", "", *grid.score_table(chosen)]
     several = [v for v in grid.variants if v.start in ("chain", "ensemble")]
     if several:
         parts += ["", "## CP-NER's Table 2: rows of LANER", "", *_starts(grid, several)]
-    compared = _comparison(grid)
+    compared = grid.comparison(_pairs(grid))
     if compared:
         parts += ["", "## Paired comparison", "", *compared, "", BOOTSTRAP]
     goals = _goals(grid)
@@ -104,14 +71,14 @@ def markdown(runs: Sequence[Run]) -> str:
         ("Figure 4: training sentences", "sentences", _sizes(grid)),
     ):
         if sweep:
-            parts += ["", f"## {title}", "", *_sweep(sweep, column)]
+            parts += ["", f"## {title}", "", *sweep_table(sweep, column)]
     parts += ["", "## Time", "", *_times(grid)]
     return "\n".join([*parts, "", "## Notes", "", *(f"- {note}" for note in _notes(runs, grid))]) + "\n"
 
 
 def draw(runs: Sequence[Run], folder: Path) -> Iterator[Path]:
     """The figures that the runs have points for: ``types-TARGET.png``, ``dimension.png``, ``sentences.png``."""
-    grid = Grid.of(runs)
+    grid = grid_of(runs)
     for target, found in _typed(grid).items():
         names = [f"{label}{' (shared)' if shared else ''}" for label, shared in found.labels]
         groups = [(v.name, [found.scores[v, label] for label, _ in found.labels]) for v in found.variants]
@@ -131,34 +98,7 @@ def draw(runs: Sequence[Run], folder: Path) -> Iterator[Path]:
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _cell(scores: SeedSummary | None, best: float) -> str:
-    return "–" if scores is None else spread(scores, bold=scores.mean == best)
-
-
-def _cells(columns: Sequence[Sequence[SeedSummary | None]], names: Sequence[str]) -> list[list[str]]:
-    best = [max((s.mean for s in column if s is not None), default=0.0) for column in columns]
-    return [[name, *(_cell(column[i], top) for column, top in zip(columns, best, strict=True))]
-            for i, name in enumerate(names)]  # fmt: skip
-
-
-def _scores(grid: Grid, variants: Sequence[Variant]) -> list[str]:
-    targets = [t for t in grid.targets if any((v, t) in grid.rows for v in variants)]
-    columns = [[grid.scores(v, t) for v in variants] for t in targets]
-    five = [t for t in CROSSNER if t in targets]
-    names = ["arm", *targets]
-    if len(five) > 1:
-        columns.insert(len(five), [grid.mean(v, five) for v in variants])
-        names.insert(len(five) + 1, f"mean of {len(five)}")
-    rows = _cells(columns, [_marked(grid, v) for v in variants])
-    return table(names, rows, left=1)
-
-
-def _marked(grid: Grid, variant: Variant) -> str:
-    missing = any(row.missing for (v, _), row in grid.rows.items() if v == variant)
-    return variant.name + (" *" if missing else "")
-
-
-def _starts(grid: Grid, several: Sequence[Variant]) -> list[str]:
+def _starts(grid: Grid[Variant], several: Sequence[Variant]) -> list[str]:
     places = [(v.few, t) for v in several for t in grid.targets if (v, t) in grid.rows]
     places = sorted(set(places), key=lambda p: (p[0] != "", p[1], int(p[0][1:] or 0)))
     methods = list(dict.fromkeys((v.method, v.dapt) for v in several))
@@ -166,10 +106,10 @@ def _starts(grid: Grid, several: Sequence[Variant]) -> list[str]:
              if any((Variant(m, s, None, few, d), t) in grid.rows for few, t in places)]  # fmt: skip
     columns = [[grid.scores(Variant(m, s, None, few, d), t) for m, d, s in shown] for few, t in places]
     names = [f"{m}{' + dapt' if d else ''}, {STARTS[s]}" for m, d, s in shown]
-    return table(["arm", *(f"{t} {few}".strip() for few, t in places)], _cells(columns, names), left=1)
+    return table(["arm", *(f"{t} {few}".strip() for few, t in places)], best_marked(columns, names), left=1)
 
 
-def _pairs(grid: Grid) -> Iterator[tuple[Variant, Variant]]:
+def _pairs(grid: Grid[Variant]) -> Iterator[tuple[Variant, Variant]]:
     """What is worth a comparison: LANER and the other heads, a source and none, several and one, adapted and not."""
     there = set(grid.variants)
     for v in grid.variants:
@@ -184,29 +124,9 @@ def _pairs(grid: Grid) -> Iterator[tuple[Variant, Variant]]:
             yield v, replace(v, dapt=False)
 
 
-def _comparison(grid: Grid) -> list[str]:
-    lines = []
-    for a, b in _pairs(grid):
-        both = [t for t in grid.targets if (a, t) in grid.rows and (b, t) in grid.rows]
-        five = [t for t in both if t in CROSSNER]
-        places = [*((t, [t]) for t in both), *([(f"mean of {len(five)}", five)] if len(five) > 1 else [])]
-        for place, targets in places:
-            found = mean_difference([(grid.runs(a, t), grid.runs(b, t)) for t in targets])
-            if found is not None:
-                lines.append([place, a.name, b.name, *found.cells(), ", ".join(map(str, found.seeds))])
-    return table(["target", "a", "b", "a − b, points", "95 % interval", "p", "seeds"], lines, left=3) if lines else []
-
-
-def _goals(grid: Grid) -> list[str]:
-    lines = []
-    for a, b, wanted in GOALS:
-        found = mean_difference([(grid.runs(a, t), grid.runs(b, t)) for t in CROSSNER])
-        if found is not None:
-            says = "reached" if 100 * found.delta >= wanted else "**not reached**"
-            lines.append([f"{a.name} over {b.name}", f"at least {wanted:+.1f}", *found.cells(), says,
-                          ", ".join(map(str, found.seeds))])  # fmt: skip
-    names = ["what", "goal, points", "measured", "95 % interval", "p", "", "seeds"]
-    return table(names, lines, left=1) if lines else []
+def _goals(grid: Grid[Variant]) -> list[str]:
+    lines = [line for a, b, wanted in GOALS if (line := grid.goal(a, b, wanted, CROSSNER)) is not None]
+    return table(GOAL_NAMES, lines, left=1) if lines else []
 
 
 # -- figure 2 --------------------------------------------------------------------------------------------------------
@@ -222,7 +142,7 @@ class Typed:
     gold: dict[str, int]
 
 
-def _typed(grid: Grid) -> dict[str, Typed]:
+def _typed(grid: Grid[Variant]) -> dict[str, Typed]:
     """Where both ``laner`` and ``plain`` went from a source, with what is adapted."""
     made = {}
     for target in grid.targets:
@@ -246,7 +166,7 @@ def _per_type(run: Run) -> dict[str, dict[str, float]]:
     return run["dev"]["per_type"]
 
 
-def _types(grid: Grid) -> list[str]:
+def _types(grid: Grid[Variant]) -> list[str]:
     parts: list[str] = []
     for target, found in _typed(grid).items():
         rows = [[t, "yes" if shared else "no", str(found.gold[t]), *(spread(found.scores[v, t]) for v in found.variants)]
@@ -263,55 +183,31 @@ def _types(grid: Grid) -> list[str]:
 
 # -- sweeps: figures 3 and 4 -------------------------------------------------------------------------------------------
 
-Sweep = dict[str, dict[Variant, dict[float, SeedSummary]]]
 
-
-def _dimensions(grid: Grid) -> Sweep:
+def _dimensions(grid: Grid[Variant]) -> Sweep[Variant]:
     """Target → variant without its size → dimension → F1."""
 
-    def at(variant: Variant, row: Row) -> tuple[Variant, float] | None:
-        if variant.few or variant.start != "single" or variant.method != "laner":
-            return None
-        return replace(variant, size=None), float(row.runs[0]["settings"]["tagger"]["label_size"])
+    def at(variant: Variant, row: Row) -> Iterator[tuple[Variant, float]]:
+        if not variant.few and variant.start == "single" and variant.method == "laner":
+            yield replace(variant, size=None), float(row.runs[0]["settings"]["tagger"]["label_size"])
 
-    return _swept(grid, at)
+    return grid.swept(at)
 
 
-def _sizes(grid: Grid) -> Sweep:
+def _sizes(grid: Grid[Variant]) -> Sweep[Variant]:
     """Target → variant without its number of sentences → that number → F1."""
 
-    def at(variant: Variant, row: Row) -> tuple[Variant, float] | None:
-        if not variant.few.startswith("n") or variant.size is not None:
-            return None
-        return replace(variant, few=""), float(variant.few[1:])
+    def at(variant: Variant, row: Row) -> Iterator[tuple[Variant, float]]:
+        if variant.few.startswith("n") and variant.size is None:
+            yield replace(variant, few=""), float(variant.few[1:])
 
-    return _swept(grid, at)
-
-
-def _swept(grid: Grid, at: Callable[[Variant, Row], tuple[Variant, float] | None]) -> Sweep:
-    found: Sweep = {}
-    for (variant, target), row in grid.rows.items():
-        place = at(variant, row)
-        if place is not None:
-            found.setdefault(target, {}).setdefault(place[0], {})[place[1]] = row.scores
-    return {t: lines for t, lines in found.items() if any(len(p) > 1 for p in lines.values())}
-
-
-def _sweep(sweep: Sweep, column: str) -> list[str]:
-    rows = []
-    for target, lines in sweep.items():
-        ticks = sorted({x for p in lines.values() for x in p})
-        columns = [[p.get(x) for x in ticks] for p in lines.values()]
-        for i, x in enumerate(ticks):
-            rows.append([target, f"{x:g}", *("–" if c[i] is None else spread(c[i]) for c in columns)])
-    names = list(dict.fromkeys(v.name for lines in sweep.values() for v in lines))
-    return table(["target", column, *names], rows, left=1)
+    return grid.swept(at)
 
 
 # -- time and notes --------------------------------------------------------------------------------------------------
 
 
-def _times(grid: Grid) -> list[str]:
+def _times(grid: Grid[Variant]) -> list[str]:
     rows = []
     for variant in grid.variants:
         own = [row for (v, _), row in grid.rows.items() if v == variant]
@@ -336,7 +232,7 @@ def _caption(runs: Sequence[Run]) -> str:
     return text
 
 
-def _notes(runs: Sequence[Run], grid: Grid) -> list[str]:
+def _notes(runs: Sequence[Run], grid: Grid[Variant]) -> list[str]:
     own = [run for row in grid.rows.values() for run in row.runs]
     sources = sorted({f"{' → '.join(s['sources'])}: {s['sentences']:,} sentences, {s['epochs']} epochs, rate {s['rate']:g}"
                       for run in own for s in run["sources"]})  # fmt: skip
@@ -355,9 +251,7 @@ def _notes(runs: Sequence[Run], grid: Grid) -> list[str]:
         made.append("Source stages (the last epoch counts; shared by targets): " + "; ".join(sources) + ".")
     if any("minilm" in run["backbone"]["name"].lower() for run in own):
         made.append("MiniLM-L6 lower-cases its input; `-shape` gives the shapes of words back.")
-    made += [f"* {row.arm} on {row.target}: {'; '.join(row.missing)}." for row in grid.rows.values() if row.missing]
-    failed = sorted({(run["arm"], run["target"]) for run in runs} - {(r.arm, r.target) for r in grid.rows.values()})
-    made += [f"{arm} on {target}: every rate failed, so it has no row." for arm, target in failed]
+    made += failures(runs, grid.rows.values())
     for what in ("commit", "machine", "versions"):
         made.append(f"{what}: " + "; ".join(sorted({flat(run[what]) for run in runs})))
     return made

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import laner
 from benchmarks.tagging.bench import Bench
-from benchmarks.tagging.report import Grid, draw, markdown
+from benchmarks.tagging.report import draw, grid_of, markdown
 from benchmarks.tagging.speed import even_sentences
 from benchmarks.tagging.variants import PLANS, Variant, parts_of
 from xdner.corpora.io import read_corpus
@@ -294,4 +294,4 @@ def test_an_unfinished_arm_is_marked() -> None:
     text = markdown(runs)
     assert "| laner * |" in text
     assert "* laner on ai: 1 of 2 rates tried." in text
-    assert Grid.of(runs).targets == ["ai"]
+    assert grid_of(runs).targets == ["ai"]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -42,7 +42,7 @@ from xdner.training.instruct import limited
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
 
-__all__ = ["Arm", "Corpora", "LanguageModelArm", "Measured", "Target", "Tuned", "measured", "resolved"]
+__all__ = ["Arm", "Corpora", "LanguageModelArm", "Measured", "Target", "Tuned", "measured", "resolved", "scored"]
 
 Entities = list[tuple[Entity, ...]]
 
@@ -156,9 +156,7 @@ def measured(
         began: ``time.monotonic()`` at the start.
         facts: see :class:`Measured`.
     """
-    gold = [s.entities for s in dev]
-    report = evaluate(gold, found, ids=[s.id for s in dev]).to_dict()
-    report["sentence_counts"] = sentence_counts(gold, found).tolist()
+    report = scored(dev, found)
     seconds = {"training": round(result.seconds, 2), "total": round(time.monotonic() - began, 2)}
     history = [
         {"epoch": r.epoch, "loss": r.loss, "dev": r.dev, "seconds": round(r.seconds, 2), "steps": r.steps}
@@ -166,6 +164,24 @@ def measured(
     ]
     facts |= {"best_epoch": result.best_epoch, "epochs_run": result.epochs_run, "stopped": result.stopped}
     return Measured(report, seconds, history, facts)
+
+
+def scored(
+    dev: Sequence[Sentence], found: Sequence[Sequence[Entity]], labels: Collection[str] | None = None
+) -> dict[str, Any]:
+    """The report on dev, with ``sentence_counts``: right, predicted and gold entities of each sentence.
+
+    Args:
+        dev: with gold entities.
+        found: the entities that were found in each of them.
+        labels: only these count, in gold and found.
+    """
+    if labels is not None:
+        dev = [s.with_entities(e for e in s.entities if e.label in labels) for s in dev]
+        found = [tuple(e for e in entities if e.label in labels) for entities in found]
+    gold = [s.entities for s in dev]
+    report = evaluate(gold, found, ids=[s.id for s in dev]).to_dict()
+    return report | {"sentence_counts": sentence_counts(gold, found).tolist()}
 
 
 def resolved(

@@ -23,7 +23,6 @@ from benchmarks.transfer.options import Options
 from benchmarks.transfer.pools import DRAW, Pools, digest
 from xdner.backbone.encoder import Encoder, load_encoder
 from xdner.corpora.corpus import Corpus
-from xdner.corpora.io import read_corpus
 from xdner.corpora.splits import sample_sentences
 from xdner.errors import SettingsError
 from xdner.files import storage_errors
@@ -110,7 +109,6 @@ class Bench:
 
     def __post_init__(self) -> None:
         self._encoders: dict[str, Encoder] = {}
-        self._hashes: dict[str, str] = {}
 
     @cached_property
     def pools(self) -> Pools:
@@ -152,12 +150,6 @@ class Bench:
                 hint="Make one with `xdner adapt --corpus TEXT --backbone ENCODER --out FOLDER`, and give --adapted FOLDER.",
             )
         return self.adapted if variant.dapt and self.adapted is not None else self.encoder
-
-    def source_hash(self, name: str) -> str:
-        """Of a source's file."""
-        if name not in self._hashes:
-            self._hashes[name] = read_corpus(self.data / name / "train.txt").sha256
-        return self._hashes[name]
 
     def settings(self, variant: Variant, seed: int, rate: float, *more: str) -> LanerSettings:
         """Of one stage.
@@ -237,7 +229,7 @@ class TaggingArm:
             "train_cap": None if bench.train_cap == ALL else bench.train_cap,
         }  # fmt: skip
         if names:
-            files = {name: bench.source_hash(name) for name in names}
+            files = {name: bench.pools.source_hash(name) for name in names}
             per_source = None if bench.per_source == ALL else bench.per_source
             made["sources"] = {
                 "files": files, "per_source": per_source, "epochs": bench.source_epochs, "rate": bench.source_rate,

@@ -149,6 +149,10 @@ class Pools:
             files |= self.known(source, target).files
         return files
 
+    def source_hash(self, name: str) -> str:
+        """Of a source's file."""
+        return self._corpus(name, "train").sha256
+
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _corpus(self, name: str, split: str) -> Corpus:

@@ -36,7 +36,7 @@ class Retrievers:
         """
         how = settings.retrieval
         needed = how.method in _EMBEDDED and bool(examples)
-        embedder = WordEmbedder(self._encoder(how.encoder), how) if needed else None
+        embedder = WordEmbedder(self.encoder(how.encoder), how) if needed else None
         if not examples:  # nothing to find, whatever the method
             return build_retriever((), WranerSettings.build(None, ["retrieval.method=none"]).retrieval)
         return build_retriever(examples, how, embedder)
@@ -52,10 +52,15 @@ class Retrievers:
         how = settings.retrieval
         pool.timeout = how.timeout
         needed = how.method in _EMBEDDED
-        embedder = embedder_of(pool, self._encoder(pool.manifest.embedding.source)) if needed else None
+        embedder = embedder_of(pool, self.encoder(pool.manifest.embedding.source)) if needed else None
         return build_retriever(pool, how, embedder)
 
-    def _encoder(self, name: str) -> Encoder:
+    def encoder(self, name: str) -> Encoder:
+        """Loaded once.
+
+        Raises:
+            BackboneNotFoundError: there is no such encoder, or it was not pulled.
+        """
         if name not in self._encoders:
             self._encoders[name] = load_encoder(name, device=self.device)
         return self._encoders[name]

@@ -128,7 +128,7 @@ def _run(options: argparse.Namespace) -> None:
     variants, targets = chosen(
         options.plan, options.arms, options.targets, sources=options.sources, encoders=list(shared.encoders)
     )
-    for seeded in (True, False):  # where nothing is drawn, one seed says all
+    for seeded in (False, True):  # where nothing is drawn, one seed says all
         rates, seeds = options.rates, options.seeds if seeded else options.seeds[:1]
         arms = [WranerArm(v, tuple(rates if v.tuning != "raw" else rates[:1]), shared) for v in variants
                 if v.seeded == seeded]  # fmt: skip

@@ -155,7 +155,8 @@ class Bench:
             SettingsError: it is one of them.
         """
         if target in self.sources:
-            raise SettingsError([f"{target} is a source and cannot be a target"], hint="Choose other --targets or --sources.")  # fmt: skip
+            raise SettingsError([f"{target} is a source and cannot be a target"],
+                                hint="Choose other --targets or --sources.")  # fmt: skip
         return [self.pools.known(name, target) for name in self.sources]
 
     def tuned(self, variant: Variant, target: str, seed: int, rate: float, progress: Progress) -> Ready:

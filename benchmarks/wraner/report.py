@@ -158,11 +158,11 @@ def _pairs(grid: Grid[Variant]) -> Iterator[tuple[Variant, Variant]]:
 
 
 def _goals(grid: Grid[Variant], unseen: Grid[Variant]) -> list[str]:
-    """Issue numbers of the project: retrieval over random examples, and what regularization is for."""
+    """The project's own: retrieval over random examples, and what regularization is for."""
     own = replace(WORD, own=True), replace(RANDOM, own=True)
     found = []
     for where, a, b, wanted, what in (
-        (grid, WORD, RANDOM, 3.0, ""), (grid, *own, 3.0, ""), (unseen, WORD, PLAIN, 0.0, ", types that the sources lack"),
+        (grid, WORD, RANDOM, 3.0, ""), (grid, *own, 3.0, ""), (unseen, WORD, PLAIN, 0.1, ", types that the sources lack"),
     ):  # fmt: skip
         both = [t for t in where.targets if (a, t) in where.rows and (b, t) in where.rows]
         found.append(where.goal(a, b, wanted, both, f"{what} ({', '.join(both)})") if both else None)

@@ -159,13 +159,13 @@ def chosen(
         arms: instead of the plans' own.
         targets: instead of all domains of CrossNER that are no sources.
         sources: of the tuned models; they are no targets.
-        encoders: names; ``word`` and ``sentence`` also with each of them.
+        encoders: names; the arms ``word`` and ``sentence`` also with each of them.
 
     Raises:
         SettingsError: no such arm.
     """
     named = list(arms) or [name for plan in plans for part in PLANS[plan] for name in part.arms]
     variants = list(dict.fromkeys(Variant.parse(name) for name in named))
-    more = [replace(v, encoder=e) for v in variants for e in encoders if v.retriever in ("word", "sentence")
-            and replace(v, tuning="", own=False, encoder="") == Variant(v.retriever)]  # fmt: skip
+    bare = [v for v in variants if v.retriever in ("word", "sentence") and v == Variant(v.retriever)]
+    more = [replace(v, encoder=e) for v in bare for e in encoders]
     return tuple(dict.fromkeys([*variants, *more])), tuple(targets or (t for t in CROSSNER if t not in sources))

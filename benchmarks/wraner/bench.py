@@ -168,7 +168,7 @@ class Bench:
         """
         known, settings = self.known(target), self.settings(self.tuned_as(variant), seed, rate)
         recognizer = self.recognizer(settings)
-        depends = {
+        depends: dict[str, Any] = {
             "llm": recognizer.llm.identity["fingerprint"], "dtype": self.dtype, "template": self.template,
             "encoder": self._fingerprint(settings), "domains": [k.domain.to_dict() for k in known],
             "data": digest(*(k.sentences for k in known)),

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from benchmarks.tagging.variants import CROSSNER, Part
 from xdner.errors import SettingsError
@@ -113,7 +114,7 @@ class Variant:
                 wrong = True
                 break
             (key, value), = ((k, v) for k, v in found.groupdict().items() if v is not None)  # fmt: skip
-            typed = int(value) if key in ("k", "n", "layer") else key == "own" or value
+            typed: Any = int(value) if key in ("k", "n", "layer") else key == "own" or value
             made = replace(made, **{key: typed})
         worded = bool(made.rule or made.pooling or made.layer is not None)
         wrong = wrong or made.n == 0 or (worded and retriever != "word") or (made.tuning == "raw" and made.own)

@@ -169,9 +169,14 @@ def measured(
 
 
 def resolved(
-    defaults: Sequence[str], overrides: Sequence[str], seed: int, rate: float, base: Mapping[str, Any] | None = None
-) -> Settings:
-    """Settings of one run: defaults, then what was asked for, then its seed and rate.
+    defaults: Sequence[str],
+    overrides: Sequence[str],
+    seed: int,
+    rate: float,
+    base: Mapping[str, Any] | None = None,
+    groups: type[Any] = Settings,
+) -> Any:
+    """Settings of one run, of the class ``groups``: defaults, then what was asked for, then its seed and rate.
 
     Raises:
         SettingsError: wrong settings, or a rate or seed among the overrides.
@@ -183,7 +188,7 @@ def resolved(
             hint="Use --seeds and --rates.",
         )
     own = [f"training.seed={seed}", f"training.learning_rate={rate!r}"]
-    return Settings.build(None, [*defaults, *overrides, *own], base)
+    return groups.build(None, [*defaults, *overrides, *own], base)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     python benchmarks/cross_domain.py --drop-shared                        # none and collaborative, four targets
     python benchmarks/cross_domain.py --drop-shared --plan full            # all strategies, targets and sizes
     python benchmarks/cross_domain.py --drop-shared --alphas 0 0.25 0.5 0.75 1 --source-counts 1 2 3 4
+    python benchmarks/cross_domain.py --drop-shared --plan table1 --track adapted --adapted FOLDER --beside raw   # DAPT
     python benchmarks/cross_domain.py --table                              # tables and figures from the files of the runs
 
 Every strategy makes the same number of optimizer steps on the target. δ₀ and the sources' prefixes are made once and
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 
 if TYPE_CHECKING:
+    from benchmarks.transfer.comparison import Run
     from benchmarks.transfer.options import Options
     from benchmarks.transfer.specs import Spec
 
@@ -36,13 +38,16 @@ def parser() -> argparse.ArgumentParser:
         prog="cross_domain.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = made.add_argument
-    add("--plan", choices=["core", "full"], default="core", help="core: none and collaborative on the four targets of "
-        "Table 2, k = 10; full: all of Tables 1 and 2. --targets, --strategies and --k say otherwise")  # fmt: skip
+    add("--plan", choices=["core", "table1", "full"], default="core", help="core: none and collaborative on the four targets of "
+        "Table 2, k = 10; table1: none and the first source alone, on CrossNER; full: all of Tables 1 and 2. --targets, "
+        "--strategies and --k say otherwise")  # fmt: skip
     add("--targets", nargs="+", metavar="NAME", help="folders of the data; one that is a source gets none and single")
     add("--strategies", nargs="+", choices=STRATEGIES, metavar="NAME", help=f"of: {', '.join(STRATEGIES)}")
     add("--k", nargs="+", type=mentions, metavar="K", help="mentions per type on the targets of --few-shot, or all")
     add("--alphas", nargs="+", type=float, default=[], metavar="A", help="collaborative with each α (a sweep)")
     add("--source-counts", nargs="+", type=int, default=[], metavar="N", help="the first N of --sources (a sweep)")
+    add("--beside", choices=["raw", "instructed"], metavar="TRACK", help="of the track adapted: Table 1 with the rows of "
+        "this track, which were made before with the same options")  # fmt: skip
     add_options(made)
     return made
 
@@ -51,12 +56,15 @@ def specs(given: argparse.Namespace, options: Options) -> list[Spec]:
     """The runs that the options ask for."""
     from benchmarks.transfer.specs import alphas, conditions, counts, planned
 
-    full = given.plan == "full"
-    targets = given.targets or [*CORE, *(TABLE_1 if full else ())]
+    full, one = given.plan == "full", given.plan == "table1"
+    targets = given.targets or ([*TABLE_1, *CORE[:2]] if one else [*CORE, *(TABLE_1 if full else ())])
     where = conditions(targets, given.few_shot, given.k or ([10, 20, 50] if full else [10]))
-    strategies = given.strategies or (STRATEGIES if full else ("none", "collaborative"))
+    strategies = given.strategies or (STRATEGIES if full else ("none", "single" if one else "collaborative"))
+    chosen = planned(options, where, strategies, given.seeds)
+    if one:
+        chosen = [spec for spec in chosen if spec.sources in ((), options.sources[:1])]
     return [
-        *planned(options, where, strategies, given.seeds),
+        *chosen,
         *alphas(options, where, given.alphas, given.seeds),
         *counts(options, where, given.source_counts, given.seeds),
     ]
@@ -70,11 +78,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from benchmarks.program import environment, guarded
     from benchmarks.transfer.program import run_and_report
-    from benchmarks.transfer.report import draw, markdown
+    from benchmarks.transfer.report import draw
 
     environment()
     given = parser().parse_args(arguments)
-    return guarded(lambda: run_and_report(given, specs, markdown, draw))
+    return guarded(lambda: run_and_report(given, specs, lambda runs: _markdown(runs, given), draw))
+
+
+def _markdown(runs: list[Run], given: argparse.Namespace) -> str:
+    from benchmarks.transfer.adapted import beside
+    from benchmarks.transfer.report import markdown
+
+    if given.beside is None:
+        return markdown(runs)
+    return markdown(runs) + "\n" + beside(runs, given.out / f"{given.beside}-{given.initial}")
 
 
 if __name__ == "__main__":

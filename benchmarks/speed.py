@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if TYPE_CHECKING:
     from benchmarks.timing.inference import Plan
 
-PARTS = ("inference", "training", "t5", "roofline")
+PARTS = ("inference", "training", "t5", "roofline", "store")
 #: Not part of a measurement's identity.
-ELSEWHERE = ("table", "out")
+ELSEWHERE = ("table", "out", "history")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,11 +49,15 @@ def parser() -> argparse.ArgumentParser:
     add("--t5-tokenizer", type=Path, metavar="FOLDER", help="T5's tokenizer and configuration; weights are random")
     add("--t5-shapes", nargs="+", default=["small", "base"], metavar="NAME", help="published shapes of T5")
     add("--t5-domains", type=_positive, nargs="+", default=[1, 8], metavar="D", help="in the stream of T5")
+    add("--stored", type=_positive, default=10_000, metavar="N", help="domains in the store (460 kB each on disk)")
+    add("--resident-mb", type=_positive, default=100, metavar="MB", help="of ready domains in memory, for the store")
     add("--threads", type=int, default=0, metavar="N", help="of torch (default: as it chooses)")
     add("--dtype", default="float32", help="float32, bfloat16 or float16, of all arms")
     add("--device", default="cpu")
     add("--no-memory", action="store_true", help="do not measure peak memory (a process for each arm and batch size)")
     add("--out", type=Path, default=Path("runs/speed/speed.json"), help="the file that is written")
+    add("--history", type=Path, default=ROOT / "benchmarks" / "speed-history.jsonl", metavar="FILE",
+        help="where a line is added, and what tables compare with")  # fmt: skip
     add("--table", action="store_true", help="only print the tables of --out")
     return made
 
@@ -80,11 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _work(given: argparse.Namespace) -> None:
     from benchmarks.record import read_json, write_json
+    from benchmarks.timing import history
     from benchmarks.timing.report import markdown
 
     if not given.table:
-        write_json(given.out, measure(given))
-    print(markdown(read_json(given.out)), end="")
+        found = measure(given)
+        write_json(given.out, found)
+        history.append(given.history, found)
+    found = read_json(given.out)
+    print(markdown(found) + history.markdown(given.history, found), end="")
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -102,6 +110,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.timing.inference import measure_inference
     from benchmarks.timing.peer import measure_peer
     from benchmarks.timing.roofline import measure_roofline
+    from benchmarks.timing.stored import measure_stored
     from benchmarks.timing.training import measure_training
 
     parts, plan = parts_of(given), plan_of(given)
@@ -115,6 +124,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         found["training"] = measure_training(plan, given.training_batch, say)
     if "roofline" in parts:
         found["roofline"] = measure_roofline(plan, given.training_batch, say)
+    if "store" in parts:
+        found["store"] = measure_stored(plan, given.stored, given.resident_mb, say)
     # Last, because threads are set when a model is loaded.
     return circumstances() | found
 

@@ -20,6 +20,7 @@ FLOORS = [
     ["corpora", "codec", "evaluation"],
     ["backbone", "prefix"],
     ["tagger", "retrieval"],
+    ["prompting"],
     ["generation", "training", "library"],
     ["recognizers", "plots"],
     ["workflows"],

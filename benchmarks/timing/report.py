@@ -27,6 +27,8 @@ def markdown(found: Found) -> str:
         parts += _training(found["training"])
     if "roofline" in found:
         parts += _roofline(found["roofline"])
+    if "store" in found:
+        parts += _store(found["store"])
     return "\n".join(parts) + "\n"
 
 
@@ -152,6 +154,29 @@ def _roofline(found: Found) -> list[str]:
         f"{machine['memory_gbytes']:.1f} GB/s; a decoding step reads {machine['bytes_per_decoding_step']:,} bytes of "
         "weights. Only multiplications of linear layers count as work done.", "",
         *table(names, rows, left=1),
+    ]  # fmt: skip
+
+
+def _store(found: Found) -> list[str]:
+    told = {
+        "first": "never seen before: loaded, context read",
+        "again": "once more: in memory, or mapped from a file",
+        "resident": "all of them in memory",
+    }
+    rows = [
+        [told[kind], f"{work['domains']:,}", f"{work['sentences_per_second']:.2f}", str(work["made"]),
+         str(work["mapped"]), f"{work['bytes_in_memory']:,}"]
+        for kind, work in found["passes"].items()
+    ]  # fmt: skip
+    load = found["load_seconds"]
+    return [
+        "", f"## A store of {found['domains']:,} domains", "",
+        f"A domain takes {found['bytes_on_disk']:,} bytes on disk and {found['bytes_ready']:,} in memory once it is ready; at "
+        f"most {found['budget']:,} bytes of ready domains stay there. Putting one in takes "
+        f"{1000 * found['add_seconds']:.1f} ms (the last ones {1000 * found['add_seconds_last']:.1f} ms), loading one "
+        f"{1000 * load['median']:.1f} ms (95 % of them under {1000 * load['p95']:.1f} ms), listing all "
+        f"{1000 * found['list_seconds']:.0f} ms.", "",
+        *table(["domains", "distinct", "sentences/s", "made ready", "mapped", "bytes in memory"], rows, left=1),
     ]  # fmt: skip
 
 

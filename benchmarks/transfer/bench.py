@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
+from benchmarks.transfer.adapted import adapted_from
 from benchmarks.transfer.options import Options
 from benchmarks.transfer.pools import Pools
 from benchmarks.transfer.preparation import RESUME, Preparation, steps_per_epoch
@@ -52,10 +53,12 @@ class Bench:
 
     Raises:
         BackboneNotFoundError: the weights are not here.
+        SettingsError: the track is ``adapted``, and the backbone is not one that `xdner adapt` made.
     """
 
     def __init__(self, options: Options) -> None:
         self.options, self.pools = options, Pools(options)
+        self.adapted = adapted_from(options.backbone) if options.track == "adapted" else None
         self.backbone = load_backbone(options.backbone, device=options.device, dtype=options.dtype)
         # Of the code that is loaded now, whatever is checked out later.
         self.circumstances = record.circumstances()
@@ -80,7 +83,7 @@ class Bench:
             "train_sentences": len(train), "dev_sentences": len(target.dev), "dev_ids": [s.id for s in target.dev],
             "manifest": None if manifest is None else asdict(manifest), "labels": list(target.domain.label_names),
             "settings": settings.to_dict(), "dtype": str(self.backbone.dtype).removeprefix("torch."),
-            "backbone": {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint},
+            "backbone": {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}, "adapted": self.adapted,
         }  # fmt: skip
         run_folder = self._unfinished(spec)
         try:

@@ -13,7 +13,7 @@ from xdner.errors import XdnerError
 from xdner.evaluation import SeedSummary
 from xdner.files import write_atomically
 
-__all__ = ["Bars", "Line", "Panel", "draw_bars", "draw_lines"]
+__all__ = ["Bars", "Line", "Panel", "draw_bars", "draw_groups", "draw_lines"]
 
 # Colors that people with any color vision can tell apart (Okabe and Ito), each with its own mark.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
@@ -118,6 +118,33 @@ def draw_bars(groups: Sequence[Bars], path: Path) -> Path:
     for field in fields[len(groups) :]:
         field.set_visible(False)
     figure.suptitle("dashed: nothing left out; bars: mean ± sd over seeds; axes do not begin at 0", fontsize=9)
+    return _save(figure, path)
+
+
+def draw_groups(names: Sequence[str], groups: Sequence[tuple[str, Sequence[SeedSummary]]], path: Path) -> Path:
+    """Bars side by side: one place for each name, in it one bar of each group.
+
+    Args:
+        names: along the axis.
+        groups: a name for the legend, and a score for each place.
+        path: of the PNG.
+
+    Raises:
+        XdnerError: matplotlib is not installed.
+    """
+    figure = _figure((2.0 + 0.75 * len(names), 4.2))
+    field = figure.subplots()
+    width = 0.8 / len(groups)
+    for number, (group, scores) in enumerate(groups):
+        field.bar(
+            [place - 0.4 + (number + 0.5) * width for place in range(len(names))], [100 * s.mean for s in scores],
+            width=width, yerr=[_deviation(s) for s in scores], color=COLORS[number % len(COLORS)], capsize=2, label=group,
+            error_kw={"elinewidth": 1, "ecolor": "#222222"},
+        )  # fmt: skip
+    field.set_xticks(range(len(names)), list(names), rotation=35, ha="right", rotation_mode="anchor")
+    _dress(field, "", "")
+    field.set_ylabel("dev F1 in %, mean ± sd over seeds", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=min(4, len(groups)), fontsize=8, frameon=False)
     return _save(figure, path)
 
 

@@ -23,7 +23,10 @@ def caption(runs: Sequence[Run]) -> str:
     """Track, backbone and δ₀ in a sentence or two, with what they have seen."""
     first = runs[0]
     text = f"Exact-span micro-F1 on dev in %, mean ± sd over seeds. Track `{first['track']}` ({first['backbone']['name']})."
-    if first["track"] == "instructed":
+    adapted = first.get("adapted")
+    if adapted:
+        text += f" It is {adapted['base']}, which has gone on reading unlabelled text ({adapted['tokens']:,} tokens)."
+    if "instructed" in (first["track"], "" if adapted is None else adapted["kind"]):
         seen = ", ".join(INSTRUCTED_ON)
         text += f" **The backbone has seen the sources {seen} in its instruction tuning, so `none` has seen them too.**"
         known = sorted({run["target"] for run in runs} & set(INSTRUCTED_ON))

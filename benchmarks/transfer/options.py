@@ -34,7 +34,7 @@ class Options:
     """Everything that was chosen but the runs themselves.
 
     Attributes:
-        track: ``raw`` or ``instructed``: in names and captions.
+        track: ``raw``, ``instructed`` or ``adapted``: in names and captions.
         backbone: alias, hub id or folder.
         data: folder with ``NAME/train.txt`` and, where there is one, ``NAME/dev.txt``.
         out: folder of everything that is made.
@@ -117,7 +117,7 @@ class Options:
 def add_place(made: argparse.ArgumentParser) -> None:
     """Options that say where runs are."""
     add = made.add_argument
-    add("--track", choices=["raw", "instructed"], default="raw", help="which backbone (default: raw)")
+    add("--track", choices=["raw", "instructed", "adapted"], default="raw", help="which backbone (default: raw)")
     add("--initial", choices=["instruction", "shared"], default="instruction",
         help="δ₀: keys and values of the instruction, or trained on the sources together")  # fmt: skip
     add("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with NAME/train.txt")
@@ -130,6 +130,7 @@ def add_options(made: argparse.ArgumentParser) -> None:
     add = made.add_argument
     add("--raw", default="smollm2-135m", metavar="BACKBONE", help="alias, hub id or folder")
     add("--instructed", default="smollm2-135m-ner", metavar="BACKBONE", help="alias, hub id or folder")
+    add("--adapted", default="", metavar="FOLDER", help="of the track adapted: a backbone that `xdner adapt` made")
     add("--sources", nargs="+", default=list(SOURCES), metavar="NAME", help="known domains, in this order")
     add("--few-shot", nargs="*", default=list(FEW_SHOT), metavar="NAME", help="targets that --k is for")
     add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="of the samples and of the training")
@@ -152,7 +153,7 @@ def add_options(made: argparse.ArgumentParser) -> None:
 def options_of(given: argparse.Namespace) -> Options:
     """The shared options from a parsed command line."""
     return Options(
-        given.track, given.raw if given.track == "raw" else given.instructed, given.data, given.out,
+        given.track, getattr(given, given.track), given.data, given.out,
         tuple(given.sources), given.steps, given.source_steps, given.conll_cap, given.dev_cap, initial=given.initial,
         epoch=given.epoch, drop_shared=given.drop_shared, overrides=tuple(given.set), dtype=given.dtype,
         device=given.device, limit=given.limit,

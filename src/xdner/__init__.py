@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xdner.library.store import Library as Library
     from xdner.recognizers.base import Result as Result
     from xdner.recognizers.cp_ner import CPNER as CPNER
+    from xdner.recognizers.if_wraner import IFWRANER as IFWRANER
     from xdner.recognizers.laner import LANER as LANER
     from xdner.settings import Settings as Settings
     from xdner.text import Entity as Entity
@@ -34,6 +35,7 @@ _HOMES = {
     "CPNER": "xdner.recognizers.cp_ner",
     "Domain": "xdner.domain",
     "Entity": "xdner.text",
+    "IFWRANER": "xdner.recognizers.if_wraner",
     "LANER": "xdner.recognizers.laner",
     "Label": "xdner.domain",
     "Library": "xdner.library.store",
@@ -49,6 +51,7 @@ __all__ = [
     "CPNER",
     "Domain",
     "Entity",
+    "IFWRANER",
     "LANER",
     "Label",
     "Library",

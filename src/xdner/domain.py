@@ -139,10 +139,10 @@ class Domain:
             by_name[label.name] = label
             by_words.setdefault(words, label)
         if problems:
-            raise DomainError(
-                f"domain {self.name!r}: " + "; ".join(problems),
-                hint="Edit the domain's file, or pass verbalizations={'label': 'words for it'} to Domain.from_labels.",
-            )
+            hint = "Edit the domain's file, or pass verbalizations={'label': 'words for it'} to Domain.from_labels."
+            if not self.labels:
+                hint = "Name at least one type: a domain finds nothing without."
+            raise DomainError(f"domain {self.name!r}: " + "; ".join(problems), hint=hint)
         object.__setattr__(self, "_by_name", by_name)
 
     @classmethod

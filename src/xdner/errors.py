@@ -8,11 +8,13 @@ Every error says what was wrong and carries a ``hint``: the next step for the pe
     ├── DataError                 what the user gave us cannot be used
     │   ├── CorpusError           a corpus file: knows the path and the line
     │   ├── DomainError           a domain's name, labels or verbalizations
-    │   └── CodecError            a sentence or target that cannot be expressed
+    │   ├── CodecError            a sentence or target that cannot be expressed
+    │   └── TemplateError         a prompt's template
     ├── SettingsError             unknown or impossible settings, all of them at once
     ├── BackboneError
     │   ├── BackboneNotFoundError a name that leads to no weights
     │   └── BackboneMismatchError weights that are not the ones they should be
+    ├── EndpointError             a language model behind an endpoint: down, slow, or unwilling
     ├── PrefixError
     │   ├── PrefixFormatError     a file that is not, or is no longer, a prefix
     │   └── PrefixMismatchError   a good prefix, on the wrong backbone or with the wrong shape
@@ -39,6 +41,7 @@ __all__ = [
     "CorpusError",
     "DataError",
     "DomainError",
+    "EndpointError",
     "IndexMismatchError",
     "LibraryError",
     "PrefixError",
@@ -48,6 +51,7 @@ __all__ = [
     "SettingsError",
     "StorageError",
     "TaggerFormatError",
+    "TemplateError",
     "TrainingError",
     "TrainingInterrupted",
     "UnknownDomainError",
@@ -108,6 +112,10 @@ class CodecError(DataError):
     """A sentence, label or target cannot be expressed in the target language."""
 
 
+class TemplateError(DataError):
+    """A prompt's template is missing or unusable."""
+
+
 class SettingsError(XdnerError):
     """Settings are wrong; ``problems`` lists every mistake that was found."""
 
@@ -126,6 +134,10 @@ class BackboneNotFoundError(BackboneError):
 
 class BackboneMismatchError(BackboneError):
     """The weights are not the ones they should be."""
+
+
+class EndpointError(XdnerError):
+    """A language model behind an endpoint is down, slow, refuses, or is not what it should be."""
 
 
 class PrefixError(XdnerError):

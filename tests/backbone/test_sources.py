@@ -42,11 +42,12 @@ def test_the_table_is_pinned():
         if isinstance(alias.weights, WheelWeights):
             assert alias.weights.files
             assert all(len(h) == 64 and set(h) <= set("0123456789abcdef") for h in alias.weights.files.values())
-            assert alias.weights.requirement == f"{alias.weights.package}=={alias.weights.version}"
+            assert alias.weights.requirements[0] == f"{alias.weights.package}=={alias.weights.version}"
+            assert len(alias.weights.requirements) == max(1, len(alias.weights.pieces))
         else:
             assert alias.weights.base in table
     assert table["smollm2-135m"].kind == "causal"
-    assert table["minilm-l6"].kind == "encoder"
+    assert table["minilm-l6"].kind == table["mpnet-base"].kind == "encoder"
 
 
 def test_the_default_is_the_instructed_one_exactly_where_its_factors_ship():

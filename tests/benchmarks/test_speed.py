@@ -20,6 +20,7 @@ from benchmarks.timing.roofline import load_of
 from benchmarks.timing.training import TRAINERS, _trainer
 from xdner.backbone.base import Backbone
 from xdner.codec.instructor import Instructor
+from xdner.recognizers import residents
 from xdner.testing.models import save_tiny_backbone
 
 SENTENCES = ("Ann/person Lee in Rome/place", "Rome/place", "no one", "Bo/person of the end of Rome/place", "Oslo/place")
@@ -222,7 +223,7 @@ def program(
         return speed.main([
             "--backbone", str(backbone), "--data", str(file), "--sentences", "3", "--batch", "2", "--domains", "1", "2",
             "--rounds", "2", "--no-memory", "--t5-shapes", "tiny", "--t5-domains", "1", "--training-batch", "2",
-            "--out", str(tmp_path / "speed.json"), *more,
+            "--stored", "7", "--out", str(tmp_path / "speed.json"), "--history", str(tmp_path / "history.jsonl"), *more,
         ])  # fmt: skip
 
     return run
@@ -234,9 +235,8 @@ def test_a_run_prints_its_tables_and_writes_all_of_them(
     assert program("--t5-tokenizer", str(t5)) == 0
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "speed.json").read_text())
-    assert {"asked", "date", "commit", "machine", "versions", "inference", "peer", "t5", "training", "roofline"} == set(
-        found
-    )
+    parts = {"inference", "peer", "t5", "training", "roofline", "store"}
+    assert set(found) == {"asked", "date", "commit", "machine", "versions", *parts}
     for part, forced in ((found["inference"], False), (found["t5"][0], True)):
         assert part["forced"] is forced
         for cell in part["cells"]:
@@ -268,6 +268,43 @@ def test_only_what_was_asked_for_is_measured(
     assert set(found) == {"asked", "date", "commit", "machine", "versions", "roofline"}
     assert found["roofline"]["threads"] == 1
     assert "## Reading" not in capsys.readouterr().out
+
+
+def test_a_second_measurement_stands_beside_the_first(
+    program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = tmp_path / "history.jsonl"
+    assert program("--only", "inference") == 0
+    assert "## History" not in capsys.readouterr().out
+    assert program("--only", "inference", "--dtype", "bfloat16") == 0
+    assert "## History" not in capsys.readouterr().out, "another type does not compare"
+    assert program("--only", "inference") == 0
+    printed = capsys.readouterr().out
+    first, other, second = (json.loads(line) for line in history.read_text().splitlines())
+    assert first["asked"] == second["asked"] != other["asked"]
+    name = next(n for n in second["figures"] if n.endswith("domains 2 batch 2: faster than (a) generate, peft"))
+    cell = json.loads((tmp_path / "speed.json").read_text())["inference"]["cells"][1]["arms"]
+    ours, theirs = (cell[arm]["sentences_per_second"]["median"] for arm in ("xdner", "generate"))
+    assert second["figures"][name] == pytest.approx(ours / theirs, abs=1e-4)
+    assert f"| {name} | {first['figures'][name]:.2f} | {second['figures'][name]:.2f} |" in printed
+    history.write_text("{}\n")
+    assert program("--table") == 1
+    assert "history.jsonl:1: no line of a history" in capsys.readouterr().err
+
+
+def test_a_store_is_read_from_disk_from_files_and_from_memory(
+    program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(residents, "size_of", lambda ready: 400_000)  # so that two fit into a megabyte
+    assert program("--only", "store", "--resident-mb", "1") == 0
+    store = json.loads((tmp_path / "speed.json").read_text())["store"]
+    assert (store["domains"], store["sentences"], store["budget"], store["bytes_ready"]) == (7, 3, 1_000_000, 400_000)
+    first, again, resident = store["passes"].values()
+    assert (first["domains"], first["made"], first["mapped"]) == (3, 3, 0)
+    assert (again["domains"], again["made"], again["mapped"]) == (3, 0, 3)
+    assert (resident["domains"], resident["made"], resident["mapped"]) == (1, 0, 0)
+    assert all(work["bytes_in_memory"] <= store["budget"] for work in store["passes"].values())
+    assert "## A store of 7 domains" in capsys.readouterr().out
 
 
 def test_mistakes_are_told_before_anything_is_measured(

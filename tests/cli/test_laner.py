@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from xdner.domain import Domain, Label
 from xdner.testing.commands import refused, run
 from xdner.testing.models import save_tiny_backbone
 from xdner.testing.taggers import save_letter_encoder
@@ -89,8 +91,6 @@ def test_one_library_holds_both_kinds(library: Path, tmp_path: Path) -> None:
 
 
 def test_damage_is_told_once(library: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "library"
     shutil.copytree(library, copy)
     path = copy / "towns" / "tagger.safetensors"
@@ -111,7 +111,7 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     plain = ["train", "x", "--train", str(files / "train.txt"), *where]
     assert "--source is an option of --recognizer laner" in refused(*plain, "--source", str(files / "news.txt"))
     assert "was trained with --recognizer laner: it has no prefix" in refused(*plain, "--from", "towns")
-    assert "is a CP-NER domain" in refused(*train("x", files, library, "--from", "prefixed"))
+    assert "is no LANER domain" in refused(*train("x", files, library, "--from", "prefixed"))
     mixed = refused("predict", "a", "b", "-d", "towns", "-d", "prefixed", *where)
     assert "one call reads domains of one recognizer" in mixed
     assert "brings its own encoder" in refused("predict", "a", "-d", "towns", "--backbone", str(encoder), *where)
@@ -136,3 +136,67 @@ def test_a_library_of_taggers_can_still_get_its_initial_prefix(files: Path, enco
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert run("domains", "verify", "--library", str(where)).exit_code == 0
+
+
+# -- bad input ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [("person", "town"), ("city", "person", "river"), ("person",)], ids=str)
+def test_a_label_set_that_changed_since_it_was_saved(
+    library: Path, files: Path, tmp_path: Path, labels: tuple[str, ...]
+) -> None:
+    """Renamed, added, removed: by hand, in the domain's file."""
+    copy = tmp_path / "library"
+    shutil.copytree(library, copy)
+    where, path = ["--library", str(copy)], copy / "towns" / "domain.toml"
+    assert Domain.read(path).label_names == ("city", "person")
+    path.write_text(Domain("towns", [Label(name) for name in labels]).to_toml())
+    for command in (
+        ["predict", "Ann", "--domain", "towns", *where],
+        ["evaluate", "--data", str(files / "dev.txt"), "--domain", "towns", *where],
+        train("new", files, copy, "--from", "towns"),
+        ["domains", "export", "towns", "--out", str(tmp_path / "towns.xdner"), *where],
+    ):
+        message = refused(*command)
+        assert f"has the labels {', '.join(labels)}, but its tagger was trained for city, person" in message
+        assert "Put the old labels back into domain.toml, or train again with the new ones." in message
+    assert run("domains", "verify", *where).exit_code == 1
+    assert run("predict", "Ann", "--domain", "later", *where).exit_code == 0, "the others are as they were"
+
+
+def test_encoders_whose_tokenizer_does_not_fit(files: Path, encoder: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "slow"
+    shutil.copytree(encoder, slow)
+    for path in slow.glob("token*"):
+        path.unlink()
+    (slow / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CanineTokenizer"}))
+    message = refused(*train("x", files, tmp_path / "library", "--backbone", str(slow)))
+    assert "the tokenizer of slow (CanineTokenizer) is not a fast one" in message
+    assert "The tagger needs a tokenizer.json" in message
+    bare = tmp_path / "bare"
+    shutil.copytree(encoder, bare)
+    told = json.loads((bare / "tokenizer_config.json").read_text())
+    for key in ("cls_token", "sep_token"):
+        told.pop(key)
+    (bare / "tokenizer_config.json").write_text(json.dumps(told | {"tokenizer_class": "PreTrainedTokenizerFast"}))
+    message = refused(*train("x", files, tmp_path / "library", "--backbone", str(bare)))
+    assert "the tokenizer of bare has no cls_token_id, sep_token_id" in message
+    assert not (tmp_path / "library" / "x").exists()
+
+
+@pytest.mark.parametrize("head", ["laner", "plain", "crf"])
+def test_sentences_longer_than_the_encoders_positions(files: Path, tmp_path: Path, head: str) -> None:
+    """In training, in dev, in reading: nothing is dropped, whatever the window asks for."""
+    small = save_letter_encoder(tmp_path / "small", positions=16)
+    words = ["Ann\tB-person", "in\tO", "Rome\tB-city"] * 20
+    (tmp_path / "long.txt").write_text("\n".join(words) + "\n\nno\tO\n")
+    where, long = tmp_path / "library", str(tmp_path / "long.txt")
+    options = ["--dev", long, "--backbone", str(small), "--set", f"head={head}", "--set", "window=500", *QUICK]
+    assert run("train", "x", "--recognizer", "laner", "--train", long, "--library", str(where), *options).exit_code == 0
+    report = json.loads(run("evaluate", "--data", long, "--domain", "x", "--library", str(where), "--json").stdout)
+    assert report["micro"]["gold"] == 40
+    text = "Ann in Rome " * 60 + "Pneumonoultramicroscopicsilicovolcanoconiosis"
+    (read,) = json.loads(run("predict", text, "--domain", "x", "--library", str(where), "--json").stdout)
+    assert read["windows"] > 40
+    assert read["diagnostics"] == {"capped_words": 1}, "a word that fills more than a window is cut, and that is told"
+    assert all(read["text"][e["start"] : e["end"]] == e["text"] for e in read["entities"])

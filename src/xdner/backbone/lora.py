@@ -7,22 +7,28 @@ that factors have: whatever the order, the same roundings follow, one number at 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xdner.backbone.aliases import MANIFEST
 from xdner.backbone.tensors import save_tensors
 from xdner.errors import BackboneMismatchError, BackboneNotFoundError
-from xdner.files import replace_folder
+from xdner.files import replace_folder, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
-__all__ = ["merge_factors", "merge_lora"]
+__all__ = ["ADAPTER_FILES", "Adapter", "merge_adapter", "merge_factors", "merge_lora"]
+
+#: An adapter's folder in peft's format: configuration and factors.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 # Variants of LoRA that are more than W + s·B·A: key in peft's configuration → the only value that is supported.
 _PLAIN: dict[str, Any] = {
@@ -34,6 +40,78 @@ _PLAIN: dict[str, Any] = {
     "rank_pattern": {},
     "alpha_pattern": {},
 }
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """LoRA factors as peft stores them: the bytes of the files of :data:`ADAPTER_FILES`."""
+
+    config: bytes
+    factors: bytes
+
+    @property
+    def hash(self) -> str:
+        """``sha256:…`` over both files."""
+        return "sha256:" + hashlib.sha256(self.config + b"\0" + self.factors).hexdigest()
+
+    @property
+    def nbytes(self) -> int:
+        """Of the factors."""
+        return len(self.factors)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Adapter:
+        """Read a peft folder.
+
+        Raises:
+            BackboneNotFoundError: a file is missing or cannot be read.
+        """
+        parts = []
+        for name in ADAPTER_FILES:
+            try:
+                parts.append((Path(folder) / name).read_bytes())
+            except OSError as error:
+                raise BackboneNotFoundError(
+                    f"cannot read {Path(folder) / name}: {error.strerror}",
+                    hint="An adapter is a folder in peft's format: " + " and ".join(ADAPTER_FILES) + ".",
+                ) from None
+        return cls(*parts)
+
+    def write(self, folder: str | Path) -> None:
+        """Write a peft folder.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        for name, data in zip(ADAPTER_FILES, (self.config, self.factors), strict=True):
+            write_atomically(Path(folder) / name, data)
+
+
+def merge_adapter(model: PreTrainedModel, adapter: Adapter, name: str = "the adapter") -> None:
+    """Merge LoRA factors into a model in memory, without peft; its weights are changed in place.
+
+    Raises:
+        BackboneMismatchError: the factors do not fit the model, are not plain LoRA, or are no factors.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        config, factors = json.loads(adapter.config), load(adapter.factors)
+        if not isinstance(config, dict):
+            raise ValueError("the configuration is no JSON object")
+    except (ValueError, RecursionError, SafetensorError) as error:
+        raise BackboneMismatchError(f"{name} cannot be read: {error}", hint="Copy the adapter again.") from None
+    weights = dict(model.named_parameters())
+    place = Path(name)
+    pairs = _pairs(factors, weights, place)
+    scales = {weight: _scale(config, down, place) for weight, (down, _) in pairs.items()}
+    with torch.no_grad():
+        for weight, (down, up) in pairs.items():
+            old = weights[weight]
+            # On the CPU, where the sum does not depend on the machine.
+            old.copy_(merge_factors(old.cpu(), down, up, scales[weight]))
 
 
 def merge_factors(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:

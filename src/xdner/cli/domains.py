@@ -28,6 +28,10 @@ _SHOWN = (
     "fingerprint",
     "prefix_length",
     "members",
+    "adapter",
+    "template",
+    "retriever",
+    "examples",
     "bytes",
     "train_sentences",
     "dev_f1",
@@ -183,6 +187,7 @@ def remove(
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
+    from xdner.library.examples_entry import ExamplesEntry
     from xdner.library.tagger_entry import TaggerEntry
 
     common = {
@@ -198,6 +203,18 @@ def _facts(entry: Entry) -> dict[str, Any]:
             "backbone": entry.encoder["name"],
             "fingerprint": entry.encoder["fingerprint"],
             "bytes": entry.nbytes,
+        } | {key: entry.notes.get(key) for key in ("train_sentences", "dev_f1", "seed")} | sources  # fmt: skip
+    if isinstance(entry, ExamplesEntry):
+        sources = {"sources": _sources(entry.notes["sources"])} if "sources" in entry.notes else {}
+        return common | {
+            "recognizer": "if-wraner",
+            "backbone": entry.llm["name"],
+            "fingerprint": entry.llm.get("fingerprint") or entry.llm.get("url"),
+            "bytes": entry.nbytes,
+            "adapter": None if entry.adapter is None else entry.adapter.hash,
+            "template": entry.template.title,
+            "retriever": f"{entry.settings.retrieval.method}, k = {entry.settings.retrieval.k}",
+            "examples": len(entry.examples),
         } | {key: entry.notes.get(key) for key in ("train_sentences", "dev_f1", "seed")} | sources  # fmt: skip
     notes = entry.prefix.notes
     return (

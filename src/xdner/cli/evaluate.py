@@ -17,6 +17,7 @@ from xdner.cli.common import (
     counting,
     guarded,
     print_json,
+    stderr,
     stdout,
 )
 
@@ -48,3 +49,5 @@ def evaluate(
             return
         for table in report_tables(report):
             stdout.print(table)
+        for what, count in report.notes.items():
+            stderr.print(f"[yellow]note:[/] {what.replace('_', ' ')}: {count}", highlight=False)

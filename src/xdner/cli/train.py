@@ -1,4 +1,5 @@
-"""``xdner train``: train a domain on labelled sentences, its prefix (CP-NER) or its tagger (LANER)."""
+"""``xdner train``: train a domain on labelled sentences, its prefix (CP-NER) or its tagger (LANER), or make one of examples
+(IF-WRANER)."""
 
 from __future__ import annotations
 
@@ -34,27 +35,35 @@ if TYPE_CHECKING:
     from xdner.workflows import Outcome
 
 
+#: Panels of the help.
+_TRANSFER, _WRANER = "Learning from other domains", "IF-WRANER's language model"
+
+
 class Recognizer(enum.StrEnum):
     """Which method trains the domain."""
 
     CP_NER = "cp-ner"
     LANER = "laner"
+    IF_WRANER = "if-wraner"
 
 
 def train(
     name: Annotated[str, typer.Argument(help="Name of the domain.", show_default=False)],
-    train_file: Annotated[Path, typer.Option("--train", help="Labelled sentences (CoNLL columns or JSONL).", show_default=False)],
+    train_file: Annotated[Path | None, typer.Option("--train", "--examples", help="Labelled sentences (CoNLL columns or JSONL); if-wraner shows them to its model.", show_default=False)] = None,
     dev_file: Annotated[Path | None, typer.Option("--dev", help="Labelled sentences for early stopping.", show_default=False)] = None,
     domain_file: Annotated[Path | None, typer.Option("--domain-file", help="TOML or JSON with types and their verbalizations.", show_default=False)] = None,
     backbone: BackboneOption = None,
     library: LibraryOption = None,
-    recognizer: Annotated[Recognizer, typer.Option("--recognizer", help="cp-ner: a prefix on a frozen model; laner: a tuned encoder.")] = Recognizer.CP_NER,
-    source: Annotated[list[Path] | None, typer.Option("--source", help="laner: labelled sentences of a source domain, learned first (repeatable).", show_default=False)] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Known domains to draw on: a,b,c or all; laner: one LANER domain to go on from.", show_default=False)] = None,
-    strategy: Annotated[str | None, typer.Option("--strategy", help="none, single, collaborative, chain or ensemble.", show_default=False)] = None,
-    alpha: Annotated[list[str] | None, typer.Option("--alpha", help="Share of the types' similarity: 0.5, or music=0.8 for one source (repeatable).", show_default=False)] = None,
-    source_data: Annotated[list[str] | None, typer.Option("--source-data", help="NAME=FILE: a source's training sentences, for --strategy chain (repeatable).", show_default=False)] = None,
-    without: Annotated[list[str] | None, typer.Option("--without", help="entity-similarity, prefix-similarity, warm-up or options; laner: label-background or label-context (repeatable).", show_default=False)] = None,
+    recognizer: Annotated[Recognizer, typer.Option("--recognizer", help="cp-ner: a prefix on a frozen model; laner: a tuned encoder; if-wraner: a language model that is shown examples.")] = Recognizer.CP_NER,
+    llm: Annotated[str | None, typer.Option("--llm", rich_help_panel=_WRANER, help="if-wraner: alias, hub id, folder, or an OpenAI-compatible API (http://…/v1; key: $XDNER_LLM_KEY).", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option("--model", rich_help_panel=_WRANER, help="if-wraner: name of the model behind --llm http://…", show_default=False)] = None,
+    adapter: Annotated[Path | None, typer.Option("--adapter", rich_help_panel=_WRANER, help="if-wraner: LoRA factors of the language model, a folder in peft's format.", show_default=False)] = None,
+    source: Annotated[list[Path] | None, typer.Option("--source", rich_help_panel=_TRANSFER, help="laner, if-wraner: labelled sentences of a source domain, learned first (repeatable).", show_default=False)] = None,
+    from_: Annotated[str | None, typer.Option("--from", rich_help_panel=_TRANSFER, help="Known domains to draw on: a,b,c or all; laner, if-wraner: one such domain to go on from.", show_default=False)] = None,
+    strategy: Annotated[str | None, typer.Option("--strategy", rich_help_panel=_TRANSFER, help="none, single, collaborative, chain or ensemble.", show_default=False)] = None,
+    alpha: Annotated[list[str] | None, typer.Option("--alpha", rich_help_panel=_TRANSFER, help="Share of the types' similarity: 0.5, or music=0.8 for one source (repeatable).", show_default=False)] = None,
+    source_data: Annotated[list[str] | None, typer.Option("--source-data", rich_help_panel=_TRANSFER, help="NAME=FILE: a source's training sentences, for --strategy chain (repeatable).", show_default=False)] = None,
+    without: Annotated[list[str] | None, typer.Option("--without", rich_help_panel=_TRANSFER, help="entity-similarity, prefix-similarity, warm-up or options; laner: label-background or label-context (repeatable).", show_default=False)] = None,
     format: FormatOption = None,
     k_shot: Annotated[int | None, typer.Option("--k-shot", help="Train on a seeded sample of so many sentences.", show_default=False)] = None,
     seed: SeedOption = 1,
@@ -65,13 +74,15 @@ def train(
     resume: ResumeOption = False,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Train a domain on labelled sentences: a prefix, the backbone frozen, or with --recognizer laner a whole tagger.
+    """Train a domain: a prefix on a frozen model, a whole tagger (--recognizer laner), or make one of examples (if-wraner).
 
     Example: xdner train cooking --train train.jsonl --dev dev.jsonl
 
     With known domains' help: xdner train cooking --train train.jsonl --from all
 
     A tagger, after a source: xdner train ai --recognizer laner --source conll2003.txt --train train.txt --dev dev.txt
+
+    A tuned language model that is shown examples: xdner train ai --recognizer if-wraner --source music.txt --examples ai.txt
     """
     with guarded():
         from xdner.training.progress import RichProgress
@@ -80,19 +91,32 @@ def train(
             "dev_file": dev_file, "domain_file": domain_file, "library": library, "format": format, "k_shot": k_shot,
             "seed": seed, "config": config, "device": device, "resume": resume, "progress": RichProgress(name),
         }  # fmt: skip
+        cp_ner = {"--strategy": strategy, "--alpha": alpha, "--source-data": source_data}
+        if recognizer is Recognizer.IF_WRANER:
+            from xdner.workflows import train_examples
+
+            _only("cp-ner", cp_ner)
+            _only("cp-ner and laner", {"--without": without})
+            _tell(
+                name,
+                train_examples(
+                    name, train_file, llm=llm or backbone, model=model, adapter=adapter, source_files=source or (),
+                    start=_start(from_, "an IF-WRANER domain"), overrides=set_ or [], dtype=dtype, **common,
+                ),
+                json_,
+            )  # fmt: skip
+            return
+        _only("if-wraner", {"--llm": llm, "--model": model, "--adapter": adapter})
+        if train_file is None:
+            raise SettingsError(["there is nothing to train on"], hint="Give labelled sentences with --train FILE.")
         if recognizer is Recognizer.LANER:
             from xdner.workflows import TAGGER_ABLATIONS, train_tagger
 
-            given = {"--strategy": strategy, "--alpha": alpha, "--source-data": source_data}
-            given["--dtype"] = dtype if dtype != "float32" else None
-            _only("cp-ner", given)
-            names = split_names(from_)
-            if len(names) > 1 or names == ["all"]:
-                raise SettingsError([f"--from {from_}: a LANER domain goes on from one domain"], hint="Name one.")
+            _only("cp-ner", cp_ner | {"--dtype": dtype if dtype != "float32" else None})
             _tell(
                 name,
                 train_tagger(
-                    name, train_file, encoder=backbone, source_files=source or (), start=names[0] if names else None,
+                    name, train_file, encoder=backbone, source_files=source or (), start=_start(from_, "a LANER domain"),
                     overrides=[*ablations(without, TAGGER_ABLATIONS), *(set_ or [])], **common,
                 ),
                 json_,
@@ -100,7 +124,7 @@ def train(
             return
         from xdner.workflows import train_domain
 
-        _only("laner", {"--source": source})
+        _only("laner and if-wraner", {"--source": source})
         alphas, overrides = transfer_overrides(strategy, alpha, without, set_)
         data = {k: Path(v) for k, v in pairs(source_data, "--source-data", "NAME=FILE").items()}
         _tell(
@@ -111,6 +135,14 @@ def train(
             ),
             json_,
         )  # fmt: skip
+
+
+def _start(from_: str | None, what: str) -> str | None:
+    """The one domain that a method goes on from."""
+    names = split_names(from_)
+    if len(names) > 1 or names == ["all"]:
+        raise SettingsError([f"--from {from_}: {what} goes on from one domain"], hint="Name one.")
+    return names[0] if names else None
 
 
 def _only(recognizer: str, given: dict[str, Any]) -> None:
@@ -131,6 +163,7 @@ def _tell(name: str, outcome: Outcome[Any], json_: bool) -> None:
     if outcome.selection is not None:
         stdout.print(selection_table(outcome.selection))
     dev = "" if outcome.dev_f1 is None else f", dev F1 {outcome.dev_f1:.3f} (epoch {outcome.best_epoch})"
-    stderr.print(f"[green]✓[/] domain [bold]{name}[/] trained in {outcome.seconds:.0f} s{dev}", highlight=False)
+    done = f"trained in {outcome.seconds:.0f} s{dev}" if outcome.best_epoch else "is ready (nothing was trained)"
+    stderr.print(f"[green]✓[/] domain [bold]{name}[/] {done}", highlight=False)
     stderr.print(f"  {outcome.folder}  ({outcome.kilobytes:.0f} kB)", highlight=False)
     stderr.print(f'  next: xdner predict --domain {name} "your text"', highlight=False)

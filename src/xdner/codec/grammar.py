@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from xdner.codec.words import WordEncoder, first_index
 from xdner.domain import Domain
@@ -111,7 +112,7 @@ class Grammar:
     def _trie(self, encoder: WordEncoder) -> _Node:
         root = _Node()
         for label in self.domain.labels:
-            ids = encoder.label(label.verbalization)
+            ids = encoder.label(self._spelled(label.verbalization))
             hint = f"Give label {label.name!r} another verbalization."
             if not ids:
                 raise CodecError(f"the tokenizer has no tokens for the type {label.verbalization!r}", hint=hint)
@@ -127,6 +128,10 @@ class Grammar:
             node.label = label.name
             self.label_ids[label.name] = ids
         return root
+
+    def _spelled(self, verbalization: str) -> str:
+        """A type as it stands in a target."""
+        return verbalization
 
     @property
     def longest_label_cost(self) -> int:
@@ -190,9 +195,9 @@ class GrammarState:
             *self._literal(start, "empty"),
         ]
 
-    def copy(self) -> GrammarState:
+    def copy(self) -> Self:
         """An independent copy."""
-        other = object.__new__(GrammarState)
+        other = object.__new__(type(self))
         other._grammar, other._source = self._grammar, self._source
         other._hypotheses, other.done, other.tokens = self._hypotheses, self.done, self.tokens
         return other

@@ -70,6 +70,11 @@ class WordEncoder:
         self.separators = self._find_separators()
         self._forbidden = self._special | set(self.separators.inner) | set(self.separators.outer)
 
+    @property
+    def lead(self) -> str:
+        """What is put before our own text so that it begins like a word: a space, or nothing where the tokenizer does so."""
+        return self._lead
+
     def word(self, text: str) -> tuple[int, ...]:
         """Ids of one word with its leading space; ``()`` where the tokenizer has nothing for it.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,8 @@ class Report:
         sentences: how many were scored.
         left_out: entities that were not scored, and why; empty if all were.
         rule: what counts as right.
+        notes: what the recognizer counted while it read (``malformed_answers``, ``dropped_demonstrations``, …), where it
+            is known.
     """
 
     micro: Score
@@ -79,6 +81,7 @@ class Report:
     sentences: int
     left_out: dict[str, int]
     rule: str = RULE
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; nothing is rounded."""
@@ -96,7 +99,7 @@ class Report:
             "errors_per_type": {label: asdict(counts) for label, counts in self.errors_per_type.items()},
             "confusion": asdict(self.confusion),
             "worst": [sentence.to_dict() for sentence in self.worst],
-        }
+        } | ({"notes": dict(self.notes)} if self.notes else {})
 
     def to_json(self) -> str:
         """The same as JSON; characters outside ASCII are escaped, so that any text can be written anywhere."""

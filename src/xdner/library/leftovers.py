@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xdner.errors import LibraryError
 
-__all__ = ["discard", "entries", "is_domain", "is_leftover", "orphans", "recover"]
+__all__ = ["discard", "entries", "is_begun", "is_domain", "is_leftover", "orphans", "recover"]
 
 _LEFTOVER = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.(?P<kind>part|old)", re.DOTALL)
 _STEM = 32  # so many characters of a folder's name are in its leftovers' names
@@ -32,8 +32,18 @@ def is_domain(path: Path) -> bool:
     def has(name: str) -> bool:
         return os.path.isfile(path / name)
 
-    files = ("prefix.json", "prefix.safetensors", "tagger.json", "tagger.safetensors")
+    files = ("prefix.json", "prefix.safetensors", "tagger.json", "tagger.safetensors", "wraner.json")
     return any(map(has, files)) or (has("domain.toml") and has("settings.toml"))
+
+
+def is_begun(path: Path) -> bool:
+    """Is a folder what ``xdner index`` makes of a name that no domain has: types and an index of examples, and nothing else?"""
+    try:
+        return {"index", "domain.toml"} == set(os.listdir(path)) - {".lock"} and os.path.isfile(
+            path / "index" / "index.json"
+        )
+    except OSError:
+        return False
 
 
 def entries(folder: Path) -> frozenset[str]:

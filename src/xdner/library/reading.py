@@ -12,6 +12,7 @@ from xdner.domain import Domain
 from xdner.errors import LibraryError, PrefixFormatError, XdnerError
 from xdner.files import write_atomically
 from xdner.library.archive import LIMIT_FILES
+from xdner.library.examples_entry import ExamplesEntry
 from xdner.library.kinds import Entry, load_entry
 from xdner.library.tagger_entry import TaggerEntry
 
@@ -67,11 +68,14 @@ def read_unpacked(file: Path, folder: Path, name: str | None) -> Entry:
             f"{file} does not hold a sound domain: {error.message.replace(f'{folder}{os.sep}', '')}",
             hint="Export it again, with the xdner that made it or a newer one.",
         ) from None
+    if isinstance(entry, ExamplesEntry) and (careful := entry.distrusted()) is not entry:
+        entry = careful
+        entry.write(folder)
     old = entry.domain
     if name is None or name == old.name:
         return entry
     renamed = Domain(name, old.labels, old.instruction)
-    if isinstance(entry, TaggerEntry):
+    if isinstance(entry, TaggerEntry | ExamplesEntry):
         entry.renamed(renamed).write(folder)
         return load_entry(folder)
     write_atomically(folder / "domain.toml", renamed.to_toml())

@@ -5,7 +5,8 @@
     library.json    the backbone's fingerprint and the hash of δ₀
     .initial/       δ₀, the prefix that all domains start from
     .lock           held by whoever writes
-    music/          a domain: a prefix (``entry.py``), or a tagger with weights of its own (``tagger_entry.py``)
+    music/          a domain: a prefix (``entry.py``), a tagger with weights of its own (``tagger_entry.py``), or examples
+                    (``examples_entry.py``)
 
 A domain's folder is replaced in one step (``entry.save``). Writers take turns; readers need no lock: they
 see the old domain or the new one, never a mixture, and never miss one because a writer is at work or was killed.
@@ -29,7 +30,7 @@ from xdner.errors import LibraryError, UnknownDomainError, XdnerError
 from xdner.files import replace_folder, storage_errors, write_atomically
 from xdner.library.archive import files_of, pack, unpack
 from xdner.library.kinds import Entry
-from xdner.library.leftovers import discard, entries, is_domain, orphans, recover
+from xdner.library.leftovers import discard, entries, is_begun, is_domain, orphans, recover
 from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
 from xdner.library.reading import identity, read_domain, read_unpacked, sound
 from xdner.library.verdict import INITIAL, Verdict, verdicts
@@ -368,7 +369,7 @@ class Library:
         if name.casefold() == MANIFEST:
             raise LibraryError(f"{name!r} is the name of a library's own file", hint="Choose another name.")
         link, empty = os.path.islink(target), os.path.isdir(target) and not entries(target)
-        if link or (os.path.lexists(target) and not is_domain(target) and not empty):
+        if link or (os.path.lexists(target) and not is_domain(target) and not is_begun(target) and not empty):
             what = "a link" if link else "no domain"
             raise LibraryError(
                 f"{target} is in the way: it is {what}", hint="Move it away, or give the domain another name."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -41,8 +42,8 @@ class Result:
         entities: sorted, with exact character offsets and scores.
         domain: the domain it was read in.
         windows: into how many windows the text was split.
-        diagnostics: counts of what could not be read as it stood (``capped_words``, ``incomplete``), empty if all went
-            well.
+        diagnostics: counts of what could not be read as it stood (``capped_words``, ``incomplete``; of IF-WRANER those of
+            ``codec/dictionary.py``, and ``dropped_demonstrations``), empty if all went well.
     """
 
     text: str
@@ -108,7 +109,11 @@ def requests_of(
 def report_on(sentences: Sequence[Sentence], results: Sequence[Result]) -> Report:
     """Score results against the sentences' own entities (exact spans; see ``evaluation/report.py``)."""
     ids = [s.id or f"#{i}" for i, s in enumerate(sentences)]
-    return evaluate([s.entities for s in sentences], [r.entities for r in results], ids=ids)
+    report = evaluate([s.entities for s in sentences], [r.entities for r in results], ids=ids)
+    notes: Counter[str] = Counter()
+    for result in results:
+        notes.update(result.diagnostics)
+    return replace(report, notes=dict(notes))
 
 
 def unknown_domain(name: str, ready: Sequence[str]) -> UnknownDomainError:

@@ -50,10 +50,13 @@ class Residents:
         self._folder = folder
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._kept: OrderedDict[str, Ready] = OrderedDict()
-        self._stored: dict[
-            str, tuple[Path, Ready, str]
-        ] = {}  # on disk; here without their tensors, and for which device
+        # On disk; here without their tensors, and for which device.
+        self._stored: dict[str, tuple[Path, Ready, str]] = {}
         self._files = 0
+
+    def __len__(self) -> int:
+        """Domains in memory now."""
+        return len(self._kept)
 
     def get(self, name: str, make: Callable[[], Ready]) -> Ready:
         """A domain, from memory, from its file, or made.

@@ -66,7 +66,7 @@ def build_retriever(
         return DensestRetriever(examples)
     if embedder is None and isinstance(pool, Pool):
         embedder = embedder_of(pool, device=device)
-    embedder = embedder or WordEmbedder(load_encoder(device=device), settings)
+    embedder = embedder or WordEmbedder(load_encoder(settings.encoder, device=device), settings)
     if settings.method == "sentence":
         return SentenceRetriever(examples, embedder)
     return WordRetriever(pool, embedder, settings)

@@ -152,6 +152,10 @@ class Pool:
                 f"the index in {self.folder} is empty", hint="Add examples: xdner index NAME --examples FILE."
             )
 
+    def holds(self, sentences: Iterable[Sentence]) -> bool:
+        """Are its examples these sentences, and no others?"""
+        return {e.id for e in self.examples.values()} == {Example.of(s).id for s in sentences}
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def keys(self) -> NDArray[np.int64]:

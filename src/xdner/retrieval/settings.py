@@ -13,12 +13,13 @@ __all__ = ["IndexSettings", "RetrievalSettings"]
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSettings:
-    """How examples are found for a sentence. ``layer`` and ``pooling`` are stored with an index: both sides must agree.
+    """How examples are found for a sentence. An index stores ``encoder``, ``layer`` and ``pooling``, and goes by its own.
 
     Attributes:
         method: ``word`` (IF-WRANER), or as baselines ``sentence``, ``bm25``, ``random``, ``densest`` (most entities) and
             ``none``.
-        k: examples of a sentence (the paper's 5).
+        k: examples of a sentence (the paper's 5); 0 is none.
+        encoder: that embeds words: alias, hub id or folder.
         layer: of the encoder, whose states are the vectors; 0 is the embeddings, -1 the last layer.
         pooling: over a word's sub-words.
         aggregation: of a query's words to examples (``retrieval/aggregate.py``).
@@ -35,6 +36,7 @@ class RetrievalSettings:
 
     method: Literal["word", "sentence", "bm25", "random", "densest", "none"] = "word"
     k: int = 5
+    encoder: str = "minilm-l6"
     layer: int = 4
     pooling: Literal["mean", "first", "max"] = "mean"
     aggregation: Literal["types", "cover", "sum", "idf", "rank", "count", "max"] = "types"
@@ -53,6 +55,8 @@ class RetrievalSettings:
                 yield f"retrieval.{name} must not be negative, not {getattr(self, name)}"
         if not 1 <= self.candidates <= 1024:
             yield f"retrieval.candidates must be from 1 to 1024, not {self.candidates}"
+        if not self.encoder.strip():
+            yield "retrieval.encoder must name an encoder"
         if self.layer < -1:
             yield f"retrieval.layer must be a layer's number, or -1 for the last, not {self.layer}"
         if not 1 <= self.nprobe <= 65536:

@@ -15,8 +15,8 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 from transformers import PreTrainedModel
 
+from xdner.backbone.lora import Adapter
 from xdner.errors import TrainingError
-from xdner.files import write_atomically
 
 __all__ = ["Factors", "put_factors"]
 
@@ -35,20 +35,29 @@ class Factors:
     config: Any
     parameters: dict[str, nn.Parameter]
 
+    def adapter(self, base: str) -> Adapter:
+        """The factors as peft stores them, in 16 bits.
+
+        Args:
+            base: name of the model that they belong to.
+        """
+        from peft import get_peft_model_state_dict
+
+        factors = get_peft_model_state_dict(self.lora, adapter_name="default")
+        # As from a whole PeftModel, so that peft itself loads them again.
+        halves = {f"base_model.{k}": v.detach().to("cpu", torch.float16).contiguous() for k, v in factors.items()}
+        plain = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
+        plain["base_model_name_or_path"] = base
+        config = json.dumps(plain, indent=2, default=str) + "\n"
+        return Adapter(config.encode(), to_safetensors(halves, metadata={"format": "pt"}))
+
     def write(self, folder: Path, base: str) -> None:
         """``adapter_config.json`` and ``adapter_model.safetensors`` (16 bits) into a folder that is there.
 
         Raises:
             StorageError: the disk is full.
         """
-        from peft import get_peft_model_state_dict
-
-        factors = get_peft_model_state_dict(self.lora, adapter_name="default")
-        adapter = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in factors.items()}
-        plain = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
-        plain["base_model_name_or_path"] = base
-        write_atomically(folder / "adapter_config.json", json.dumps(plain, indent=2, default=str) + "\n")
-        write_atomically(folder / "adapter_model.safetensors", to_safetensors(adapter, metadata={"format": "pt"}))
+        self.adapter(base).write(folder)
 
     def remove(self) -> None:
         """Give the model back as it was."""

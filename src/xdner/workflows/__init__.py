@@ -4,6 +4,7 @@ from xdner.workflows.adaptation import adapt_backbone
 from xdner.workflows.backbones import instruct_backbone
 from xdner.workflows.domains import ABLATIONS, ALL, Outcome, train_domain
 from xdner.workflows.examples import example_folder
+from xdner.workflows.examples_domain import train_examples
 from xdner.workflows.indexing import explain_text, index_examples
 from xdner.workflows.initial import train_initial
 from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
@@ -23,6 +24,7 @@ __all__ = [
     "open_domain",
     "select_sources",
     "train_domain",
+    "train_examples",
     "train_initial",
     "train_tagger",
 ]

@@ -40,7 +40,8 @@ E = TypeVar("E", bound=Entry)
 
 @dataclass(frozen=True)
 class Outcome(Generic[E]):
-    """What :func:`train_domain` or :func:`~xdner.workflows.taggers.train_tagger` did."""
+    """What :func:`train_domain`, :func:`~xdner.workflows.taggers.train_tagger` or
+    :func:`~xdner.workflows.examples_domain.train_examples` did."""
 
     entry: E
     folder: Path
@@ -54,8 +55,9 @@ class Outcome(Generic[E]):
 
     @property
     def kilobytes(self) -> float:
-        """Of the stored weights (the first prefix of an ensemble)."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors")) / 1000
+        """Of the stored weights (the first prefix of an ensemble, the adapter of a language model)."""
+        own = [*self.folder.glob("*.safetensors"), *self.folder.glob("adapter/*.safetensors")]
+        return sum(path.stat().st_size for path in own) / 1000
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

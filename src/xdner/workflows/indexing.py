@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from xdner.corpora.io import read_corpus
 from xdner.domain import Domain
 from xdner.errors import DataError, DomainError, RetrievalError, SettingsError
 from xdner.files import storage_errors, write_atomically
+from xdner.library.examples_entry import EXAMPLES_MANIFEST, INDEX, ExamplesEntry
 from xdner.library.leftovers import is_domain
 from xdner.library.store import Library
-from xdner.retrieval.base import Hit
+from xdner.retrieval.base import Example, Hit
 from xdner.retrieval.build import build_retriever, embedder_of
 from xdner.retrieval.examples import checked
 from xdner.retrieval.milvus import shown
@@ -25,10 +27,7 @@ from xdner.retrieval.words import WordEmbedder
 from xdner.text import Sentence
 from xdner.workflows.material import domain_of
 
-__all__ = ["INDEX", "Explanation", "Indexed", "explain_text", "index_examples"]
-
-#: Folder of the index in a domain's folder.
-INDEX = "index"
+__all__ = ["Explanation", "Indexed", "explain_text", "index_examples"]
 
 
 @dataclass(frozen=True)
@@ -141,16 +140,21 @@ def index_examples(
     began = time.monotonic()
     if remove and replace:
         raise SettingsError(["--remove and --replace exclude each other"], hint="Give one of them.")
-    folder = Library(library).path(name)
+    store = Library(library)
+    folder = store.path(name)
     index = folder / INDEX
+    entry = _entry(folder)
     old = open_pool(index) if has_pool(index) else None
     settings = _settings(old if not replace else None, config, overrides)
     corpus = read_corpus(file, format=format)
     sentences = [s for s in corpus if s.entities] if skip_empty else list(corpus)
+    skipped = len(corpus) - len(sentences)
     if remove:
         pool = _known(old, name)
         change = pool.remove(s.text for s in corpus)
     else:
+        if old is None and entry is not None and not replace:  # what the domain has already
+            sentences = [*(s for s in entry.examples if s.entities), *sentences]
         checked(sentences)  # mistakes in the file, before weights are loaded
         domain = _domain(name, folder, sentences, str(file))
         embedder = _embedder(old if not replace else None, encoder, settings, device)
@@ -174,10 +178,14 @@ def index_examples(
     ways = {(s.text, tuple(e.key for e in s.entities)) for s in sentences}
     if conflicts := len(ways) - len({text for text, _ in ways}):
         told.append(f"{file}: sentences that recur with other entities: the last counts ({conflicts})")
+    if entry is not None and not pool.holds(entry.examples):
+        if empty := sum(not s.entities for s in entry.examples):
+            told.append(f"{empty} examples without entities are no longer the domain's: an index has none")
+        store.add(replaced(entry, examples=tuple(e.sentence for e in pool.examples.values())))
     manifest = pool.manifest
     return Indexed(
         name, index, change, len(pool), manifest.words, pool.title, manifest.kind, str(manifest.embedding),
-        time.monotonic() - began, len(corpus) - len(sentences), tuple(told),
+        time.monotonic() - began, skipped, tuple(told),
     )  # fmt: skip
 
 
@@ -198,17 +206,55 @@ def explain_text(
         RetrievalError: the domain has no index, or it is empty or cannot be asked.
         IndexMismatchError: it was made with another encoder, layer or pooling.
     """
-    pool = _known(_pool(Library(library).path(name)), name)
+    folder = Library(library).path(name)
+    pool, entry = _pool(folder), _entry(folder)
+    if entry is not None and (pool is None or not pool.holds(entry.examples)):
+        return _explain_examples(text, entry, k=k, encoder=encoder, config=config, overrides=overrides, device=device)
+    pool = _known(pool, name)
     settings = _settings(pool, config, overrides)
-    sentence = Sentence.from_text(text)
-    if not sentence.words:
-        raise DataError("there is no text to explain", hint="Give a text in quotes.")
+    sentence = _sentence(text)
     pool.timeout = settings.timeout
     pool.require_examples()
     needed = settings.method in ("word", "sentence")
     embedder = _embedder(pool, encoder, settings, device) if needed else None
     (hits,) = build_retriever(pool, settings, embedder).retrieve([sentence], settings.k if k is None else k)
     return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", hits)
+
+
+def _explain_examples(
+    text: str,
+    entry: ExamplesEntry,
+    *,
+    k: int | None,
+    encoder: str | Path | None,
+    config: str | Path | None,
+    overrides: Iterable[str],
+    device: str,
+) -> Explanation:
+    """Of an IF-WRANER domain without an index: its examples are embedded now."""
+    sentence, own = _sentence(text), {"retrieval": asdict(entry.settings.retrieval)}
+    settings = IndexSettings.build(config, overrides, base=own).retrieval
+    if not entry.examples:
+        raise RetrievalError(
+            f"domain {entry.domain.name!r} has no examples",
+            hint=f"Give it some: xdner index {entry.domain.name} --examples FILE.",
+        )
+    needed = settings.method in ("word", "sentence")
+    embedder = WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings) if needed else None
+    found = build_retriever([Example.of(s) for s in entry.examples], settings, embedder)
+    (hits,) = found.retrieve([sentence], settings.k if k is None else k)
+    return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", hits)
+
+
+def _sentence(text: str) -> Sentence:
+    sentence = Sentence.from_text(text)
+    if not sentence.words:
+        raise DataError("there is no text to explain", hint="Give a text in quotes.")
+    return sentence
+
+
+def _entry(folder: Path) -> ExamplesEntry | None:
+    return ExamplesEntry.load(folder) if (folder / EXAMPLES_MANIFEST).is_file() else None
 
 
 def _pool(folder: Path) -> Pool | None:
@@ -235,7 +281,7 @@ def _settings(pool: Pool | None, config: str | Path | None, overrides: Iterable[
 
 def _embedder(pool: Pool | None, encoder: str | Path | None, settings: RetrievalSettings, device: str) -> WordEmbedder:
     if pool is None:
-        return WordEmbedder(load_encoder(encoder, device=device), settings)
+        return WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings)
     made = pool.manifest.embedding
     if encoder is None and (settings.layer, settings.pooling) == (made.layer, made.pooling):
         return embedder_of(pool, device=device)

@@ -11,13 +11,16 @@ from xdner.errors import LibraryError, SettingsError, TrainingError
 from xdner.evaluation.report import Report
 from xdner.library.bundled import bundled_initial, find_entry, find_prefix, known_entries
 from xdner.library.entry import DomainEntry
+from xdner.library.examples_entry import ExamplesEntry
 from xdner.library.store import Library
 from xdner.library.tagger_entry import TaggerEntry
 from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
+from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.laner import LANER
 from xdner.settings import Settings
 from xdner.workflows.domains import ALL
+from xdner.workflows.examples_domain import open_examples
 
 __all__ = ["evaluate_domain", "open_domain", "select_sources"]
 
@@ -30,13 +33,13 @@ def open_domain(
     dtype: str = "float32",
     device: str = "cpu",
     settings: Settings | None = None,
-) -> CPNER | LANER:
+) -> CPNER | LANER | IFWRANER:
     """The recognizer of domains of a library or shipped, with them ready, on the backbone that they were trained on.
 
     Args:
         name: of one domain or of several; all of one recognizer, and prefixes all on one backbone.
         backbone: another place to load the backbone from; ``None``: where it was loaded from in training. A LANER domain
-            brings its own encoder.
+            brings its own encoder; of an IF-WRANER domain it is the language model, or the address of an endpoint.
 
     Raises:
         UnknownDomainError: neither the library has such a domain nor does one ship.
@@ -49,14 +52,19 @@ def open_domain(
     found = [find_entry(one, store) for one in names]
     entries = [entry for entry in found if isinstance(entry, DomainEntry)]
     taggers = [entry for entry in found if isinstance(entry, TaggerEntry)]
+    examples = [entry for entry in found if isinstance(entry, ExamplesEntry)]
+    kinds = [(what, of[0].domain.name) for what, of in
+             (("a CP-NER", entries), ("a LANER", taggers), ("an IF-WRANER", examples)) if of]  # fmt: skip
+    if len(kinds) > 1:
+        raise LibraryError(
+            " and ".join(f"{name!r} is {what} domain" for what, name in kinds)
+            + ": one call reads domains of one recognizer",
+            hint="Call once for each.",
+        )
     if taggers:
-        if entries:
-            raise LibraryError(
-                f"{taggers[0].domain.name!r} is a LANER domain and {entries[0].domain.name!r} a CP-NER domain: one call "
-                "reads domains of one recognizer",
-                hint="Call once for each.",
-            )
         return _taggers(taggers, backbone=backbone, dtype=dtype, device=device)
+    if examples:
+        return open_examples(examples, store, llm=backbone, dtype=dtype, device=device)
     source = backbone if backbone is not None else entries[0].prefix.notes.get("backbone_source") or None
     recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entries[0].settings)
     for entry in entries:

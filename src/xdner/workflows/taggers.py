@@ -104,7 +104,7 @@ def _start(name: str, store: Library) -> TaggerEntry:
     entry = find_entry(name, store)
     if not isinstance(entry, TaggerEntry):
         raise LibraryError(
-            f"domain {name!r} is a CP-NER domain: a LANER domain starts from another LANER domain",
+            f"domain {name!r} is no LANER domain: a LANER domain starts from another LANER domain",
             hint=f"Train one first: xdner train {name}-tagger --recognizer laner --train FILE.",
         )
     return entry

@@ -1,0 +1,83 @@
+"""What IF-WRANER asks of a language model, wherever that runs: questions in, entities out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from xdner.codec.windows import Window
+from xdner.domain import Domain
+from xdner.prompting.template import Template
+from xdner.text import Entity, Sentence
+
+__all__ = ["DROPPED", "Answer", "Asked", "Generator", "Question"]
+
+#: Note of an answer whose prompt had to do without some demonstrations, and how many.
+DROPPED = "dropped_demonstrations"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a domain is asked about.
+
+    Attributes:
+        domain: its types.
+        template: the words around.
+    """
+
+    domain: Domain
+    template: Template
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt.
+
+    Attributes:
+        sentence: or a window of one.
+        asked: in which domain.
+        demonstrations: labelled sentences, best first.
+    """
+
+    sentence: Sentence
+    asked: Asked
+    demonstrations: tuple[Sentence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        text: the answer as it was written.
+        entities: read in it; characters of the question's sentence.
+        notes: counts of what could not be read (``codec/dictionary.py``), and of demonstrations that were left out.
+    """
+
+    text: str
+    entities: tuple[Entity, ...]
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Generator(Protocol):
+    """A language model that answers questions."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What says which model this is, as plain values: ``kind``, ``name``, and what a domain must remember to find it
+        again. No secrets."""
+        ...
+
+    def split(self, sentence: Sentence, asked: Asked) -> list[Window]:
+        """The windows in which a sentence is asked about; none if there is nothing to ask."""
+        ...
+
+    def answer(self, questions: Sequence[Question], *, done: Callable[[int], None] | None = None) -> list[Answer]:
+        """One answer a question, in the same order.
+
+        Args:
+            questions: in any mix of domains.
+            done: called with the number of answers so far.
+        """
+        ...

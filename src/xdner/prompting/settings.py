@@ -1,0 +1,126 @@
+"""Settings of IF-WRANER: ``prompt``, ``llm`` and ``tune`` are its own groups, ``retrieval`` is that of an index, the others those
+of the house."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from xdner.retrieval.settings import RetrievalSettings
+from xdner.settings import DecodingSettings, GroupedSettings, TrainingSettings
+
+__all__ = ["LlmSettings", "PromptSettings", "TuneSettings", "WranerSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSettings:
+    """What is asked.
+
+    Attributes:
+        template: one that ships, by ``name`` or ``name-version``, or a file named ``.toml``.
+        order: of the demonstrations: the best next to the query, or first.
+        max_tokens: of prompt and answer together, at most; 0 is what the model was made for. An endpoint's tokenizer is not
+            known: there a token is taken for three bytes.
+    """
+
+    template: str = "dictionary"
+    order: Literal["best-last", "best-first"] = "best-last"
+    max_tokens: int = 0
+
+    def problems(self) -> Iterable[str]:
+        if self.max_tokens and self.max_tokens < 64:
+            yield f"prompt.max_tokens must be 0 or at least 64, not {self.max_tokens}"
+        if not self.template.strip():
+            yield "prompt.template must name a template"
+
+
+@dataclass(frozen=True, slots=True)
+class LlmSettings:
+    """A model behind an OpenAI-compatible endpoint.
+
+    Attributes:
+        timeout: seconds for one request.
+        retries: further tries after a failure that may pass (429, 5xx, a timeout, a broken connection).
+        backoff: seconds before the first of them; each next one waits twice as long. ``Retry-After`` goes before.
+        longest_wait: seconds between two tries, at most; a server that asks for more is given up.
+        concurrency: requests at a time.
+        answer_tokens: of an answer, at most.
+        key_variable: the environment variable with the API key. The key itself is stored nowhere.
+    """
+
+    timeout: float = 60.0
+    retries: int = 4
+    backoff: float = 1.0
+    longest_wait: float = 60.0
+    concurrency: int = 4
+    answer_tokens: int = 512
+    key_variable: str = "XDNER_LLM_KEY"
+
+    def problems(self) -> Iterable[str]:
+        if not 0 < self.timeout < math.inf:
+            yield f"llm.timeout must be positive and finite, not {self.timeout}"
+        for name in ("retries", "backoff", "longest_wait"):
+            if not 0 <= getattr(self, name) < math.inf:
+                yield f"llm.{name} must not be negative or infinite, not {getattr(self, name)}"
+        for name in ("concurrency", "answer_tokens"):
+            if getattr(self, name) < 1:
+                yield f"llm.{name} must be at least 1, not {getattr(self, name)}"
+        # Somebody may put the key itself here; it must not come back in a message.
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
+            yield "llm.key_variable must be the name of an environment variable (not the key itself)"
+
+
+@dataclass(frozen=True, slots=True)
+class TuneSettings:
+    """Instruction tuning on source domains.
+
+    Attributes:
+        rank, alpha, lora_dropout: of the LoRA factors, on all linear layers.
+        per_source: at most so many sentences of each source are learned, a seeded sample (0 = all); the examples that are
+            shown come from all of them.
+        duplicate: share of the sentences that are learned a second time, with types removed.
+        remove: probability that such a duplicate leaves a type out, from the options and from all answers.
+        shuffle: share of the prompts whose types stand in a drawn order.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    lora_dropout: float = 0.0
+    per_source: int = 400
+    duplicate: float = 0.3
+    remove: float = 0.3
+    shuffle: float = 0.5
+
+    def problems(self) -> Iterable[str]:
+        for name in ("rank", "alpha"):
+            if getattr(self, name) < 1:
+                yield f"tune.{name} must be at least 1, not {getattr(self, name)}"
+        if self.per_source < 0:
+            yield f"tune.per_source must not be negative, not {self.per_source}"
+        for name in ("lora_dropout", "duplicate", "remove", "shuffle"):
+            if not 0 <= getattr(self, name) <= 1:
+                yield f"tune.{name} must be from 0 to 1, not {getattr(self, name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class WranerSettings(GroupedSettings):
+    """All groups of IF-WRANER. Of ``training``, what speaks of prefixes, options or other mentions has no effect."""
+
+    # LoRA's rate (docs/LOG.md, instruction tuning); prompts with demonstrations are long, so batches are small.
+    DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "training": {
+            "learning_rate": 5e-4, "epochs": 2, "batch_size": 4, "accumulation": 2, "patience": 0, "evaluate_from": 1,
+            "evaluate_every": 1, "max_pieces": 1024,
+        },
+        "decoding": {"batch_size": 8},
+    }  # fmt: skip
+
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+    retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
+    llm: LlmSettings = field(default_factory=LlmSettings)
+    tune: TuneSettings = field(default_factory=TuneSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    decoding: DecodingSettings = field(default_factory=DecodingSettings)

@@ -1,0 +1,56 @@
+"""A retriever small enough to read, and sentences whose types only demonstrations and tuning tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdner.prompting.settings import WranerSettings
+from xdner.retrieval.base import Example, Hit, Retriever
+from xdner.text import Sentence
+
+__all__ = ["SHORT", "SharedWords", "people", "shared_words"]
+
+#: A template of few words: tiny tokenizers have hardly more than bytes.
+SHORT = """
+name = "short"
+version = 1
+head = "{types}\\n"
+type = "{type}: {description};"
+bare_type = "{type};"
+demonstration = "{sentence} = {answer}\\n"
+query = "{sentence} ="
+"""
+
+
+class SharedWords:
+    """Examples that share most words with a query."""
+
+    def __init__(self, pool: Sequence[Example]) -> None:
+        self.pool = list(pool)
+
+    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+        made = []
+        for query in queries:
+            own = {w.text.casefold() for w in query.words}
+            hits = {
+                e.sentence.text: Hit(e, len(own & {w.text.casefold() for w in e.sentence.words}))
+                for e in self.pool
+                if e.sentence.text != query.text
+            }
+            made.append(tuple(sorted(hits.values(), key=lambda h: (-h.score, h.example.id))[:k]))
+        return made
+
+
+def shared_words(examples: Sequence[Example], settings: WranerSettings) -> Retriever:
+    """A retriever factory."""
+    return SharedWords(examples)
+
+
+def people(count: int = 12) -> list[Sentence]:
+    """Short sentences with a person and a place each; the last one has neither."""
+    names, towns = ("Ann", "Bob", "Cid", "Dan", "Eve"), ("Rome", "Oslo", "Bonn", "Lima")
+    made = []
+    for i in range(count - 1):
+        words = [names[i % 5], ("saw", "left", "likes")[i % 3], towns[i % 4], "."]
+        made.append(Sentence.from_words(words, [(0, 1, "person"), (2, 3, "place")], id=f"p{i}"))
+    return [*made, Sentence.from_words(["it", "rained", "."], id="none")]

@@ -1,0 +1,300 @@
+"""Making an IF-WRANER domain from files: tune a language model on sources, or take one that was tuned; keep the examples."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from xdner.corpora.io import read_corpus
+from xdner.domain import Domain
+from xdner.errors import LibraryError, SettingsError
+from xdner.files import storage_errors
+from xdner.generation.endpoint import is_endpoint
+from xdner.library.bundled import find_entry
+from xdner.library.entry import sentence_hashes
+from xdner.library.examples_entry import INDEX, ExamplesEntry
+from xdner.library.leftovers import is_begun
+from xdner.library.store import Library
+from xdner.prompting.settings import WranerSettings
+from xdner.prompting.template import find_template
+from xdner.recognizers.if_wraner import IFWRANER
+from xdner.recognizers.warmup import check_labels
+from xdner.retrieval.pool import Pool, has_pool, open_pool
+from xdner.text import Sentence
+from xdner.training.instruct import Source
+from xdner.training.progress import Progress
+from xdner.training.tuning import Tuned
+from xdner.workflows.domains import Outcome
+from xdner.workflows.initial import sources_of
+from xdner.workflows.material import RESUME, Material, domain_of, read_material
+
+__all__ = ["open_examples", "train_examples"]
+
+
+def train_examples(
+    name: str,
+    examples_file: str | Path | None = None,
+    *,
+    dev_file: str | Path | None = None,
+    domain_file: str | Path | None = None,
+    llm: str | Path | None = None,
+    model: str | None = None,
+    adapter: str | Path | None = None,
+    library: str | Path | None = None,
+    source_files: Sequence[str | Path] = (),
+    start: str | None = None,
+    format: str | None = None,
+    k_shot: int | None = None,
+    seed: int = 1,
+    config: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    dtype: str = "float32",
+    device: str = "cpu",
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Outcome[ExamplesEntry]:
+    """Make an IF-WRANER domain from files and store it in a library.
+
+    Args:
+        name: of the domain.
+        examples_file: labelled sentences that are shown to the model; nothing is trained on them. Without them the domain
+            has the types of ``domain_file``, or else of all sources.
+        dev_file: labelled sentences that choose the best epoch of the tuning.
+        domain_file: types with descriptions; without it, those that occur in the files.
+        llm: alias, hub id, folder, or address of an endpoint; ``None`` is the embedded ``smollm2-135m``, or that of the start.
+        model: name of the model behind an endpoint.
+        adapter: LoRA factors of the language model, a folder in peft's format.
+        library: folder of domains.
+        source_files: labelled sentences that the language model is tuned on, one file a domain.
+        start: an IF-WRANER domain of the library, whose tuned model is taken: a new domain then takes seconds.
+        format: of the files; by content if ``None``.
+        k_shot: a seeded sample of so many examples.
+        seed: of everything random.
+        config, overrides: settings (:class:`~xdner.prompting.settings.WranerSettings`).
+        dtype, device: of a local model.
+        resume: go on after an interruption.
+        progress: what is shown.
+
+    Raises:
+        XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
+    """
+    sources = sources_of(source_files, format=format)
+    store = Library(library)
+    ready = None if start is None else _start(start, store)
+    # Mistakes in settings, files and names, before weights are loaded.
+    base = ready.settings.to_dict() if ready is not None else None
+    settings = WranerSettings.build(config, [*overrides, f"training.seed={seed}"], base)
+    if ready is None:
+        find_template(settings.prompt.template)
+    pool = pool_of(store, name)
+    material = _material(
+        name, examples_file, sources, pool, dev_file=dev_file, domain_file=domain_file or _begun(store, name),
+        format=format, k_shot=k_shot, seed=seed,
+    )  # fmt: skip
+    remote = is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint")
+    _check(sources, ready, adapter=adapter is not None, resume=resume, endpoint=remote)
+    check_labels(material.domain, material.sentences, material.dev or ())
+    recognizer = _recognizer(ready, settings, llm=llm, model=model, adapter=adapter, dtype=dtype, device=device)
+    run_folder = store.folder / ".runs" / name
+    tuned = None
+    if sources:
+        dev = None if not material.dev else (material.domain, material.sentences, material.dev)
+        tuned = recognizer.tune(
+            sources, dev=dev, run_folder=run_folder, resume=resume, resume_hint=RESUME, progress=progress
+        )
+    entry = recognizer.add_domain(material.domain, material.sentences)
+    entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, seed)})
+    folder = store.add(entry)
+    if material.sampled is not None:
+        material.sampled.write(folder / "sample.json")
+    with storage_errors(run_folder):
+        shutil.rmtree(run_folder, ignore_errors=True)
+    remarks = [*material.warnings, *_remarks(entry, material, tuned, settings)]
+    if pool is not None and not pool.holds(entry.examples):
+        again = f"xdner index {name} --examples {examples_file} --replace"
+        remarks.append(f"the index has other examples and is not used until it is made again: {again}")
+    return _outcome(entry, folder, tuned, remarks)
+
+
+def open_examples(
+    entries: Sequence[ExamplesEntry],
+    library: Library,
+    *,
+    llm: str | Path | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> IFWRANER:
+    """The recognizer of IF-WRANER domains, with them ready; they must have one language model and one adapter.
+
+    Args:
+        library: whose indexes of examples are used.
+        llm: another place of the language model: an address, or what loads the same weights.
+
+    Raises:
+        LibraryError: a domain that was imported names an endpoint that nobody has confirmed.
+        BackboneMismatchError: the domains are for different language models.
+    """
+    first = entries[0]
+    recognizer = _recognizer(first, first.settings, llm=llm, dtype=dtype, device=device)
+    for entry in entries:
+        recognizer.add(entry, pool_of(library, entry.domain.name))
+    return recognizer
+
+
+def pool_of(library: Library, name: str) -> Pool | None:
+    """A domain's index of examples, if it has one (``xdner index``).
+
+    Raises:
+        RetrievalError: it is damaged.
+    """
+    folder = library.path(name) / INDEX
+    return open_pool(folder) if has_pool(folder) else None
+
+
+def _recognizer(
+    ready: ExamplesEntry | None,
+    settings: WranerSettings,
+    *,
+    llm: str | Path | None,
+    model: str | None = None,
+    adapter: str | Path | None = None,
+    dtype: str,
+    device: str,
+) -> IFWRANER:
+    """A recognizer as a domain remembers it, or a fresh one."""
+    if ready is None:
+        return IFWRANER.from_pretrained(
+            llm, model=model, adapter=adapter, device=device, dtype=dtype, settings=settings
+        )
+    # A model is asked as it was tuned to be, unless somebody says otherwise.
+    same = settings.prompt.template == ready.settings.prompt.template
+    template = ready.template if same else find_template(settings.prompt.template)
+    if ready.llm["kind"] == "endpoint":
+        url = ready.llm["url"]
+        if llm is None and ready.notes.get("imported"):
+            raise LibraryError(
+                f"domain {ready.domain.name!r} was imported, and sends texts to {url}",
+                hint=f"If that is where they may go, confirm it: --backbone {url}",
+            )
+        name = model or ready.llm["name"]
+        return IFWRANER.from_pretrained(llm or url, model=name, settings=settings, template=template)
+    made = IFWRANER.from_pretrained(
+        llm or ready.llm["source"], model=model, device=device, dtype=dtype, settings=settings, template=template
+    )
+    if ready.adapter is not None:
+        made.adopt(ready.adapter, ready.seen)
+    return made
+
+
+def _start(name: str, store: Library) -> ExamplesEntry:
+    entry = find_entry(name, store)
+    if not isinstance(entry, ExamplesEntry):
+        raise LibraryError(
+            f"domain {name!r} is no IF-WRANER domain: it has no language model to take",
+            hint="Make one first: xdner train NAME --recognizer if-wraner --source FILE.",
+        )
+    return entry
+
+
+def _begun(library: Library, name: str) -> Path | None:
+    """The types of a domain that so far is an index of examples only."""
+    folder = library.path(name)
+    return folder / "domain.toml" if is_begun(folder) else None
+
+
+def _check(
+    sources: Sequence[Source], ready: ExamplesEntry | None, *, adapter: bool, resume: bool, endpoint: bool
+) -> None:
+    problems = []
+    if adapter and (sources or ready is not None):
+        problems.append("--adapter, --source and --from each say how the language model was tuned: give one of them")
+    if sources and ready is not None:
+        problems.append("--source tunes a language model, --from takes one that was tuned: give one of them")
+    if sources and endpoint:
+        problems.append("--source tunes a language model, which one behind an endpoint cannot be")
+    if resume and not sources:
+        problems.append("--resume goes on with a tuning, which needs --source")
+    if problems:
+        raise SettingsError(problems, hint="Leave one of the options out.")
+
+
+def _material(
+    name: str,
+    examples_file: str | Path | None,
+    sources: Sequence[Source],
+    pool: Pool | None,
+    *,
+    dev_file: str | Path | None,
+    domain_file: str | Path | None,
+    format: str | None,
+    k_shot: int | None,
+    seed: int,
+) -> Material:
+    if examples_file is not None:
+        return read_material(
+            name, examples_file, dev_file=dev_file, domain_file=domain_file, format=format, k_shot=k_shot, seed=seed
+        )
+    if domain_file is None and not sources and pool is None:
+        raise SettingsError(
+            ["there is nothing that says which types the domain has"],
+            hint="Give labelled sentences with --examples FILE, or types with --domain-file FILE.toml.",
+        )
+    if k_shot is not None:
+        raise SettingsError(["--k-shot samples examples, and there are none"], hint="Give --examples FILE.")
+    dev: Sequence[Sentence] | None = read_corpus(dev_file, format=format) if dev_file is not None else None
+    examples = () if pool is None else tuple(e.sentence for e in pool.examples.values())
+    if domain_file is not None or examples:
+        return Material(domain_of(name, domain_file, examples, "the index"), examples, dev, None, ())
+    every = {label.name: label for s in sources for label in s.domain.labels}
+    return Material(Domain(name, tuple(every.values())), (), dev, None, ())
+
+
+def _notes(ready: ExamplesEntry | None, sources: Sequence[Source], tuned: Tuned | None, seed: int) -> dict[str, object]:
+    kept = {} if ready is None else {k: ready.notes[k] for k in ("sources", "steps", "losses") if k in ready.notes}
+    if tuned is None:
+        return kept
+    return {
+        "sources": [{"name": s.domain.name, "sentences": len(s.sentences)} for s in sources],
+        "seed": seed,
+        "best_epoch": tuned.result.best_epoch,
+        "dev_f1": tuned.result.best_dev,
+        "steps": tuned.result.steps,
+        "losses": [round(record.loss, 4) for record in tuned.result.history],
+    }
+
+
+def _remarks(entry: ExamplesEntry, material: Material, tuned: Tuned | None, settings: WranerSettings) -> list[str]:
+    made = []
+    if not entry.examples:
+        made.append("there are no examples: the model will be asked without demonstrations")
+    elif empty := sum(not s.entities for s in entry.examples):
+        made.append(f"{empty} of {len(entry.examples)} examples have no entities: they show what to leave alone")
+    if shared := len(entry.seen & sentence_hashes([*entry.examples, *(material.dev or ())])):
+        made.append(f"the sources have {shared} of these sentences; scores will flatter them")
+    if tuned is None:
+        if entry.adapter is None and entry.llm["kind"] == "local":
+            made.append("the language model was not tuned: a small one hardly knows the task (--source FILE tunes it)")
+        return made
+    missing, short = tuned.dropped
+    if missing:
+        made.append(
+            f"{missing} demonstrations in {short} prompts were left out in training "
+            f"(longer than training.max_pieces = {settings.training.max_pieces})"
+        )
+    if tuned.lost:
+        why = ", ".join(f"{reason}: {count}" for reason, count in sorted(tuned.lost.items()))
+        made.append(f"{sum(tuned.lost.values())} source mentions cannot be expressed and were left out ({why})")
+    if tuned.result.failed_checkpoints:
+        made.append(f"{tuned.result.failed_checkpoints} checkpoints could not be written (is the disk full?)")
+    return made
+
+
+def _outcome(
+    entry: ExamplesEntry, folder: Path, tuned: Tuned | None, warnings: Sequence[str]
+) -> Outcome[ExamplesEntry]:
+    if tuned is None:
+        return Outcome(entry, folder, None, 0, 0.0, 0.0, "not trained", tuple(warnings))
+    run = tuned.result
+    return Outcome(entry, folder, run.best_dev, run.best_epoch, run.seconds, run.padding, run.stopped, tuple(warnings))

@@ -1,0 +1,239 @@
+"""``--recognizer if-wraner`` from the command line: the same commands as for the others, in one library with them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xdner.library.examples_entry import ExamplesEntry
+from xdner.testing.commands import refused, run
+from xdner.testing.encoders import save_tiny_encoder
+from xdner.testing.endpoints import answering, serving
+from xdner.testing.examples import SHORT
+from xdner.testing.models import save_tiny_backbone
+
+QUICK = [
+    "--set", "epochs=2", "--set", "training.batch_size=2", "--set", "rank=2", "--set", "retrieval.k=2", "--set",
+    "retrieval.method=random",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "towns.txt").write_text("Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n")
+    (folder / "dev.txt").write_text("Eve\tB-person\nin\tO\nOslo\tB-city\n")
+    (folder / "news.txt").write_text("Bob\tB-person\nof\tO\nNATO\tB-club\n\nAnn\tB-person\n\nEve\tB-person\nleft\tO\n")
+    (folder / "seas.toml").write_text('name = "x"\n[[labels]]\nname = "sea"\ndescription = "salt water"\n')
+    (folder / "short.toml").write_text(SHORT)
+    save_tiny_backbone(folder / "llm")
+    return folder
+
+
+def train(name: str, library: Path, *more: str | Path) -> list[str]:
+    return ["train", name, "--recognizer", "if-wraner", "--library", str(library), *map(str, more)]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Path:
+    """A tuned model without examples, and a domain that takes it; and one without any tuning."""
+    folder = tmp_path_factory.mktemp("library")
+    own = ["--llm", files / "llm", "--set", f"prompt.template={files / 'short.toml'}", *QUICK]
+    for command in (
+        train("tuned", folder, *own, "--source", files / "news.txt", "--json"),
+        train("towns", folder, "--from", "tuned", "--examples", files / "towns.txt"),
+        train("raw", folder, *own, "--train", files / "towns.txt", "--dev", files / "dev.txt"),
+    ):
+        result = run(*command)
+        assert result.exit_code == 0, result.stderr
+        if "--json" in command:
+            made = json.loads(result.stdout)
+            assert made["settings"]["tune"]["rank"] == 2
+            assert made["kilobytes"] > 1
+            assert any("no examples" in w for w in made["warnings"])
+        elif "towns" in command:
+            assert "is ready (nothing was trained)" in result.stderr
+            assert "1 of 3 examples have no entities" in result.stderr
+        else:
+            assert "was not tuned" in result.stderr
+    assert not (folder / ".runs" / "tuned").exists()
+    return folder
+
+
+def test_reading_and_scoring(library: Path, files: Path) -> None:
+    where = ["--domain", "towns", "--library", str(library)]
+    read = json.loads(run("predict", "Ann in Rome", "Bob", *where, "--json").stdout)
+    assert [r["text"] for r in read] == ["Ann in Rome", "Bob"]
+    assert {e["label"] for r in read for e in r["entities"]} <= {"person", "city"}
+    report = json.loads(run("evaluate", "--data", str(files / "dev.txt"), *where, "--json").stdout)
+    assert report["micro"]["gold"] == 2
+    # Two domains of one tuned model may share a call; a raw one is another model.
+    both = run("predict", "Ann", "Bob", "-d", "towns", "-d", "tuned", "--library", str(library), "--json")
+    assert [r["domain"] for r in json.loads(both.stdout)] == ["towns", "tuned"]
+    assert "adapter" in refused("predict", "Ann", "Bob", "-d", "towns", "-d", "raw", "--library", str(library))
+
+
+def test_a_library_shows_it(library: Path, tmp_path: Path) -> None:
+    where = ["--library", str(library)]
+    listed = {d["name"]: d for d in json.loads(run("domains", "list", *where, "--json").stdout) if not d.get("shipped")}
+    assert {d["recognizer"] for d in listed.values()} == {"if-wraner"}
+    assert (listed["towns"]["examples"], listed["towns"]["template"]) == (3, "short-1")
+    assert listed["towns"]["adapter"] == listed["tuned"]["adapter"] is not None
+    assert listed["raw"]["adapter"] is None
+    shown = run("domains", "show", "towns", *where)
+    assert "news" in shown.stdout, shown.stderr
+    assert "random, k = 2" in shown.stdout
+    assert run("domains", "verify", *where).exit_code == 0
+    file = tmp_path / "towns.xdner"
+    assert run("domains", "export", "towns", "--out", str(file), *where).exit_code == 0
+    other = ["--library", str(tmp_path / "other")]
+    assert run("domains", "import", str(file), "--name", "cities", *other).exit_code == 0
+    one = json.loads(run("predict", "Ann in Rome", "--domain", "towns", *where, "--json").stdout)
+    two = json.loads(run("predict", "Ann in Rome", "--domain", "cities", *other, "--json").stdout)
+    assert one[0]["entities"] == two[0]["entities"]
+
+
+def test_types_from_a_file(library: Path, files: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "library"
+    shutil.copytree(library, copy)
+    made = run(*train("seas", copy, "--from", "tuned", "--domain-file", files / "seas.toml"))
+    assert made.exit_code == 0, made.stderr
+    entry = json.loads(run("domains", "show", "seas", "--library", str(copy), "--json").stdout)
+    # An adapter may come from anywhere, as a peft folder: a domain's own is one.
+    own = ["--adapter", copy / "tuned" / "adapter", "--llm", files / "llm", "--examples", files / "towns.txt"]
+    assert run(*train("same", copy, *own)).exit_code == 0
+    same = json.loads(run("domains", "show", "same", "--library", str(copy), "--json").stdout)
+    assert same["adapter"] == entry["adapter"]
+    assert "give one of them" in refused(*train("same", copy, *own, "--source", files / "news.txt"))
+    assert entry["domain"]["labels"][0]["description"] == "salt water"
+
+
+def test_an_interrupted_tuning_goes_on(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xdner.training.prompt_task import PromptTask
+
+    command = train("x", tmp_path, "--llm", files / "llm", "--source", files / "news.txt", *QUICK)
+    calls, own = [], PromptTask.loss
+
+    def stops(self: PromptTask, indices: Any, rng: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return own(self, indices, rng)
+
+    monkeypatch.setattr(PromptTask, "loss", stops)
+    assert run(*command).exit_code != 0
+    monkeypatch.undo()
+    again = run(*command, "--resume")
+    assert again.exit_code == 0, again.stderr
+    assert run("domains", "verify", "--library", str(tmp_path)).exit_code == 0
+
+
+def test_a_model_behind_an_endpoint(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDNER_LLM_KEY", "sk-secret-4711")
+    where = ["--library", str(tmp_path / "library")]
+    with serving(lambda n, body: answering('{"person": ["Ann"]}' if n < 2 else "hm")) as endpoint:
+        own = ["--llm", endpoint.url, "--model", "big", "--examples", files / "towns.txt", "--set", "llm.backoff=0.01"]
+        own += ["--set", "retrieval.method=none"]
+        made = run(*train("towns", tmp_path / "library", *own))
+        assert made.exit_code == 0, made.stderr
+        assert endpoint.requests == []  # nothing is asked before somebody asks
+        read = run("predict", "Ann in Rome", "-d", "towns", *where, "--json")
+        assert [e["text"] for e in json.loads(read.stdout)[0]["entities"]] == ["Ann"]
+        shown = run("predict", "Ann left", "Bob", "-d", "towns", *where)
+        assert "malformed answers: 1" in shown.stderr
+        scored = ["evaluate", "-d", "towns", "--data", str(files / "dev.txt"), *where]
+        assert json.loads(run(*scored, "--json").stdout)["notes"] == {"malformed_answers": 1}
+        assert "malformed answers: 1" in run(*scored).stderr
+        # A domain that came from somebody else asks nobody before its address was confirmed.
+        file, other = str(tmp_path / "towns.xdner"), ["--library", str(tmp_path / "other")]
+        assert run("domains", "export", "towns", "--out", file, *where).exit_code == 0
+        assert run("domains", "import", file, *other).exit_code == 0
+        before = len(endpoint.requests)
+        assert f"was imported, and sends texts to {endpoint.url}" in refused("predict", "Ann", "-d", "towns", *other)
+        assert len(endpoint.requests) == before
+        assert run("predict", "Ann", "-d", "towns", "--backbone", endpoint.url, *other).exit_code == 0
+        every = "".join(r.stdout + r.stderr for r in (made, read, shown))
+        assert "sk-secret-4711" not in every
+    assert not any(b"sk-secret-4711" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    gone = refused(
+        "predict", "Ann", "-d", "towns", "--library", str(tmp_path / "library"), "--backbone", "http://127.0.0.1:9/v1"
+    )
+    assert "failed" in gone or "refused" in gone
+
+
+def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, tmp_path: Path) -> None:
+    new = train("x", tmp_path, "--llm", files / "llm")
+    examples, source = ["--examples", str(files / "towns.txt")], ["--source", str(files / "news.txt")]
+    assert "nothing that says which types" in refused(*new)
+    assert "--strategy is an option of --recognizer cp-ner" in refused(*new, *examples, "--strategy", "single")
+    assert "there is no template 'nope'" in refused(*new, *examples, "--set", "prompt.template=nope")
+    assert "retrieval.k must not be negative" in refused(*new, *examples, "--set", "retrieval.k=-1")
+    assert "--resume goes on with a tuning" in refused(*new, *examples, "--resume")
+    assert "names a model behind an endpoint" in refused(*new, *examples, "--model", "m")
+    assert "--k-shot samples examples" in refused(*new, *source, "--k-shot", "2")
+    remote = train("x", tmp_path, "--llm", "http://127.0.0.1:9/v1", *examples)
+    assert "which model at http://127.0.0.1:9/v1" in refused(*remote)
+    assert "cannot be" in refused(*remote, "--model", "m", *source)
+    both = train("x", library, "--from", "tuned", *examples, *source)
+    assert "give one of them" in refused(*both)
+    plain = ["train", "x", "--library", str(tmp_path)]
+    assert "nothing to train on" in refused(*plain)
+    assert "--llm is an option of --recognizer if-wraner" in refused(*plain, *examples, "--llm", "x")
+    assert "it has no prefix" in refused(*plain[:2], *examples, "--library", str(library), "--from", "towns")
+    laner = ["train", "x", "--recognizer", "laner", *examples, "--library", str(library), "--from", "towns"]
+    assert "'towns' is no LANER domain: a LANER domain starts from another" in refused(*laner)
+
+
+def test_an_index_becomes_a_domain_and_both_stay_together(files: Path, tmp_path: Path) -> None:
+    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    own = ["--llm", files / "llm", "--set", f"prompt.template={files / 'short.toml'}", "--set", "retrieval.k=2"]
+    make = ["index", "towns", *where, "--skip-empty", "--set", "layer=1", "--encoder", str(encoder)]
+    assert run(*make, "--examples", str(files / "towns.txt")).exit_code == 0
+    # Types and examples are those of the index; nothing else is needed.
+    made = run(*train("towns", library, *own))
+    assert made.exit_code == 0, made.stderr
+    assert "no examples" not in made.stderr
+    told = json.loads(run("explain", "Ann", "-d", "towns", *where, "--json").stdout)
+    assert {e["text"] for e in told["examples"]} == {"Ann in Rome", "Bob"}
+    assert run("predict", "Eve in Oslo", "-d", "towns", *where).exit_code == 0
+    # What comes into the index is the domain's, wherever it goes.
+    assert run("index", "towns", "--examples", str(files / "dev.txt"), *where).exit_code == 0
+    assert len(ExamplesEntry.load(library / "towns").examples) == 3
+    assert (library / "towns" / "index" / "index.json").is_file()
+    other = ["--library", str(tmp_path / "other")]
+    assert run("domains", "export", "towns", "--out", str(tmp_path / "t.xdner"), *where).exit_code == 0
+    assert run("domains", "import", str(tmp_path / "t.xdner"), *other).exit_code == 0
+    moved = ["explain", "Ann", "-d", "towns", *other, "--json", "--set", "layer=1", "--encoder", str(encoder)]
+    assert len(json.loads(run(*moved).stdout)["examples"]) == 3
+    # Made again from other examples, the domain goes before its index, which says so.
+    again = run(*train("towns", library, *own, "--examples", files / "towns.txt"))
+    assert "the index has other examples and is not used until it is made again" in " ".join(again.stderr.split())
+
+
+def test_a_domain_of_examples_gets_an_index_with_them(files: Path, tmp_path: Path) -> None:
+    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
+    own = [
+        "--llm",
+        files / "llm",
+        "--set",
+        f"prompt.template={files / 'short.toml'}",
+        "--set",
+        "retrieval.method=random",
+    ]
+    assert run(*train("towns", library, *own, "--examples", files / "towns.txt")).exit_code == 0
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    made = run(
+        "index", "towns", "--examples", str(files / "dev.txt"), "--set", "layer=1", "--encoder", str(encoder), *where
+    )
+    assert made.exit_code == 0, made.stderr
+    assert "1 examples without entities are no longer the domain's" in " ".join(made.stderr.split())
+    assert sorted(s.text for s in ExamplesEntry.load(library / "towns").examples) == [
+        "Ann in Rome",
+        "Bob",
+        "Eve in Oslo",
+    ]

@@ -1,0 +1,287 @@
+"""A language model behind an endpoint, against a real HTTP server: what passes, what is tried again, what ends a run, and
+that the key is in nothing that anybody sees."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import logging
+import re
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from xdner.domain import Domain
+from xdner.errors import EndpointError, SettingsError
+from xdner.generation.answers import Answer, Asked, Question
+from xdner.generation.endpoint import EndpointModel, is_endpoint
+from xdner.prompting.settings import WranerSettings
+from xdner.prompting.template import find_template
+from xdner.testing.endpoints import Endpoint, Said, answering, serving
+from xdner.text import Sentence
+
+KEY = "sk-very-secret-0815"
+ASKED = Asked(Domain.from_labels("d", ["person", "place"]), find_template("dictionary"))
+SHOWN = tuple(Sentence.from_text(t, [(0, 3, "person")]) for t in ("Eve left.", "Dan came.", "Cid sat."))
+GOOD = '{"person": ["Ann"], "place": ["Rome"]}'
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("XDNER_LLM_KEY", KEY)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    caplog.set_level(logging.DEBUG)
+
+
+def model_of(endpoint: Endpoint | str, *overrides: str) -> EndpointModel:
+    quick = ["llm.backoff=0.01", "llm.timeout=5", "llm.retries=2", *overrides]
+    url = endpoint if isinstance(endpoint, str) else endpoint.url
+    return EndpointModel(url, "tiny", WranerSettings.build(None, quick))
+
+
+def ask(model: EndpointModel, count: int = 1, shown: tuple[Sentence, ...] = ()) -> list[Answer]:
+    return model.answer([Question(Sentence.from_text(f"Ann in Rome {i}"), ASKED, shown) for i in range(count)])
+
+
+def hidden(caplog: pytest.LogCaptureFixture, *shown: Any) -> bool:
+    """Whether the key is in none of these, nor in any log."""
+    return not any(KEY in f"{thing!s} {thing!r}" for thing in (*shown, caplog.text))
+
+
+def test_a_good_answer(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(lambda n, body: answering(GOOD)) as endpoint:
+        model = model_of(endpoint)
+        counts: list[int] = []
+        (answer,) = model.answer([Question(Sentence.from_text("Ann in Rome"), ASKED, SHOWN)], done=counts.append)
+    assert [(e.start, e.end, e.label) for e in answer.entities] == [(0, 3, "person"), (7, 11, "place")]
+    assert answer.notes == {}
+    assert counts == [1]
+    (request,) = endpoint.requests
+    assert request["path"] == "/v1/chat/completions"
+    assert request["headers"]["Authorization"] == f"Bearer {KEY}"
+    assert (request["model"], request["temperature"], request["max_tokens"]) == ("tiny", 0, 512)
+    (message,) = request["messages"]
+    prompt = message["content"]
+    assert "- person\n- place\n" in prompt
+    assert prompt.endswith("\nSentence: Ann in Rome\nAnswer: ")
+    # The best demonstration is next to the query.
+    assert prompt.index("Cid sat.") < prompt.index("Dan came.") < prompt.index('Eve left.\nAnswer: {"person": ["Eve"]}')
+    assert hidden(caplog, model, model.identity, vars(model), answer)
+
+
+def test_without_a_key_none_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDNER_LLM_KEY")
+    with serving(lambda n, body: answering("{}")) as endpoint:
+        ask(model_of(endpoint))
+    assert "Authorization" not in endpoint.requests[0]["headers"]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_what_may_pass_is_tried_again(status: int) -> None:
+    with serving(lambda n, body: answering(GOOD) if n == 2 else Said({"error": "later"}, status)) as endpoint:
+        (answer,) = ask(model_of(endpoint))
+    assert len(answer.entities) == 2
+    assert len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_kept(form: str) -> None:
+    wanted = "1" if form == "seconds" else email.utils.format_datetime(
+        email.utils.datetime.datetime.fromtimestamp(time.time() + 2, email.utils.datetime.timezone.utc), usegmt=True
+    )  # fmt: skip
+
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        return Said({}, 429, {"retry-after": wanted}) if number == 0 else answering(GOOD)
+
+    with serving(reply) as endpoint:
+        began = time.monotonic()
+        ask(model_of(endpoint))
+    assert time.monotonic() - began > 0.9
+    assert len(endpoint.requests) == 2
+
+
+def test_a_wait_that_is_too_long_is_given_up_at_once() -> None:
+    with (
+        serving(lambda n, body: Said({}, 429, {"retry-after": "86400"})) as endpoint,
+        pytest.raises(EndpointError, match=r"failed 1 times.*429.*asks to wait 86400 s"),
+    ):
+        ask(model_of(endpoint))
+    assert len(endpoint.requests) == 1
+
+
+def test_retries_are_bounded_and_the_last_failure_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    told = r"failed 3 times, at last: HTTP 500: no GPU for Bearer \*\*\*"
+    broken = Said({"error": {"message": f"no GPU for Bearer {KEY}"}}, 500)
+    with serving(lambda n, body: broken) as endpoint, pytest.raises(EndpointError, match=told) as caught:
+        ask(model_of(endpoint))
+    assert len(endpoint.requests) == 3
+    assert caught.value.hint is not None
+    assert hidden(caplog, caught.value, caught.value.__cause__, caught.value.__context__)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (Said({"error": {"message": f"Incorrect API key provided: {KEY}"}}, 401), r"401.*\*\*\*.*was not accepted"),
+        (Said({"detail": "Not Found"}, 404), "404: Not Found.*a model 'tiny'"),
+        (Said({"error": {"message": "bad", "code": "invalid_request"}}, 400), r"400: bad \(invalid_request\)"),
+        (Said(b"<html>moved</html>", 302, {"location": "http://127.0.0.1:9/v1"}), "302"),
+    ],
+)
+def test_what_will_not_pass_is_not_tried_again(said: Said, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(lambda n, body: said) as endpoint, pytest.raises(EndpointError) as caught:
+        ask(model_of(endpoint))
+    assert len(endpoint.requests) == 1
+    assert re.search(text, " ".join(str(caught.value).split()))
+    assert hidden(caplog, caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "flaw"),
+    [
+        (Said(b"<html>Welcome</html>"), "not JSON"),
+        (Said(b"\xff\xfe"), "not JSON"),
+        (Said(b"[" * 100_000), "not JSON"),
+        (Said([]), "without choices"),
+        (Said({"choices": []}), "without choices"),
+        (Said({"choices": {"a": 1}}), "without choices"),
+        (Said({"object": "list"}), "without choices"),
+        (answering(None), "not text"),
+        (answering(["{}"]), "not text"),
+    ],
+)
+def test_replies_that_are_not_what_the_protocol_says(said: Said, flaw: str) -> None:
+    with (
+        serving(lambda n, body: said) as endpoint,
+        pytest.raises(EndpointError, match=f"not as an OpenAI-compatible endpoint does: a reply.*{flaw}"),
+    ):
+        ask(model_of(endpoint), 2)
+    assert len(endpoint.requests) == 6  # each was tried again
+
+    # One such reply among good ones costs its own sentence only, and is counted.
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        return said if "Rome 1" in body["messages"][0]["content"] else answering(GOOD)
+
+    with serving(reply) as endpoint:
+        first, second = ask(model_of(endpoint), 2)
+    assert len(first.entities) == 2
+    assert (second.entities, second.notes) == ((), {"malformed_answers": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        ("I cannot do that.", {"malformed_answers": 1}),
+        ('{"river": ["Ann"], "person": ["Bob"]}', {"unknown_types": 1, "absent_mentions": 1}),
+    ],
+)
+def test_answers_that_cannot_be_read_are_counted(text: str, notes: dict[str, int]) -> None:
+    with serving(lambda n, body: answering(text)) as endpoint:
+        (answer,) = ask(model_of(endpoint))
+    assert (answer.text, answer.entities, answer.notes) == (text, (), notes)
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("slow", [Said({}, after=1.0), Said({"choices": []}, trickle=0.1)], ids=["silent", "trickling"])
+def test_a_server_that_is_too_slow(slow: Said) -> None:
+    with serving(lambda n, body: slow) as endpoint:
+        began = time.monotonic()
+        with pytest.raises(EndpointError, match=r"failed 2 times, at last: no answer within 0\.3 s"):
+            ask(model_of(endpoint, "llm.timeout=0.3", "llm.retries=1"))
+        assert time.monotonic() - began < 5
+
+
+def test_nobody_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(EndpointError, match="failed 3 times") as caught:
+        ask(model_of(f"http://127.0.0.1:{port}/v1"), 3)
+    assert "Is the server up" in str(caught.value)
+    assert hidden(caplog, caught.value)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_no_more_requests_at_a_time_than_allowed(limit: int) -> None:
+    with serving(lambda n, body: Said(answering(GOOD).body, after=0.05)) as endpoint:
+        answers = ask(model_of(endpoint, f"llm.concurrency={limit}"), 9)
+    assert endpoint.most == limit
+    assert len(answers) == len(endpoint.requests) == 9
+
+
+def test_answers_come_in_the_order_of_the_questions() -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        word = body["messages"][0]["content"].split()[-2]  # the last one is the cue
+        return Said(answering(json.dumps({"place": [word]})).body, after=0.1 if number == 0 else 0.0)
+
+    with serving(reply) as endpoint:
+        assert [a.entities[0].text for a in ask(model_of(endpoint), 6)] == [str(i) for i in range(6)]
+
+
+def test_one_failure_for_good_ends_the_rest() -> None:
+    with serving(lambda n, body: Said({"error": "no"}, 403)) as endpoint, pytest.raises(EndpointError, match="403"):
+        ask(model_of(endpoint, "llm.concurrency=1"), 50)
+    assert len(endpoint.requests) < 5
+
+
+def test_a_prompt_that_is_too_long_has_fewer_demonstrations_and_says_so() -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        long = "Dan" in body["messages"][0]["content"]
+        error = {
+            "error": {"message": "This model's maximum context length is 10 tokens", "code": "context_length_exceeded"}
+        }
+        return Said(error, 400) if long else answering(GOOD)
+
+    with serving(reply) as endpoint:
+        (answer,) = ask(model_of(endpoint), shown=SHOWN)
+    assert answer.notes == {"dropped_demonstrations": 2}
+    assert len(answer.entities) == 2
+    assert "Eve" in endpoint.requests[-1]["messages"][0]["content"]  # the best one stays
+    with (
+        serving(lambda n, body: Said({"error": "prompt is too long"}, 400)) as endpoint,
+        pytest.raises(EndpointError, match="even without demonstrations"),
+    ):
+        ask(model_of(endpoint), shown=SHOWN)
+    with serving(lambda n, body: answering(GOOD)) as endpoint:  # a limit that the user knows
+        (answer,) = ask(model_of(endpoint, "prompt.max_tokens=660"), shown=SHOWN)
+    assert answer.notes["dropped_demonstrations"] >= 1
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: EndpointModel("http://x/v1", None, WranerSettings.build()), "which model"),
+        (lambda: EndpointModel("ftp://x", "m", WranerSettings.build()), "not the address"),
+        (lambda: EndpointModel("http://", "m", WranerSettings.build()), "not the address"),
+        (lambda: EndpointModel("http://[", "m", WranerSettings.build()), "not a URL"),
+        (lambda: EndpointModel("http://me:sk-very-secret-0815@x/v1", "m", WranerSettings.build()), "holds a password"),
+        (lambda: EndpointModel("http://x/v1?key=sk-very-secret-0815", "m", WranerSettings.build()), "or a query"),
+    ],
+)
+def test_addresses_that_are_none(make: Callable[[], EndpointModel], text: str) -> None:
+    with pytest.raises(EndpointError, match=text) as caught:
+        make()
+    assert KEY not in str(caught.value)
+
+
+def test_keys_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda n, body: answering(GOOD)) as endpoint:
+        monkeypatch.setenv("XDNER_LLM_KEY", f"{KEY}\u00e9 x")
+        with pytest.raises(EndpointError, match="XDNER_LLM_KEY holds characters") as caught:
+            ask(model_of(endpoint))
+    assert KEY not in str(caught.value)
+    with pytest.raises(SettingsError, match="not the key itself") as wrong:
+        WranerSettings.build(None, [f"llm.key_variable={KEY}"])
+    assert KEY not in str(wrong.value)
+
+
+def test_which_names_are_addresses() -> None:
+    assert is_endpoint("http://localhost:8000/v1")
+    assert is_endpoint("HTTPS://x")
+    assert not is_endpoint("org/model")
+    assert not is_endpoint(None)

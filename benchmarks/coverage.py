@@ -25,7 +25,7 @@ from xdner.text import Sentence
 __all__ = ["Bench", "Remembered", "bootstrap_difference", "bootstrap_mean", "covered"]
 
 _SAMPLES = 2000
-_DEEP = 30  # examples of which as many are taken as a budget has room for
+_DEEP = 20  # examples of which as many are taken as a budget has room for
 POOLINGS = ("mean", "first", "max")
 RULES = ("types", "cover", "sum", "idf", "rank", "count", "max")
 

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if TYPE_CHECKING:
     from benchmarks.timing.inference import Plan
 
+ARMS = ("generate", "generate-grammar", "by-domain", "xdner", "one-domain")
 PARTS = ("inference", "training", "t5", "roofline", "store")
 #: Not part of a measurement's identity.
 ELSEWHERE = ("table", "out", "history")
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         "else the start of all prefixes")  # fmt: skip
     add("--sentences", type=_positive, default=64, metavar="N", help="the first ones of at most a window's words")
     add("--batch", type=_positive, nargs="+", default=[1, 8, 32], metavar="B", help="rows at a time")
+    add("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=f"of: {', '.join(ARMS)}")
     add("--domains", type=_positive, nargs="+", default=[1, 8, 64, 1000], metavar="D", help="in the stream")
     add("--rounds", type=_positive, default=5, metavar="N", help="timed passes of every arm")
     add("--forced", action="store_true", help="every arm writes the gold targets (t5 always does)")
@@ -156,6 +158,7 @@ def plan_of(given: argparse.Namespace) -> Plan:
     return Plan(
         ModelRecipe(given.backbone, given.device, given.dtype, given.threads), given.data, given.sentences, given.prefix,
         tuple(given.batch), tuple(given.domains), given.rounds, forced=given.forced, memory=not given.no_memory,
+        arms=tuple(given.arms),
     )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ class Plan:
         rounds: timed passes of every arm.
         forced: whether all arms write the gold targets.
         memory: whether peak memory is measured too, at the smallest number of domains.
+        arms: of :data:`ARMS`; the mixed stream is always among them.
     """
 
     recipe: ModelRecipe
@@ -54,6 +55,7 @@ class Plan:
     rounds: int
     forced: bool = False
     memory: bool = True
+    arms: tuple[str, ...] = tuple(ARMS)
 
     def workload(self, backbone: Backbone) -> Workload:
         """Its sentences for a model."""
@@ -110,7 +112,8 @@ def measure_inference(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
         "cells": [],
     }
     for domains in plan.domains:
-        seconds = {name: bench.prepare(name, domains) for name in ("generate", "xdner")}
+        stock = any(name.startswith("generate") for name in plan.arms)
+        seconds = {name: bench.prepare(name, domains) for name in (("generate", "xdner") if stock else ("xdner",))}
         for batch in plan.batches:
             say(f"{backbone.name}: {domains} domains, batch {batch}")
             cell = _cell(bench, plan, domains, batch, seconds)
@@ -124,7 +127,8 @@ def measure_inference(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
 
 def _cell(bench: Bench, plan: Plan, domains: int, batch: int, prepared: dict[str, float]) -> dict[str, Any]:
     # In a stream of one domain, two of the arms are the mixed one.
-    names = [n for n in bench.arms if domains > 1 or n not in ("by-domain", "one-domain")]
+    asked = {"xdner", *plan.arms}
+    names = [n for n in bench.arms if n in asked and (domains > 1 or n not in ("by-domain", "one-domain"))]
     items = {name: bench.items(name, domains) for name in names}
     passes: dict[str, list[Pass]] = {name: [] for name in names}
     for name in names:  # once untimed: memory is allocated, and kernels are chosen

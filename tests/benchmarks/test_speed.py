@@ -270,6 +270,13 @@ def test_only_what_was_asked_for_is_measured(
     assert "## Reading" not in capsys.readouterr().out
 
 
+def test_arms_can_be_left_out(program: Callable[..., int], tmp_path: Path) -> None:
+    assert tuple(ARMS) == speed.ARMS
+    assert program("--only", "inference", "--arms", "one-domain") == 0
+    one, two = json.loads((tmp_path / "speed.json").read_text())["inference"]["cells"]
+    assert (list(one["arms"]), list(two["arms"])) == (["xdner"], ["xdner", "one-domain"])
+
+
 def test_a_second_measurement_stands_beside_the_first(
     program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,12 +7,14 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from xdner.errors import IndexMismatchError, RetrievalError
 from xdner.retrieval.base import Example
 from xdner.retrieval.baselines import BM25Retriever, RandomRetriever, SentenceRetriever
 from xdner.retrieval.build import build_retriever, embedder_of
+from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.word import WordRetriever
@@ -157,3 +159,17 @@ def test_examples_without_a_pool_are_found_alike(pool: Pool, embedder: Make) -> 
         chosen = settings(method=method)
         one, two = (build_retriever(p, chosen, embedder()).retrieve(SENTENCES, 3) for p in (pool, examples))
         assert [[h.example.id for h in hits] for hits in one] == [[h.example.id for h in hits] for hits in two]
+
+
+@pytest.mark.parametrize("rows", [64 * 10, 64 * 10 + 7])
+def test_two_looks_find_what_one_finds(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((rows, 24)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    exact = Matrix(np.arange(rows) * 3, vectors).search(vectors[:70], 20)
+    monkeypatch.setattr("xdner.retrieval.matrix._MANY", 1)
+    monkeypatch.setattr("xdner.retrieval.matrix.native_bfloat16", lambda device: True)
+    twice = Matrix(np.arange(rows) * 3, vectors).search(vectors[:70], 20)
+    assert (exact[0] == twice[0]).all()
+    assert np.allclose(exact[1], twice[1], atol=1e-6)
+    assert (Matrix(np.arange(5), vectors[:5]).search(vectors[:1], 7)[0][0, 5:] == -1).all()

@@ -71,8 +71,9 @@ def test_the_steps_are_those_of_adamw_with_clipping_and_schedule(tiny, clip):
                 nn.utils.clip_grad_norm_(parameters, clip)
             optimizer.step()
             scheduler.step()
-    assert torch.equal(task.first, oracle.first)
-    assert torch.equal(task.second, oracle.second)
+    # The loop's fused kernel sums in another order.
+    assert torch.allclose(task.first, oracle.first, rtol=0, atol=1e-6)
+    assert torch.allclose(task.second, oracle.second, rtol=0, atol=1e-6)
 
 
 def test_accumulated_batches_weigh_as_their_items(tiny):

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ _FUSION = 60  # of reciprocal rank fusion
 _TIE = 1e-6  # of the next rule, where the first says the same
 
 
-@dataclass(frozen=True, slots=True)
-class Brought:
+class Brought(NamedTuple):
     """A word of an example that a word of the query brought.
 
     Attributes:
@@ -91,7 +90,8 @@ def choose(brought: Sequence[Brought], k: int, rule: str, idf: Mapping[int, floa
         values = _scores(table, rule, [1.0 if idf is None else idf[q] for q, _ in units])
         order = np.argsort(-(values + _TIE * table.sum(0)), kind="stable")[:k]
         scores = values[order]
-    words = _matches(useful)
+    kept = {examples[i] for i in order.tolist()}
+    words = _matches([b for b in useful if b.example in kept])
     return [
         Chosen(examples[i], float(score), words[examples[i]]) for i, score in zip(order.tolist(), scores, strict=True)
     ]
@@ -128,12 +128,12 @@ def _cover(table: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _matches(brought: Sequence[Brought]) -> dict[int, tuple[Match, ...]]:
     """By example, for each word of the query its most similar word."""
-    best: dict[tuple[int, int], Match] = {}
+    best: dict[tuple[int, int], Brought] = {}
     for b in brought:
         known = best.get((b.example, b.query))
         if known is None or b.similarity > known.similarity:
-            best[b.example, b.query] = Match(b.query, b.word, b.similarity)
+            best[b.example, b.query] = b
     found: dict[int, list[Match]] = {}
-    for (example, _), match in best.items():
-        found.setdefault(example, []).append(match)
+    for b in best.values():
+        found.setdefault(b.example, []).append(Match(b.query, b.word, b.similarity))
     return {e: tuple(sorted(m, key=lambda x: (-x.similarity, x.query))) for e, m in found.items()}

@@ -16,17 +16,25 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from torch import Tensor
 
+from xdner.backbone.load import native_bfloat16
 from xdner.files import write_atomically
 from xdner.retrieval.words import Vectors
 
 __all__ = ["Matrix"]
 
 _AT_ONCE = 64  # words of queries that one product compares with all rows
+_MANY = 8192  # rows from which on two looks are faster than one
+_MARGIN = 64  # rows more than twice the wanted in the first look: 16 bits tell a cosine to about 0.002
+_BLOCK = 64
 
 
 class Matrix:
     """Rows that can be asked for the nearest.
+
+    Where the processor multiplies 16-bit numbers natively, many rows are compared in 16 bits first, which takes a third of
+    the time, and the best of them again in 32 bits.
 
     Args:
         keys: [N], ascending.
@@ -36,6 +44,7 @@ class Matrix:
     def __init__(self, keys: NDArray[np.int64], vectors: Vectors) -> None:
         self.keys, self.vectors = keys, vectors
         self._table = torch.from_numpy(vectors)
+        self._coarse: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -47,13 +56,33 @@ class Matrix:
         most = min(limit, len(self.keys))
         if not most:
             return keys, cosines
+        coarse = len(self.keys) >= _MANY and native_bfloat16("cpu")
+        if coarse and self._coarse is None:
+            self._coarse = self._table.to(torch.bfloat16)
         with torch.inference_mode():
             for at in range(0, len(vectors), _AT_ONCE):
                 some = torch.from_numpy(np.ascontiguousarray(vectors[at : at + _AT_ONCE]))
-                best, places = torch.topk(some @ self._table.T, most, dim=1)
+                best, places = self._twice(some, most) if coarse else torch.topk(some @ self._table.T, most, dim=1)
                 keys[at : at + _AT_ONCE, :most] = self.keys[places.numpy()]
                 cosines[at : at + _AT_ONCE, :most] = best.numpy()
         return keys, cosines
+
+    def _twice(self, some: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """``topk`` in 16 bits of somewhat more than ``most``, and of these in 32 bits."""
+        assert self._coarse is not None
+        rough = (some.to(torch.bfloat16) @ self._coarse.T).float()
+        wide = min(2 * most + _MARGIN, rough.shape[1])
+        full = rough.shape[1] // _BLOCK * _BLOCK
+        blocks = rough[:, :full].view(len(some), -1, _BLOCK)
+        # Whatever is among the best is in a block whose greatest number is among the greatest.
+        chosen = torch.topk(blocks.amax(2), min(wide, blocks.shape[1]), dim=1).indices
+        inner = (chosen[..., None] * _BLOCK + torch.arange(_BLOCK)).flatten(1)
+        rest = torch.arange(full, rough.shape[1]).expand(len(some), -1)
+        places = torch.cat([inner, rest], 1)
+        places = places.gather(1, torch.topk(rough.gather(1, places), wide, dim=1).indices)
+        exact = torch.einsum("nd,nwd->nw", some, self._table[places])
+        best, order = torch.topk(exact, most, dim=1)
+        return best, places.gather(1, order)
 
     def pick(self, chosen: NDArray[Any]) -> Matrix:
         """Some of the rows, by a mask [N]."""

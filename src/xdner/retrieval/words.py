@@ -6,8 +6,10 @@ it is in.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,7 @@ class WordEmbedder:
         self.embedding = Embedding(
             encoder.name, encoder.source, encoder.fingerprint, encoder.size, layer, settings.pooling
         )
+        self._reader = _up_to(encoder, layer)
 
     def embed(self, sentences: Sequence[Sentence], done: Callable[[int], None] = lambda words: None) -> list[Vectors]:
         """The vectors of each sentence's words, [words, d], rows of length one; [0, d] for no words.
@@ -101,7 +104,7 @@ class WordEmbedder:
         read = 0
         for batch, numbers in self._batches(sentences):
             with torch.inference_mode():
-                states = self._states(batch, self.embedding.layer)
+                states = self._reader(input_ids=batch.ids, attention_mask=batch.attention).last_hidden_state
                 vectors = torch.nn.functional.normalize(batch.pooled(states, self.embedding.pooling), dim=1)
             rows = vectors.cpu().numpy()
             at = 0
@@ -119,15 +122,11 @@ class WordEmbedder:
         total = torch.zeros(len(sentences), self.embedding.dimension)
         for batch, numbers in self._batches(sentences):
             with torch.inference_mode():
-                states = self._states(batch, -1)
-                sums = (states * batch.attention[..., None]).sum(1).cpu()
+                read = self.encoder.model(input_ids=batch.ids, attention_mask=batch.attention)
+                sums = (read.last_hidden_state * batch.attention[..., None]).sum(1).cpu()
             for row, (number, _) in zip(sums, numbers, strict=True):
                 total[number] += row  # the windows of a long sentence count by their tokens
         return torch.nn.functional.normalize(total, dim=1).numpy()
-
-    def _states(self, batch: Batch, layer: int) -> torch.Tensor:
-        read = self.encoder.model(input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=True)
-        return read.hidden_states[layer]
 
     def _batches(self, sentences: Sequence[Sentence]) -> Iterator[tuple[Batch, list[tuple[int, Encoded]]]]:
         """Windows of near-equal lengths side by side, each with the number of its sentence."""
@@ -141,3 +140,26 @@ class WordEmbedder:
             chosen = waiting[at : at + max(1, _TOKENS // len(waiting[at][1].ids))]
             at += len(chosen)
             yield Batch.of([window for _, window in chosen], pad=pad, device=model.device), chosen
+
+
+def _up_to(encoder: Encoder, layer: int) -> Callable[..., Any]:
+    """Gives ``layer``'s states as ``last_hidden_state``, without running the layers above where they can be left out."""
+    model: Any = encoder.model
+
+    def whole(**inputs: torch.Tensor) -> Any:
+        return SimpleNamespace(last_hidden_state=model(**inputs, output_hidden_states=True).hidden_states[layer])
+
+    inner: Any = getattr(model, "encoder", None)
+    if not isinstance(getattr(inner, "layer", None), torch.nn.ModuleList):
+        return whole
+    # Shallow copies: the weights stay the encoder's own.
+    short, lower = copy.copy(model), copy.copy(inner)
+    short._modules, lower._modules = dict(model._modules), dict(inner._modules)
+    lower.layer = torch.nn.ModuleList(inner.layer[:layer])
+    short.encoder = lower
+    known = [encoder.tokenizer.cls_token_id, encoder.tokenizer.unk_token_id, encoder.tokenizer.sep_token_id]
+    ids = torch.tensor([known], device=model.device)
+    with torch.inference_mode():
+        probe = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        same = torch.allclose(short(**probe).last_hidden_state, whole(**probe).last_hidden_state, atol=1e-5)
+    return short if same else whole

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from benchmarks.layout import table
+import numpy as np
+
+from benchmarks.layout import percent, table
 from benchmarks.runs import Run
 from benchmarks.tables import Row, rows_of
 from benchmarks.tagging.variants import CROSSNER
 from benchmarks.transfer.comparison import Difference, mean_difference, mean_scores, spread
 from xdner.errors import DataError
 from xdner.evaluation import SeedSummary, seed_summary
+from xdner.evaluation.significance import interval_of_counts
 
 __all__ = ["GOAL_NAMES", "Grid", "Named", "Sweep", "best_marked", "failures", "sweep_table"]
 
@@ -105,6 +108,12 @@ class Grid(Generic[V]):
             names.insert(len(five) + 1, f"mean of {len(five)}")
         return table(names, best_marked(columns, [self._marked(v) for v in variants]), left=1)
 
+    def interval_table(self, variants: Sequence[V]) -> list[str]:
+        """F1 of all seeds together and its 95 % bootstrap interval over dev sentences, a column for each target."""
+        targets = [t for t in self.targets if any((v, t) in self.rows for v in variants)]
+        rows = [[v.name, *(_interval(list(self.runs(v, t).values())) for t in targets)] for v in variants]
+        return table(["arm", *targets], rows, left=1)
+
     def comparison(self, pairs: Iterable[tuple[V, V]]) -> list[str]:
         """Paired bootstraps of ``a - b`` on each target and on the mean over CrossNER; nothing without pairs."""
         lines = []
@@ -174,6 +183,16 @@ def failures(runs: Sequence[Run], rows: Iterable[Row]) -> Iterator[str]:
     yield from (f"* {row.arm} on {row.target}: {'; '.join(row.missing)}." for row in rows if row.missing)
     failed = sorted({(run["arm"], run["target"]) for run in runs} - {(r.arm, r.target) for r in rows})
     yield from (f"{arm} on {target}: every rate failed, so it has no row." for arm, target in failed)
+
+
+def _interval(runs: Sequence[Run]) -> str:
+    if not runs:
+        return "–"
+    counts = np.sum([np.array(run["dev"]["sentence_counts"], dtype=np.int64).reshape(-1, 3) for run in runs], axis=0)
+    right, predicted, gold = counts.sum(axis=0)
+    found = interval_of_counts(counts)
+    f1 = 2 * right / (predicted + gold) if predicted + gold else 0.0
+    return f"{percent(f1)} [{percent(found.low)}, {percent(found.high)}]"
 
 
 def _cell(scores: SeedSummary | None, best: float) -> str:

@@ -54,6 +54,7 @@ def markdown(runs: Sequence[Run]) -> str:
             parts += ["", "On the types that the sources lack:", "", *unseen.score_table(lacking)]
     for title, column, sweep in _sweeps(grid):
         parts += ["", f"## {title}", "", *sweep_table(sweep, column)]
+    parts += ["", "## Intervals over sentences", "", *grid.interval_table(grid.variants)]
     compared = grid.comparison(_pairs(grid))
     if compared:
         parts += ["", "## Paired comparison", "", *compared, "", BOOTSTRAP]
@@ -196,6 +197,8 @@ def _notes(runs: Sequence[Run], grid: Grid[Variant]) -> list[str]:
         "Nothing is trained on a target: its training sentences are the examples. Arms without `+own` are read by one model, "
         "tuned with the retriever and k below; so they differ in what is shown, not in what was learned. `+raw` is not tuned; "
         "where nothing is drawn, it has one seed. The last epoch of tuning counts.",
+        "Intervals over sentences: 95 % percentile bootstrap over dev sentences, 1,000 resamples, each sentence's counts summed "
+        "over seeds.",
     ]
     rates = sorted({f"{row.rate:g}" for row in grid.rows.values()})
     made.append(f"Rates chosen: {', '.join(rates)} (on the first seed by dev, if there were several).")

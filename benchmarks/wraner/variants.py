@@ -21,16 +21,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from benchmarks.tagging.variants import CROSSNER, Part
 from xdner.errors import SettingsError
+from xdner.retrieval.settings import RetrievalSettings
 
 __all__ = ["PLANS", "RETRIEVERS", "RULES", "TUNINGS", "Variant", "chosen"]
 
-RETRIEVERS = ("word", "sentence", "bm25", "random", "densest", "none")
-RULES = ("types", "cover", "sum", "idf", "rank", "count", "max")
-POOLINGS = ("mean", "first", "max")
+_USUAL, _CHOICES = RetrievalSettings(), get_type_hints(RetrievalSettings)
+RETRIEVERS, RULES, POOLINGS = (get_args(_CHOICES[name]) for name in ("method", "aggregation", "pooling"))
 #: Settings of each way of tuning; the empty one is the settings' own rates. ``raw`` is not tuned.
 TUNINGS: dict[str, tuple[str, ...]] = {
     "": (),
@@ -141,7 +141,11 @@ PLANS: dict[str, tuple[Part, ...]] = {
     "k": _plan("none", *(f"{m}+k{k}" if k != 5 else m for m in ("word", "random") for k in (1, 2, 3, 4, 5, 6, 8, 10))),
     "pool": _plan(*(f"{m}{n}" for m in ("word", "random") for n in ("+n10", "+n25", "+n50", ""))),
     "regularization": _plan("word", "word+dup", "word+shuf", "word+plain"),
-    "rules": _plan("word", *(f"word+rule-{r}" for r in RULES if r != "types"), "word+pool-first", "word+pool-max"),
+    "rules": _plan(
+        "word",
+        *(f"word+rule-{r}" for r in RULES if r != _USUAL.aggregation),
+        *(f"word+pool-{p}" for p in POOLINGS if p != _USUAL.pooling),
+    ),
 }
 
 

@@ -91,6 +91,9 @@ def test_plans_have_arms_that_can_be_parsed_and_sources_are_no_targets() -> None
         0 for v in chosen(["k"])[0] if v.retriever == "none"
     }
     assert ks == {0, 1, 2, 3, 4, None, 6, 8, 10}
+    names = [v.name for v in chosen(["rules"])[0]]
+    assert "word+rule-types" not in names, "the default has no mark"
+    assert {"word", "word+rule-cover", "word+pool-max"} <= set(names)
 
 
 def test_encoders_have_names_and_layers() -> None:
@@ -254,6 +257,11 @@ def test_goals_are_judged_by_the_means_and_unseen_types_by_their_own_report() ->
     assert "| mean of 2 | word | word+plain | -10.00 |" in text
     assert "| word over word+plain, types that the sources lack (science, ai) | at least +0.1 | +30.00 | " in text
     assert text.count("reached") == 2
+    intervals = text.split("## Intervals over sentences")[1].split("## Time")[0]
+    row = next(line for line in intervals.splitlines() if line.startswith("| random |"))
+    low, high = (float(end) for end in row.split("[")[1].split("]")[0].split(","))
+    assert row.startswith("| random | 60.00 [")
+    assert 20 <= low < 60 < high <= 100
     assert "not reached" not in text
     assert "| word | **70.00 ± 0.00** |" in text.split("sources lack:")[0]
     unseen = grid_of(runs).seen_as("unseen")

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from benchmarks.wraner.variants import TUNINGS, Variant
 from xdner.backbone.lora import Adapter
 from xdner.corpora.corpus import Corpus
 from xdner.corpora.splits import sample_sentences
-from xdner.errors import SettingsError
+from xdner.errors import SettingsError, XdnerError
 from xdner.files import storage_errors
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import find_template
@@ -163,6 +164,7 @@ class Bench:
         """The adapter of a variant's language model, tuned if it is not there yet.
 
         Raises:
+            XdnerError: peft is not installed.
             TrainingError: the rate diverged.
             TrainingInterrupted: Ctrl-C; the same command goes on from the checkpoint.
         """
@@ -178,6 +180,8 @@ class Bench:
         folder = self.out.with_name(self.out.name + "-adapters") / f"{'-'.join(self.sources)}-{key}"
         record = folder.with_name(folder.name + ".json")
         if not record.is_file():
+            if find_spec("peft") is None:  # said here, or every run would be recorded as one that diverged
+                raise XdnerError("tuning needs the package peft", hint="pip install 'xdner[instruct]'")
             run = folder.with_name(folder.name + "-run")
             made = recognizer.tune(
                 [Source(k.domain, k.sentences) for k in known], run_folder=run, resume=(run / "checkpoint").exists(),

@@ -221,6 +221,15 @@ def test_other_options_are_refused_and_the_budget_is_kept(
     assert not list((tmp_path / "runs" / "word").rglob("*.json"))
 
 
+def test_without_peft_no_run_is_recorded(
+    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.wraner.bench.find_spec", lambda name: None)
+    assert program("--arms", "word", "--targets", "ai") == 1
+    assert "tuning needs the package peft" in capsys.readouterr().err
+    assert not files(tmp_path)
+
+
 # -- tables from hand-made runs -------------------------------------------------------------------------------------------
 
 

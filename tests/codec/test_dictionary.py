@@ -265,6 +265,39 @@ def test_no_string_is_listed_under_two_types_and_no_way_is_a_dead_end(
     assert all(len(found) == 1 for found in types.values())
 
 
+@pytest.mark.parametrize("text", ["a", "a a", "a b", "ab a b", "a b a", "a a b", "aa a a"])
+def test_all_answers_without_a_string_under_two_types_can_be_written_and_no_others(
+    encoder: WordEncoder, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every walk there is, with the rule and without it."""
+    grammar = DictionaryGrammar(encoder, Domain.from_labels("d", ["x", "y", "z"]))
+    sentence = Sentence.from_text(text)
+
+    def answers() -> dict[tuple[int, ...], tuple[tuple[str, str], ...]]:
+        """Ids of each answer, and its strings with their types."""
+        found, waiting = {}, [((), grammar.begin(sentence))]
+        while waiting:
+            ids, state = waiting.pop()
+            if state.done:
+                found[ids] = tuple(
+                    (bare("".join(w.text for w in sentence.words[m.first : m.last])), m.label) for m in state.mentions()
+                )
+            for token in state.legal() if not state.done else ():
+                ahead = state.copy()
+                ahead.advance(token)
+                waiting.append(((*ids, token), ahead))
+            assert state.done or state.legal()
+        return found
+
+    with_rule = answers()
+    monkeypatch.setattr(DictionaryState, "_elsewhere", lambda self, h: frozenset())
+    wanted = {
+        ids: listed for ids, listed in answers().items() if len({t for t, _ in listed}) == len(set(listed))
+    }  # fmt: skip
+    assert with_rule == wanted
+    assert len(wanted) > 3
+
+
 def test_a_string_of_another_type_may_begin_a_longer_one_but_not_be_one(encoder: WordEncoder) -> None:
     grammar = DictionaryGrammar(encoder, Domain.from_labels("d", ["person", "place"]))
     literals = grammar.literals

@@ -7,8 +7,9 @@ import json
 import pytest
 from rich.console import Console
 
-from xdner.cli.render import comparison_table, report_tables
+from xdner.cli.render import comparison_table, matches_table, report_tables
 from xdner.evaluation import evaluate, paired_bootstrap, paired_bootstrap_seeds
+from xdner.prefix.selector import Match, Selection, SourceSimilarity
 from xdner.text import Entity
 
 
@@ -98,3 +99,17 @@ def test_a_comparison_of_several_runs_says_so():
     gold = [[Entity(0, 1, "A")]]
     text = shown(comparison_table(paired_bootstrap_seeds(gold, [gold, gold], [gold], samples=9)))
     assert "counts averaged over 2 and 1 runs" in flowing(text)
+
+
+def test_many_sources_share_a_column_of_the_nearest_types():
+    def selection(*found: tuple[str, float]) -> Selection:
+        sources = [
+            SourceSimilarity(f"s{i}", 0.5, 0.5, {}, 0.5, 0.5, 1 / len(found), (Match("sea", name, cosine),))
+            for i, (name, cosine) in enumerate(found)
+        ]
+        return Selection("maps", tuple(sources), "tuned", 0.1)
+
+    few = shown(matches_table(selection(("lake", 0.5), ("sea", 1.0), ("city", 0.25))))
+    assert row(few, "sea")[1:] == ["lake 0.50", "= sea", "city 0.25"]
+    many = shown(matches_table(selection(("lake", 0.5), ("sea", 1.0), ("city", 0.25), ("bay", 0.75))))
+    assert row(many, "sea")[1:] == ["= sea (s1); bay 0.75 (s3); lake 0.50 (s0)"]

@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from xdner.evaluation import PairedBootstrap, Report
-from xdner.prefix.selector import Selection
+from xdner.prefix.selector import Match, Selection
 
 __all__ = ["comparison_table", "matches_table", "report_tables", "selection_table"]
 
 _CONFUSIONS = 10  # pairs of types that are shown; JSON has all
 _ERRORS = 6  # errors of one sentence that are shown
+_COLUMNS = 3  # sources that have a column of types each; of more, so many matches of a type are shown
 _KINDS = ("correct", "boundary", "type", "both", "missed", "spurious")
 
 
@@ -79,16 +80,29 @@ def selection_table(selection: Selection) -> Table:
 
 
 def matches_table(selection: Selection) -> Table:
-    """The target's types and the nearest type of each source; the same words are marked."""
+    """The target's types and the nearest type of each source, or of the nearest few; the same words are marked."""
     sources = selection.sources
+    many = len(sources) > _COLUMNS
     caption = "= the same words; otherwise the nearest by word embedding, with its cosine"
-    headers = [f"type of {selection.target}", *(s.name for s in sources)]
+    headers = [
+        f"type of {selection.target}",
+        *(["the nearest types of sources"] if many else [s.name for s in sources]),
+    ]
     table = _table("matching types", headers, left=len(headers), caption=caption)
     table.min_width = 76
     for row, match in enumerate(sources[0].matches):
-        cells = [s.matches[row] for s in sources]
-        _row(table, match.target, *(f"= {m.source}" if m.same else f"{m.source} {m.cosine:.2f}" for m in cells))
+        found = [(s.name, s.matches[row]) for s in sources]
+        if many:
+            best = sorted(found, key=lambda f: (-f[1].same, -f[1].cosine))[:_COLUMNS]
+            shown = "; ".join(f"{_match(m)} ({name})" for name, m in best)
+            _row(table, match.target, shown)
+        else:
+            _row(table, match.target, *(_match(m) for _, m in found))
     return table
+
+
+def _match(match: Match) -> str:
+    return f"= {match.source}" if match.same else f"{match.source} {match.cosine:.2f}"
 
 
 def _scores(data: Mapping[str, Any]) -> Table:

@@ -187,8 +187,9 @@ def test_a_mixed_batch_is_its_rows_one_by_one(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ALL)
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("chunks", [[1, 1, 1, 1, 1, 1], [2, 1, 3], [6]])
-def test_cached_steps_equal_one_pass(architecture: str, chunks: list[int]) -> None:
+def test_cached_steps_equal_one_pass(architecture: str, chunks: list[int], together: bool) -> None:
     """One and several tokens a step, rows of different lengths and domains, contexts of different lengths."""
     backbone, _ = make(architecture)
     prefixes = [random_prefix(backbone, n, seed=n) for n in (2, 5, 3)]
@@ -199,10 +200,17 @@ def test_cached_steps_equal_one_pass(architecture: str, chunks: list[int]) -> No
     steps: list[list[Tensor]] = [[], [], []]
     at = [0, 0, 0]
     alive: list[int] = []
-    # One row is there before the others come, and a row that was done makes place for the next.
+    # One row is there before the others come, goes on in the same pass or not, and a row that was done makes place.
     for new in ([1], [0, 2]):
         mixed = PrefixRows.stack([prefixes[r] for r in new], range(len(new)))
-        admitted = session.admit([SOURCES[r] for r in new], mixed, [contexts[r] for r in new], [8] * len(new))
+        entering = [SOURCES[r] for r in new], mixed, [contexts[r] for r in new], [8] * len(new)
+        if alive and together:
+            fed, at[1] = TARGETS[1][: chunks[0]], chunks[0]
+            states = session.turn([fed], *entering)
+            steps[1].extend(states[: len(fed)])
+            admitted = states[len(fed) :]
+        else:
+            admitted = session.admit(*entering)
         for r, state in zip(new, admitted, strict=True):
             steps[r].append(state)
         alive += new

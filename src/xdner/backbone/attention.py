@@ -28,7 +28,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from xdner.backbone.layout import Layout
 from xdner.errors import BackboneError
 
-__all__ = ["Plan", "Site", "instrument", "prefix_attention"]
+__all__ = ["Plan", "Site", "Together", "instrument", "prefix_attention"]
 
 IMPLEMENTATION = "xdner"
 #: Scores of one layer, at most, that training on a CPU may hold in memory; above it the fused kernel is used.
@@ -49,6 +49,14 @@ class Plan(Protocol):
         ``key`` and ``value`` come as the module made them, [1, G, N, d]; ``query`` is spread already. The last number is
         how many of the S keys, the first ones, are prefix keys.
         """
+        ...
+
+
+class Positioned(Plan, Protocol):
+    """A plan that knows where its tokens stand."""
+
+    def positions(self) -> Tensor:
+        """[1, N]: where every token stands in its row's text."""
         ...
 
 
@@ -76,6 +84,24 @@ class Site:
         return self.name.partition(".")[0]
 
 
+class Together:
+    """Several plans of self-attention in one pass, each for its own stretch of the line. Rows that are read can so share the
+    linear layers with rows that go on, and are not padded to each other in attention.
+
+    Args:
+        plans: in the order of their tokens.
+        layout: of all rows.
+    """
+
+    def __init__(self, plans: Sequence[Positioned], layout: Layout) -> None:
+        self.plans, self.layout = plans, layout
+        self.sizes = [len(plan.layout.rows) for plan in plans]
+
+    def positions(self) -> Tensor:
+        """[1, N], as the plans have them."""
+        return torch.cat([plan.positions() for plan in self.plans], 1)
+
+
 def prefix_attention(
     module: nn.Module,
     query: Tensor,
@@ -83,7 +109,7 @@ def prefix_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    plan: Plan | None = None,
+    plan: Plan | Together | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -97,7 +123,7 @@ def prefix_attention(
         query: [1, H, N, d], all rows' tokens in one line.
         key, value: [1, G, N, d], of the tokens of this pass (cross-attention: of the encoder's).
         attention_mask: ignored; the plan owns the mask.
-        plan: see :class:`Plan`.
+        plan: see :class:`Plan` and :class:`Together`.
         scaling: factor of the scores; 1/sqrt(d) if none.
         dropout: of the attention weights, as the module asks for it.
         sliding_window: of this layer, if it has one.
@@ -114,6 +140,15 @@ def prefix_attention(
             "the backbone was called without a plan, so nobody knows which prefix belongs to which row",
             hint="Call it through xdner (Backbone.target_states, Backbone.begin), not directly.",
         )
+    if isinstance(plan, Together):
+        own: dict[str, Any] = {
+            "scaling": scaling,
+            "dropout": dropout,
+            "sliding_window": sliding_window,
+            "softcap": softcap,
+        }
+        parts = zip(plan.plans, *(t.split(plan.sizes, 2) for t in (query, key, value)), strict=True)
+        return torch.cat([prefix_attention(module, q, k, v, None, plan=p, **own)[0] for p, q, k, v in parts], 1), None
     site: Site = module.xdner_site  # type: ignore[assignment]
     query = plan.layout.spread(query)
     key, value, mask, n = plan.attend(site, key, value, query, sliding_window)

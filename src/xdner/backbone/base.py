@@ -51,7 +51,13 @@ class Extent:
 
 
 class Session(ABC):
-    """Rows that are read, take tokens and leave again. The rows that are there are numbered from 0 without holes."""
+    """Rows that are read, take tokens and leave again. The rows that are there are numbered from 0 without holes.
+
+    Attributes:
+        joins: whether new rows are read in the pass in which the others go on (:meth:`turn`).
+    """
+
+    joins: ClassVar[bool] = False
 
     @abstractmethod
     def admit(
@@ -79,6 +85,21 @@ class Session(ABC):
         Returns:
             [N, d], the state after every token, row after row.
         """
+
+    def turn(
+        self,
+        tokens: Sequence[Ids],
+        sources: Sequence[Ids],
+        prefix: PrefixRows,
+        contexts: Sequence[Context],
+        room: Sequence[int],
+    ) -> Tensor:
+        """:meth:`step` for the rows that are there and :meth:`admit` for new ones; in one pass if ``joins``.
+
+        Returns:
+            [N + R, d]: the states of the one, then those of the other.
+        """
+        return torch.cat([self.step(tokens), self.admit(sources, prefix, contexts, room)])
 
     @abstractmethod
     def take_back(self, counts: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from xdner.backbone.attention import Together
 from xdner.backbone.base import Backbone, Extent, Ids, Session, in_line, runs
 from xdner.backbone.cache import Context, Fresh, PrefixRows, Store, Stored
 from xdner.backbone.layout import Layout
@@ -32,7 +33,7 @@ class CausalBackbone(Backbone):
         logits = logits / division if division is not None else logits
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def _run(self, tokens: Sequence[Ids], plan: Fresh | Stored, before: Tensor) -> Tensor:
+    def _run(self, tokens: Sequence[Ids], plan: Fresh | Stored | Together, before: Tensor) -> Tensor:
         """[N, d] of the last layer, after the final norm, row after row.
 
         Args:
@@ -89,6 +90,8 @@ class CausalBackbone(Backbone):
 
 
 class _CausalSession(Session):
+    joins = True
+
     def __init__(self, backbone: CausalBackbone, extent: Extent) -> None:
         self._backbone = backbone
         shapes = {s.index: (s.heads, s.head_dim) for s in backbone.sites}
@@ -99,20 +102,42 @@ class _CausalSession(Session):
     def admit(
         self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
     ) -> Tensor:
-        rows = self._store.admit(prefix, len(sources))
-        for row, context in enumerate(contexts, start=rows.start):
-            self._store.put_context(row, context)
-        device = self._backbone.device
-        self._start[rows] = torch.tensor([c.length for c in contexts], dtype=torch.long, device=device)
-        layout = Layout([len(s) for s in sources], device)
-        return self._feed(sources, rows, layout)[layout.ends]
+        layout, plan = self._plan(sources, self._enter(prefix, contexts))
+        return self._feed(sources, layout, plan, plan.rows)[layout.ends]
 
     def step(self, tokens: Sequence[Ids]) -> Tensor:
-        layout = Layout([len(t) for t in tokens], self._backbone.device)
-        return self._feed(tokens, slice(0, self._store.count), layout)
+        layout, plan = self._plan(tokens, slice(0, self._store.count))
+        return self._feed(tokens, layout, plan, plan.rows)
 
-    def _feed(self, tokens: Sequence[Ids], rows: slice, layout: Layout) -> Tensor:
-        plan = Stored(self._store, rows, self._start[rows], layout)
+    def turn(
+        self,
+        tokens: Sequence[Ids],
+        sources: Sequence[Ids],
+        prefix: PrefixRows,
+        contexts: Sequence[Context],
+        room: Sequence[int],
+    ) -> Tensor:
+        new = self._enter(prefix, contexts)
+        (going, on), (read, fresh) = self._plan(tokens, slice(0, new.start)), self._plan(sources, new)
+        layout = Layout([len(t) for t in (*tokens, *sources)], self._backbone.device)
+        states = self._feed([*tokens, *sources], layout, Together([on, fresh], layout), slice(0, new.stop))
+        old, prompts = states.split([len(going.rows), len(read.rows)])
+        return torch.cat([old, prompts[read.ends]])
+
+    def _enter(self, prefix: PrefixRows, contexts: Sequence[Context]) -> slice:
+        """New rows take their slots, with prefixes and contexts."""
+        rows = self._store.admit(prefix, len(contexts))
+        for row, context in enumerate(contexts, start=rows.start):
+            self._store.put_context(row, context)
+        lengths = [c.length for c in contexts]
+        self._start[rows] = torch.tensor(lengths, dtype=torch.long, device=self._backbone.device)
+        return rows
+
+    def _plan(self, tokens: Sequence[Ids], rows: slice) -> tuple[Layout, Stored]:
+        layout = Layout([len(t) for t in tokens], self._backbone.device)
+        return layout, Stored(self._store, rows, self._start[rows], layout)
+
+    def _feed(self, tokens: Sequence[Ids], layout: Layout, plan: Stored | Together, rows: slice) -> Tensor:
         states = self._backbone._run(tokens, plan, self._store.lengths[rows])
         self._start[rows] += layout.lengths
         return states

@@ -223,24 +223,30 @@ class Engine:
         alive: list[_Row] = []
         while waiting or alive:
             # A few at a time: a pass over one prompt costs nearly as much as one over several.
-            if waiting and (not alive or slots - len(alive) >= max(1, slots // 4)):
-                new = [waiting.popleft() for _ in range(min(slots - len(alive), len(waiting)))]
-                rows = [_Row(i, job.state.copy(), job.room, job.names) for i, job in new]
-                for row in rows:
-                    row.decisions = [Decision(0, row.state.legal())]
-                alive += rows
-                self._choose(session, alive, rows, self._admit(session, [job for _, job in new]), range(len(rows)))
-            else:
-                states = session.step([row.run for row in alive])
-                first = [0, *accumulate(len(row.run) for row in alive)]
-                self._count(len(alive), 0, first.pop())
-                self._choose(session, alive, alive, states, first)
+            enter = not alive or slots - len(alive) >= max(1, slots // 4)
+            new = [waiting.popleft() for _ in range(min(slots - len(alive), len(waiting)))] if enter else []
+            # Those that are there go on in the same pass, if the model can do both in one.
+            going = alive if session.joins or not new else []
+            states = self._pass(session, [row.run for row in going], [job for _, job in new])
+            first = [0, *accumulate([*(len(row.run) for row in going), *(1 for _ in new)])]
+            rows = [_Row(i, job.state.copy(), job.room, job.names) for i, job in new]
+            for row in rows:
+                row.decisions = [Decision(0, row.state.legal())]
+            taking = [*going, *rows]
+            alive += rows
+            self._choose(session, alive, taking, states, first[:-1])
             self._retire(session, alive, finish)
 
-    def _admit(self, session: Session, jobs: Sequence[Job]) -> Tensor:
-        self._count(len(jobs), sum(len(job.source) for job in jobs), 0)
-        contexts = [job.steering.context for job in jobs]
-        return session.admit([job.source for job in jobs], _gather(jobs), contexts, [job.room for job in jobs])
+    def _pass(self, session: Session, runs: Sequence[Ids], new: Sequence[Job]) -> Tensor:
+        """One call of the model: rows that are there take their runs, and new jobs are read."""
+        self._count(len(runs) + len(new), sum(len(job.source) for job in new), sum(map(len, runs)))
+        if not new:
+            return session.step(runs)
+        contexts, room = [job.steering.context for job in new], [job.room for job in new]
+        sources, prefix = [job.source for job in new], _gather(new)
+        if not runs:
+            return session.admit(sources, prefix, contexts, room)
+        return session.turn(runs, sources, prefix, contexts, room)
 
     def _choose(
         self, session: Session, alive: Sequence[_Row], rows: Sequence[_Row], states: Tensor, first: Sequence[int]

@@ -20,12 +20,15 @@ from pathlib import Path
 
 from xdner.domain import Domain
 from xdner.errors import PrefixFormatError
-from xdner.files import replace_folder, write_atomically
+from xdner.files import replace_folder
+from xdner.library.parts import read_lines, read_text, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.settings import Settings
 from xdner.text import Sentence
 
 __all__ = ["DomainEntry", "sentence_hashes"]
+
+_RESTORE = "Restore the file, or train again."
 
 
 def sentence_hashes(sentences: Iterable[Sentence]) -> frozenset[str]:
@@ -66,12 +69,7 @@ class DomainEntry:
             StorageError: it cannot be written.
         """
         with replace_folder(folder) as fresh:
-            write_atomically(fresh / "domain.toml", self.domain.to_toml())
-            write_atomically(fresh / "settings.toml", self.settings.to_toml())
-            if self.seen:
-                write_atomically(fresh / "sentences.txt", "\n".join(sorted(self.seen)) + "\n")
-            if self.card:
-                write_atomically(fresh / "card.md", self.card)
+            write_shared(fresh, self.domain, self.settings, self.seen, self.card)
             for number, member in enumerate(self.members, start=2):
                 member.save(fresh / f"member-{number}")
             self.prefix.with_notes(members=len(self.prefixes)).save(fresh)
@@ -91,15 +89,6 @@ class DomainEntry:
             prefix,
             Settings.build(folder / "settings.toml"),
             members=tuple(Prefix.load(part) for part in parts),
-            seen=frozenset(_text(folder / "sentences.txt").split()),
-            card=_text(folder / "card.md"),
+            seen=read_lines(folder, PrefixFormatError, _RESTORE),
+            card=read_text(folder / "card.md", PrefixFormatError, _RESTORE),
         )
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise PrefixFormatError(f"cannot read {path}: {error}", hint="Restore the file, or train again.") from None

@@ -14,8 +14,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -25,8 +23,9 @@ from typing import Any
 from xdner.backbone.lora import ADAPTER_FILES, Adapter
 from xdner.corpora.io import read_corpus, write_corpus
 from xdner.domain import Domain
-from xdner.errors import CorpusError, LibraryError, StorageError
+from xdner.errors import LibraryError, StorageError
 from xdner.files import replace_folder, write_atomically
+from xdner.library.parts import ask_back, read_lines, read_manifest, read_text, vouch, write_manifest, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.prompting.settings import LlmSettings, WranerSettings
 from xdner.prompting.template import Template
@@ -119,17 +118,11 @@ class ExamplesEntry:
         manifest = {
             "format": FORMAT,
             "llm": dict(self.llm),
-            "files": {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in files.items()},
+            "files": vouch(files),
             "notes": dict(self.notes),
         }
-        write_atomically(folder / "domain.toml", self.domain.to_toml())
-        write_atomically(folder / "settings.toml", self.settings.to_toml())
-        if self.seen:
-            write_atomically(folder / "sentences.txt", "\n".join(sorted(self.seen)) + "\n")
-        if self.card:
-            write_atomically(folder / "card.md", self.card)
-        # The manifest goes last: until it is there, nothing is believed.
-        write_atomically(folder / EXAMPLES_MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        write_shared(folder, self.domain, self.settings, self.seen, self.card)
+        write_manifest(folder / EXAMPLES_MANIFEST, manifest)
 
     @classmethod
     def load(cls, folder: str | Path) -> ExamplesEntry:
@@ -142,7 +135,7 @@ class ExamplesEntry:
         manifest = _read_manifest(folder / EXAMPLES_MANIFEST)
         files = manifest["files"]
         for name, told in files.items():
-            _check(folder / name, told)
+            ask_back(folder / name, told, LibraryError, _RESTORE)
         domain = Domain.read(folder / "domain.toml")
         examples = tuple(read_corpus(folder / _EXAMPLES)) if _EXAMPLES in files else ()
         strange = sorted({e.label for s in examples for e in s.entities} - set(domain.label_names))
@@ -153,9 +146,10 @@ class ExamplesEntry:
             )
         return cls(
             domain, WranerSettings.build(folder / "settings.toml"),
-            Template.parse(_text(folder / _TEMPLATE), str(folder / _TEMPLATE)), examples, manifest["llm"],
+            Template.parse(read_text(folder / _TEMPLATE, LibraryError, _RESTORE), str(folder / _TEMPLATE)), examples,
+            manifest["llm"],
             Adapter.load(folder / _ADAPTER) if f"{_ADAPTER}/{ADAPTER_FILES[1]}" in files else None, manifest["notes"],
-            seen=frozenset(_text(folder / "sentences.txt").split()), card=_text(folder / "card.md"),
+            seen=read_lines(folder, LibraryError, _RESTORE), card=read_text(folder / "card.md", LibraryError, _RESTORE),
         )  # fmt: skip
 
 
@@ -167,38 +161,12 @@ def _fitting(sentences: tuple[Sentence, ...]) -> str:
     return "tokens" if joined and whole and not ruled else "spans"
 
 
-def _check(path: Path, told: Mapping[str, Any]) -> None:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LibraryError(f"cannot read {path}: {error.strerror}", hint=_RESTORE) from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != told["sha256"]:
-        raise LibraryError(
-            f"{path} is truncated or was altered: its hash is {found[:12]}…, the manifest says "
-            f"{str(told['sha256'])[:12]}… ({len(data)} of {told.get('bytes')} bytes)",
-            hint="Copy the folder again from where it came, or make the domain again.",
-        )
-
-
 def _read_manifest(path: Path) -> dict[str, Any]:
     hint = (
         f"A domain of examples is a folder with {EXAMPLES_MANIFEST}, as `xdner train --recognizer if-wraner` writes it."
     )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LibraryError(f"there is no {path}", hint=hint) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise LibraryError(f"{path} is not a domain's manifest: {error}", hint=hint) from None
     kinds = {"format": int, "llm": dict, "files": dict, "notes": dict}
-    wrong = [k for k, kind in kinds.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(k), kind)]
-    if wrong:
-        raise LibraryError(f"{path} lacks {', '.join(wrong)}", hint=hint)
-    if manifest["format"] != FORMAT:
-        raise LibraryError(
-            f"{path} has format {manifest['format']}, this version reads {FORMAT}", hint="Install a newer xdner."
-        )
+    manifest = read_manifest(path, kinds, FORMAT, LibraryError, "a domain's manifest", hint)
     files, llm = manifest["files"], manifest["llm"]
     halves = {f"{_ADAPTER}/{name}" in files for name in ADAPTER_FILES}
     if (
@@ -212,12 +180,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if needed is None or not all(isinstance(llm.get(key), str) for key in needed):
         raise LibraryError(f"{path} does not name its language model", hint=hint)
     return manifest
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"cannot be read: {error}", path=path, hint=_RESTORE) from None

@@ -15,8 +15,6 @@ The weights are kept in 32 bits: what was trained and scored is what is read bac
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +31,7 @@ from xdner.backbone.words import WordPieces
 from xdner.domain import Domain
 from xdner.errors import BackboneError, TaggerFormatError
 from xdner.files import replace_folder, write_atomically
+from xdner.library.parts import ask_back, read_lines, read_manifest, read_text, vouch, write_manifest, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings
@@ -140,19 +139,13 @@ class TaggerEntry:
             "tags": list(self.tags),
             "structure": self.settings.tagger.structure(),
             "encoder": dict(self.encoder),
-            "files": {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in data.items()},
+            "files": vouch(data),
             "notes": dict(self.notes),
         }
-        write_atomically(folder / "domain.toml", self.domain.to_toml())
-        write_atomically(folder / "settings.toml", self.settings.to_toml())
-        if self.seen:
-            write_atomically(folder / "sentences.txt", "\n".join(sorted(self.seen)) + "\n")
-        if self.card:
-            write_atomically(folder / "card.md", self.card)
+        write_shared(folder, self.domain, self.settings, self.seen, self.card)
         for name, content in data.items():
             write_atomically(folder / name, content)
-        # The manifest goes last: until it is there, nothing is believed.
-        write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        write_manifest(folder / MANIFEST, manifest)
 
     @classmethod
     def load(cls, folder: str | Path) -> TaggerEntry:
@@ -164,7 +157,8 @@ class TaggerEntry:
         """
         folder = Path(folder)
         manifest = _read_manifest(folder / MANIFEST)
-        data = {name: _read(folder / name, told) for name, told in manifest["files"].items()}
+        files = manifest["files"].items()
+        data = {name: ask_back(folder / name, told, TaggerFormatError, _RESTORE) for name, told in files}
         try:
             tensors = safetensors.torch.load(data[WEIGHTS])
         except SafetensorError as error:
@@ -185,44 +179,18 @@ class TaggerEntry:
             domain, settings, tags, tensors,
             {n.removeprefix("encoder/"): d for n, d in data.items() if n != WEIGHTS},
             manifest["encoder"], manifest["notes"],
-            seen=frozenset(_text(folder / "sentences.txt").split()), card=_text(folder / "card.md"),
+            seen=read_lines(folder, TaggerFormatError, _RESTORE),
+            card=read_text(folder / "card.md", TaggerFormatError, _RESTORE),
         )  # fmt: skip
 
 
 _ENCODER = ("name", "source", "fingerprint")
 
 
-def _read(path: Path, told: Mapping[str, Any]) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TaggerFormatError(f"cannot read {path}: {error.strerror}", hint=_RESTORE) from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != told["sha256"]:
-        raise TaggerFormatError(
-            f"{path} is truncated or was altered: its hash is {found[:12]}…, the manifest says "
-            f"{str(told['sha256'])[:12]}… ({len(data)} of {told.get('bytes')} bytes)",
-            hint="Copy the folder again from where it came, or train again.",
-        )
-    return data
-
-
 def _read_manifest(path: Path) -> dict[str, Any]:
     hint = f"A tagger is a folder with {MANIFEST} and {WEIGHTS}, as `xdner train --recognizer laner` writes it."
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise TaggerFormatError(f"there is no {path}", hint=hint) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise TaggerFormatError(f"{path} is not a tagger's manifest: {error}", hint=hint) from None
     kinds = {"format": int, "tags": list, "structure": dict, "encoder": dict, "files": dict, "notes": dict}
-    wrong = [k for k, kind in kinds.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(k), kind)]
-    if wrong:
-        raise TaggerFormatError(f"{path} lacks {', '.join(wrong)}", hint=hint)
-    if manifest["format"] != FORMAT:
-        raise TaggerFormatError(
-            f"{path} has format {manifest['format']}, this version reads {FORMAT}", hint="Install a newer xdner."
-        )
+    manifest = read_manifest(path, kinds, FORMAT, TaggerFormatError, "a tagger's manifest", hint)
     files = manifest["files"]
     strange = [n for n, told in files.items()
                if not (n == WEIGHTS or _MEMBER.fullmatch(n)) or not isinstance(told, dict) or "sha256" not in told]  # fmt: skip
@@ -234,12 +202,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not all(isinstance(manifest["encoder"].get(key), str) for key in _ENCODER):
         raise TaggerFormatError(f"{path} does not name its encoder", hint=hint)
     return manifest
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaggerFormatError(f"cannot read {path}: {error}", hint=_RESTORE) from None

@@ -1,0 +1,111 @@
+"""What the folders of all kinds of domains have in common: the files for people, and files that a manifest vouches for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from xdner.domain import Domain
+from xdner.errors import XdnerError
+from xdner.files import write_atomically
+
+__all__ = ["ask_back", "read_lines", "read_manifest", "read_text", "vouch", "write_manifest", "write_shared"]
+
+
+class _Settings(Protocol):
+    def to_toml(self) -> str: ...
+
+
+def write_shared(folder: Path, domain: Domain, settings: _Settings, seen: Collection[str], card: str) -> None:
+    """``domain.toml`` and ``settings.toml``; ``sentences.txt`` (hashes) and ``card.md`` where there is something in them.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    write_atomically(folder / "domain.toml", domain.to_toml())
+    write_atomically(folder / "settings.toml", settings.to_toml())
+    if seen:
+        write_atomically(folder / "sentences.txt", "\n".join(sorted(seen)) + "\n")
+    if card:
+        write_atomically(folder / "card.md", card)
+
+
+def read_text(path: Path, error: type[XdnerError], hint: str) -> str:
+    """A file's text, empty if there is none.
+
+    Raises:
+        error: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as reason:
+        raise error(f"cannot read {path}: {reason}", hint=hint) from None
+
+
+def read_lines(folder: Path, error: type[XdnerError], hint: str) -> frozenset[str]:
+    """The hashes in ``sentences.txt``."""
+    return frozenset(read_text(folder / "sentences.txt", error, hint).split())
+
+
+def vouch(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """What a manifest says about files, by name: ``bytes`` and ``sha256``."""
+    return {n: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for n, data in files.items()}
+
+
+def ask_back(path: Path, told: Mapping[str, Any], error: type[XdnerError], hint: str) -> bytes:
+    """The file that the manifest vouched for.
+
+    Raises:
+        error: it is missing, or is another one.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as reason:
+        raise error(f"cannot read {path}: {reason.strerror}", hint=hint) from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != told["sha256"]:
+        raise error(
+            f"{path} is truncated or was altered: its hash is {found[:12]}…, the manifest says "
+            f"{str(told['sha256'])[:12]}… ({len(data)} of {told.get('bytes')} bytes)",
+            hint=f"Copy the folder again from where it came. {hint}",
+        )
+    return data
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest; it goes last: until it is there, nothing is believed."""
+    write_atomically(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_manifest(
+    path: Path, kinds: Mapping[str, type], format: int, error: type[XdnerError], what: str, hint: str
+) -> dict[str, Any]:
+    """A manifest whose entries have these types.
+
+    Args:
+        kinds: of its entries, by name; ``format`` among them.
+        format: that this version reads.
+        what: it should be, in words: "a tagger's manifest".
+
+    Raises:
+        error: it is not.
+    """
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"there is no {path}", hint=hint) from None
+    except (OSError, ValueError, RecursionError) as reason:
+        raise error(f"{path} is not {what}: {reason}", hint=hint) from None
+    wrong = [k for k, kind in kinds.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(k), kind)]
+    if wrong:
+        raise error(f"{path} lacks {', '.join(wrong)}", hint=hint)
+    if manifest["format"] != format:
+        raise error(
+            f"{path} has format {manifest['format']}, this version reads {format}", hint="Install a newer xdner."
+        )
+    return dict(manifest)

@@ -43,6 +43,8 @@ def test_index_and_explain(files: Path, encoder: Path) -> None:
     told = json.loads(made.stdout)
     assert (told["change"]["added"], told["examples"], told["words"], told["kind"]) == (4, 4, 17, "FLAT")
     assert Domain.read(files / "library" / "sea" / "domain.toml").label_names == ("city", "person", "sea", "ship")
+    listed = run("domains", "list", *where)
+    assert "sea is an index of examples so far" in " ".join(listed.stderr.split())
     # The encoder and its layer are known from now on.
     again = run("index", "sea", "--examples", str(files / "two.jsonl"), *where)
     assert "2 there already" in again.stderr

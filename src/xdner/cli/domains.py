@@ -47,10 +47,12 @@ def list_domains(library: LibraryOption = None, json_: JsonOption = False) -> No
     """List the domains of a library, and those that ship with xdner."""
     with guarded():
         from xdner.library.bundled import shipped_entries
+        from xdner.library.leftovers import entries, is_begun
         from xdner.library.store import Library
 
         store = Library(library)
         sound, damaged = store.load_all()
+        begun = sorted(name for name in entries(store.folder) if is_begun(store.path(name)))
         shipped = {name: entry for name, entry in shipped_entries().items() if name not in sound}
         names = sorted({*sound, *damaged})
         if json_:
@@ -63,7 +65,11 @@ def list_domains(library: LibraryOption = None, json_: JsonOption = False) -> No
             stdout.print(_plain(f"✗ {name} is damaged: {error.message}", "red"), soft_wrap=True)
         if shipped:
             stdout.print(_listing(shipped.values(), "shipped with xdner"))
-        if not names:
+        for name in begun:
+            _say(
+                f"{name} is an index of examples so far: `xdner train {name} --recognizer if-wraner` makes a domain of it"
+            )
+        if not names and not begun:
             _say(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
 
 

@@ -141,6 +141,8 @@ def test_forced_runs_take_one_step_and_are_counted() -> None:
     # A step takes at least one decision of every row in it, and one more for every guess that was right.
     assert counts.row_steps <= taken + len(jobs) - counts.accepted
     assert counts.calls <= counts.row_steps
+    assert counts.calls < max(len(g.ids) for g in generated) + 1
+    assert counts.decisions < counts.target_tokens
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])

@@ -30,6 +30,8 @@ CROSSNER = ("politics", "science", "music", "literature", "ai")
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
+    from benchmarks.program import common_options
+
     made = argparse.ArgumentParser(
         prog="adaptation.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -37,7 +39,6 @@ def parser() -> argparse.ArgumentParser:
     add("--targets", nargs="+", default=list(CROSSNER), metavar="NAME", help="folders of the data")
     add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="the first one chooses the rates")
     add("--rates", nargs="+", type=float, default=[5e-5, 1e-4, 2e-4], metavar="R", help="of the taggers")
-    add("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with NAME/train.txt, NAME/dev.txt")
     add("--text", nargs="+", type=Path, default=[], metavar="FILE", help="unlabelled text, one document a line")
     add("--text-from", nargs="+", default=list(CROSSNER), metavar="NAME", help="else: the words of these train files")
     add("--encoder", default="minilm-l6", metavar="BACKBONE", help="alias, hub id or folder")
@@ -46,30 +47,20 @@ def parser() -> argparse.ArgumentParser:
     add("--source-epochs", type=int, default=10, metavar="N", help="epochs on the sources")
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of the adaptation")
     add("--tagger-set", nargs="+", action="extend", default=[], metavar="K=V", help="training settings of the taggers")
-    add(
-        "--out",
-        type=Path,
-        default=Path("runs/adaptation"),
-        help="folder of the runs' JSON files; encoders go to OUT-encoders",
+    common_options(
+        made,
+        "runs/adaptation",
+        of_out="folder of the runs' JSON files; encoders go to OUT-encoders",
+        table="run nothing; print the table of the runs that are there",
     )
-    add("--table", action="store_true", help="run nothing; print the table of the runs that are there")
-    add("--budget-minutes", type=float, metavar="M", help="begin no new run after so many minutes")
-    add("--limit", type=int, metavar="N", help="a trial: only the first N sentences of each file")
-    add("--device", default="cpu", help="cpu, cuda, ...")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
+    """Run the program; the exit code."""
+    from benchmarks.program import run
 
-    Returns:
-        The exit code: 1 after an error, 130 after Ctrl-C.
-    """
-    from benchmarks.program import environment, guarded
-
-    options = parser().parse_args(arguments)
-    environment()
-    return guarded(lambda: _work(options), left="the next run, or an adaptation from its last checkpoint")
+    return run(parser, _work, arguments, left="the next run, or an adaptation from its last checkpoint")
 
 
 def _work(options: argparse.Namespace) -> None:
@@ -84,7 +75,7 @@ def _work(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from benchmarks.adapted import AdaptedArm
     from benchmarks.arms import Arm, Corpora
-    from benchmarks.program import say
+    from benchmarks.program import budget, say
     from benchmarks.runs import Plan, Runner
     from benchmarks.tagger_baseline import TaggerArm
     from xdner.training.progress import RichProgress
@@ -96,8 +87,7 @@ def _run(options: argparse.Namespace) -> None:
         device=options.device,
     )  # fmt: skip
     arms: list[Arm] = [plain, AdaptedArm("adapted", plain, _adaptation(options))]
-    budget = None if options.budget_minutes is None else 60 * options.budget_minutes
-    plan = Plan(arms, options.targets, options.seeds, options.out, corpora, budget, "adaptation")
+    plan = Plan(arms, options.targets, options.seeds, options.out, corpora, budget(options), "adaptation")
     Runner(plan, say=say, progress=RichProgress).go()
 
 

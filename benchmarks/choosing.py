@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def parser() -> argparse.ArgumentParser:
     """The options."""
     from benchmarks.choices import CHOICES
+    from benchmarks.program import common_options
 
     made = argparse.ArgumentParser(
         prog="choosing.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -42,33 +43,27 @@ def parser() -> argparse.ArgumentParser:
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of prefixes")
     add("--tagger-set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of taggers")
     add("--dtype", default="float32", help="of frozen weights: float32, bfloat16 or auto")
-    add("--device", default="cpu", help="cpu, cuda, ...")
-    add("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with NAME/train.txt")
-    add("--out", type=Path, default=Path("runs/choosing"), help="folder of the runs' files and the stored domains")
-    add("--table", action="store_true", help="run nothing; print the table of the runs that are there")
     add("--write", type=Path, metavar="PAGE", help="put the table between the marks of this page, too")
-    add("--budget-minutes", type=float, metavar="M", help="begin no new run after so many minutes")
-    add("--limit", type=int, metavar="N", help="a trial: only the first N sentences of each file")
+    common_options(
+        made,
+        "runs/choosing",
+        of_out="folder of the runs' files and the stored domains",
+        table="run nothing; print the table of the runs that are there",
+    )
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
+    """Run the program; the exit code."""
+    from benchmarks.program import run
 
-    Returns:
-        The exit code: 1 after an error, 130 after Ctrl-C.
-    """
-    from benchmarks.program import environment, guarded
-
-    environment()
-    options = parser().parse_args(arguments)
-    return guarded(lambda: _work(options), left="the next recognizer")
+    return run(parser, _work, arguments, left="the next recognizer")
 
 
 def _work(options: argparse.Namespace) -> None:
     from benchmarks.choices import Plan, make_runs
     from benchmarks.choices_table import markdown, write_page
-    from benchmarks.program import say
+    from benchmarks.program import budget, say
 
     if not options.table:
         plan = Plan(
@@ -76,8 +71,7 @@ def _work(options: argparse.Namespace) -> None:
             options.source, options.per_source, options.source_epochs, tuple(options.set), tuple(options.tagger_set),
             options.dtype, options.device, options.limit,
         )  # fmt: skip
-        budget = None if options.budget_minutes is None else 60 * options.budget_minutes
-        make_runs(plan, options.choices, options.seeds, options.out, say, budget)
+        make_runs(plan, options.choices, options.seeds, options.out, say, budget(options))
     text = markdown(options.out)
     print(text, end="")
     if options.write is not None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
+    from benchmarks.program import common_options
     from benchmarks.wraner.variants import PLANS, RETRIEVERS
 
     made = argparse.ArgumentParser(
@@ -62,21 +63,16 @@ def parser() -> argparse.ArgumentParser:
     add("--tune-k", type=int, metavar="N", help="examples in a prompt in tuning (else retrieval.k)")
     add("--llm", default="smollm2-135m", metavar="BACKBONE", help="alias, hub id or folder of a causal model")
     add("--dtype", default="float32", help="of its weights: float32, bfloat16 or auto")
-    add("--device", default="cpu", help="cpu, cuda, ...")
     add("--encoders", nargs="+", default=[], metavar="NAME=BACKBONE[@LAYER]",
         help="word and sentence also with these, as ARM+enc-NAME")  # fmt: skip
     add("--dev-cap", type=int, default=200, metavar="N", help="dev sentences of a target, at most")
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of every arm")
-    add("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with NAME/train.txt")
-    add(
-        "--out",
-        type=Path,
-        default=Path("runs/if_wraner"),
-        help="folder of the runs' files; adapters go to OUT-adapters",
+    common_options(
+        made,
+        "runs/if_wraner",
+        of_out="folder of the runs' files; adapters go to OUT-adapters",
+        table="run nothing; tables and figures from the files of the runs",
     )
-    add("--table", action="store_true", help="run nothing; tables and figures from the files of the runs")
-    add("--budget-minutes", type=float, metavar="M", help="begin no new run after so many minutes")
-    add("--limit", type=int, metavar="N", help="a trial: only the first N sentences of each file")
     return made
 
 
@@ -92,16 +88,10 @@ def bench(options: argparse.Namespace) -> Bench:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
+    """Run the program; the exit code."""
+    from benchmarks.program import run
 
-    Returns:
-        The exit code: 1 after an error, 130 after Ctrl-C.
-    """
-    from benchmarks.program import environment, guarded
-
-    environment()
-    options = parser().parse_args(arguments)
-    return guarded(lambda: _work(options), left="the next run, or tuning from its last checkpoint")
+    return run(parser, _work, arguments, left="the next run, or tuning from its last checkpoint")
 
 
 def _work(options: argparse.Namespace) -> None:
@@ -118,7 +108,7 @@ def _work(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from benchmarks.program import say
+    from benchmarks.program import budget, say
     from benchmarks.runs import Plan, Runner
     from benchmarks.wraner.bench import WranerArm
     from benchmarks.wraner.variants import chosen
@@ -132,9 +122,7 @@ def _run(options: argparse.Namespace) -> None:
         rates, seeds = options.rates, options.seeds if seeded else options.seeds[:1]
         arms = [WranerArm(v, tuple(rates if v.tuning != "raw" else rates[:1]), shared) for v in variants
                 if v.seeded == seeded]  # fmt: skip
-        left = None
-        if options.budget_minutes is not None:
-            left = max(0.0, 60 * options.budget_minutes - (time.monotonic() - began))
+        left = budget(options, time.monotonic() - began)
         if arms:
             plan = Plan(arms, targets, seeds, options.out, shared.corpora, left, "if_wraner")
             Runner(plan, say=say, progress=RichProgress).go()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
+    from benchmarks.program import common_options
     from benchmarks.tagging.variants import PLANS
 
     made = argparse.ArgumentParser(
@@ -53,15 +54,13 @@ def parser() -> argparse.ArgumentParser:
     add("--dev-cap", type=int, default=600, metavar="N", help="dev sentences of a target, at most; so many are carved "
         "from train where there is no dev file")  # fmt: skip
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of every arm")
-    add("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with NAME/train.txt")
-    add(
-        "--out", type=Path, default=Path("runs/laner"), help="folder of the runs' files; source stages go to OUT-stages"
-    )
-    add("--table", action="store_true", help="run nothing; tables and figures from the files of the runs")
     add("--speed", action="store_true", help="train nothing; time the reading of sentences with each head")
-    add("--budget-minutes", type=float, metavar="M", help="begin no new run after so many minutes")
-    add("--limit", type=int, metavar="N", help="a trial: only the first N sentences of each file")
-    add("--device", default="cpu", help="cpu, cuda, ...")
+    common_options(
+        made,
+        "runs/laner",
+        of_out="folder of the runs' files; source stages go to OUT-stages",
+        table="run nothing; tables and figures from the files of the runs",
+    )
     return made
 
 
@@ -78,16 +77,10 @@ def bench(options: argparse.Namespace) -> Bench:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
+    """Run the program; the exit code."""
+    from benchmarks.program import run
 
-    Returns:
-        The exit code: 1 after an error, 130 after Ctrl-C.
-    """
-    from benchmarks.program import environment, guarded
-
-    environment()
-    options = parser().parse_args(arguments)
-    return guarded(lambda: _work(options), left="the next run, or a source stage from its last checkpoint")
+    return run(parser, _work, arguments, left="the next run, or a source stage from its last checkpoint")
 
 
 def _work(options: argparse.Namespace) -> None:
@@ -108,7 +101,7 @@ def _work(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from benchmarks.program import say
+    from benchmarks.program import budget, say
     from benchmarks.runs import Plan, Runner
     from benchmarks.tagging.bench import TaggingArm
     from benchmarks.tagging.variants import parts_of
@@ -117,9 +110,7 @@ def _run(options: argparse.Namespace) -> None:
     shared, began = bench(options), time.monotonic()
     chosen = list(parts_of(options.plan, options.arms, options.targets, options.adapted is not None))
     for variants, targets in chosen:
-        left = None
-        if options.budget_minutes is not None:
-            left = max(0.0, 60 * options.budget_minutes - (time.monotonic() - began))
+        left = budget(options, time.monotonic() - began)
         arms = [TaggingArm(variant, tuple(options.rates), shared) for variant in variants]
         plan = Plan(arms, targets, options.seeds, options.out, shared.corpora, left, "laner")
         Runner(plan, say=say, progress=RichProgress).go()

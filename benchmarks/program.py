@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from xdner.errors import TrainingInterrupted, XdnerError
 
-__all__ = ["environment", "guarded", "say"]
+__all__ = ["budget", "common_options", "environment", "guarded", "run", "say"]
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def environment() -> None:
@@ -43,3 +47,48 @@ def guarded(work: Callable[[], None], *, left: str = "what is missing") -> int:
         say(f"error: {error}")
         return 1
     return 0
+
+
+def common_options(made: argparse.ArgumentParser, out: str, *, of_out: str, table: str) -> None:
+    """What every grid of runs has: ``--data``, ``--out``, ``--table``, ``--budget-minutes``, ``--limit``, ``--device``.
+
+    Args:
+        made: gets the options.
+        out: folder by default.
+        of_out, table: what ``--out`` and ``--table`` say.
+    """
+    add = made.add_argument
+    add("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with NAME/train.txt, NAME/dev.txt")
+    add("--out", type=Path, default=Path(out), help=of_out)
+    add("--table", action="store_true", help=table)
+    add("--budget-minutes", type=float, metavar="M", help="begin no new run after so many minutes")
+    add("--limit", type=int, metavar="N", help="a trial: only the first N sentences of each file")
+    add("--device", default="cpu", help="cpu, cuda, ...")
+
+
+def budget(options: argparse.Namespace, spent: float = 0.0) -> float | None:
+    """Seconds that are left of ``--budget-minutes`` after so many, ``None`` if there is no end."""
+    return None if options.budget_minutes is None else max(0.0, 60 * options.budget_minutes - spent)
+
+
+def run(
+    parser: Callable[[], argparse.ArgumentParser],
+    work: Callable[[argparse.Namespace], None],
+    arguments: Sequence[str] | None,
+    *,
+    left: str = "what is missing",
+) -> int:
+    """A whole program: options, environment, work.
+
+    Args:
+        parser: makes the options.
+        work: does what they ask for.
+        arguments: of the command line.
+        left: see :func:`guarded`.
+
+    Returns:
+        The exit code: 1 after an error, 130 after Ctrl-C.
+    """
+    options = parser().parse_args(arguments)
+    environment()
+    return guarded(lambda: work(options), left=left)

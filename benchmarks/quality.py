@@ -37,6 +37,8 @@ ARMS = (
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
+    from benchmarks.program import common_options
+
     made = argparse.ArgumentParser(
         prog="quality.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,13 +48,6 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="the first one chooses the rates")
     add("--rates", nargs="+", type=_rates, default=[], metavar="KIND=R,R,R", help="e.g. prefix=3e-3,1e-2 full=3e-5 "
         "(defaults: " + " ".join(f"{k}={','.join(f'{r:g}' for r in v)}" for k, v in RATES.items()) + ")")  # fmt: skip
-    add(
-        "--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with NAME/train.txt and NAME/dev.txt"
-    )
-    add("--out", type=Path, default=Path("runs/quality"), help="folder of the runs' JSON files")
-    add("--table", action="store_true", help="run nothing; print the table of the runs that are there")
-    add("--budget-minutes", type=float, metavar="M", help="begin no new run after so many minutes")
-    add("--limit", type=int, metavar="N", help="a trial: only the first N sentences of each file")
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of the language model's arms")
     add("--tagger-set", nargs="+", action="extend", default=[], metavar="K=V", help="training settings of the taggers")
     add("--raw", default="smollm2-135m", metavar="BACKBONE", help="alias, hub id or folder")
@@ -61,7 +56,12 @@ def parser() -> argparse.ArgumentParser:
     add("--per-source", type=int, default=600, metavar="N", help="sentences of each source, at most (0: all)")
     add("--source-epochs", type=int, default=10, metavar="N", help="epochs of minilm-sources on the sources")
     add("--dtype", default="float32", help="of frozen weights: float32, bfloat16 or auto")
-    add("--device", default="cpu", help="cpu, cuda, ...")
+    common_options(
+        made,
+        "runs/quality",
+        of_out="folder of the runs' JSON files",
+        table="run nothing; print the table of the runs that are there",
+    )
     return made
 
 
@@ -94,16 +94,10 @@ def arms(options: argparse.Namespace) -> list[Arm]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
+    """Run the program; the exit code."""
+    from benchmarks.program import run
 
-    Returns:
-        The exit code: 1 after an error, 130 after Ctrl-C.
-    """
-    from benchmarks.program import environment, guarded
-
-    options = parser().parse_args(arguments)
-    environment()
-    return guarded(lambda: _work(options), left="the next run")
+    return run(parser, _work, arguments, left="the next run")
 
 
 def _work(options: argparse.Namespace) -> None:
@@ -116,13 +110,13 @@ def _work(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from benchmarks.arms import Corpora
-    from benchmarks.program import say
+    from benchmarks.program import budget, say
     from benchmarks.runs import Plan, Runner
     from xdner.training.progress import RichProgress
 
     plan = Plan(
         arms(options), options.targets, options.seeds, options.out, Corpora(options.data, options.limit),
-        None if options.budget_minutes is None else 60 * options.budget_minutes,
+        budget(options),
     )  # fmt: skip
     Runner(plan, say=say, progress=RichProgress).go()
 

@@ -47,16 +47,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
+    """Run the program; the exit code."""
+    from benchmarks.program import run
 
-    Returns:
-        The exit code: 1 after an error, 130 after Ctrl-C.
-    """
-    from benchmarks.program import environment, guarded
-
-    options = parser().parse_args(arguments)
-    environment()
-    return guarded(lambda: _work(options), left="nothing: it begins anew")
+    return run(parser, _work, arguments, left="nothing: it begins anew")
 
 
 def _work(options: argparse.Namespace) -> None:

@@ -72,16 +72,10 @@ def _positive(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
+    """Run the program; the exit code."""
+    from benchmarks.program import run
 
-    Returns:
-        The exit code: 1 after an error, 130 after Ctrl-C.
-    """
-    from benchmarks.program import environment, guarded
-
-    environment()
-    given = parser().parse_args(arguments)
-    return guarded(lambda: _work(given), left="the first arm: nothing is kept of a run that was stopped")
+    return run(parser, _work, arguments, left="the first arm: nothing is kept of a run that was stopped")
 
 
 def _work(given: argparse.Namespace) -> None:

@@ -48,8 +48,9 @@ class TaggerSettings:
                 yield f"tagger.{name} must be at least 1, not {getattr(self, name)}"
         if not 0 <= self.dropout < 1:
             yield f"tagger.dropout must be from 0 to less than 1, not {self.dropout}"
-        if self.label_size > 4096 or self.beam > 256:
-            yield "tagger.label_size must be at most 4096 and tagger.beam at most 256"
+        for name, most in (("label_size", 4096), ("beam", 256)):
+            if getattr(self, name) > most:
+                yield f"tagger.{name} must be at most {most}, not {getattr(self, name)}"
 
     @property
     def background(self) -> bool:
@@ -65,6 +66,13 @@ class TaggerSettings:
     def autoregressive(self) -> bool:
         """Do labels depend on the labels before (Eq. 1)?"""
         return self.background or self.context
+
+    def idle(self) -> list[str]:
+        """What was set, but means nothing to this head."""
+        switches = () if self.head == "laner" else ("label_background", "label_context")
+        inner = () if self.autoregressive else ("label_size", "history", "beam")
+        default = TaggerSettings()
+        return [f"tagger.{name}" for name in (*switches, *inner) if getattr(self, name) != getattr(default, name)]
 
     def structure(self) -> dict[str, Any]:
         """What decides which weights there are, and what they mean."""

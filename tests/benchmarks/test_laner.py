@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from benchmarks.tagging.report import draw, grid_of, markdown
 from benchmarks.tagging.speed import even_sentences
 from benchmarks.tagging.variants import PLANS, Variant, parts_of
 from xdner.corpora.io import read_corpus
-from xdner.errors import SettingsError, TrainingInterrupted
+from xdner.errors import DataError, SettingsError, TrainingInterrupted
 from xdner.recognizers.laner import LANER
 from xdner.testing.taggers import save_letter_encoder
 from xdner.training.progress import Progress, SilentProgress
@@ -295,3 +296,32 @@ def test_an_unfinished_arm_is_marked() -> None:
     assert "| laner * |" in text
     assert "* laner on ai: 1 of 2 rates tried." in text
     assert grid_of(runs).targets == ["ai"]
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"asked": {"overrides": ["epochs=9"]}}, "overrides is [] and ['epochs=9']"),
+        ({"asked": {"dev_cap": 8}}, "dev_cap is 600 and 8"),
+        ({"asked": {"sources": {"files": {"news": "bb"}, "per_source": None, "epochs": 1, "rate": None}}}, "the file of news"),
+        ({"asked": {"sources": {"files": {}, "per_source": None, "epochs": 2, "rate": None}}}, "sources' epochs is 1 and 2"),
+        ({"backbone": {"name": "tiny", "fingerprint": "ee"}}, "the encoder is 'ff' and 'ee'"),
+    ],
+)  # fmt: skip
+def test_arms_of_different_options_share_no_table(other: dict[str, Any], says: str) -> None:
+    sources = {"files": {"news": "aa"}, "per_source": None, "epochs": 1, "rate": None}
+    asked = {"overrides": [], "dev_cap": 600, "train_cap": None, "sources": sources}
+    one, two = run("laner", "ai", 1, 8, asked=asked), run("plain", "ai", 1, 5, asked=asked)
+    assert "| laner" in markdown([one, two])
+    two |= {key: (two[key] | value) for key, value in other.items()}
+    with pytest.raises(DataError, match=re.escape(says)):
+        markdown([one, two])
+    if "backbone" in other:  # that of adapted arms is another one anyhow
+        assert "| plain+dapt" in markdown([one, two | {"arm": "plain+dapt"}])
+
+
+def test_rates_that_not_every_arm_tried_are_told() -> None:
+    both = [run(arm, "ai", 1, 5, rate) for arm in ("laner", "plain") for rate in (5e-5, 1e-4)]
+    assert "Rates tried: 5e-05, 0.0001. Chosen:" in markdown(both)
+    more = run("laner", "ai", 1, 6, 2e-4)
+    assert "**The arms did not try the same rates: 5e-05, 0.0001 or 5e-05, 0.0001, 0.0002.**" in markdown([*both, more])

@@ -258,6 +258,16 @@ def _tried(runs: Sequence[Run], grid: Grid[Variant]) -> str:
     return f"Rates tried: {told}." if len(kinds) == 1 else f"**The arms did not try the same rates: {told}.**"
 
 
+def _seeds(grid: Grid[Variant]) -> str:
+    """Whether every row has the same seeds."""
+    own = {f"{row.arm} on {row.target}": ", ".join(map(str, row.by_seed)) for row in grid.rows.values()}
+    most = max(own.values(), key=lambda seeds: seeds.count(","))
+    odd = "; ".join(f"{name} {seeds}" for name, seeds in own.items() if seeds != most)
+    if not odd:
+        return f"Seeds: {most}."
+    return f"**Not every row has the same seeds: {most}, but {odd}.** Comparisons have those of both."
+
+
 def _notes(runs: Sequence[Run], grid: Grid[Variant]) -> list[str]:
     own = [run for row in grid.rows.values() for run in row.runs]
     sources = sorted({f"{' → '.join(s['sources'])}: {s['sentences']:,} sentences, {s['epochs']} epochs, rate {s['rate']:g}"
@@ -272,6 +282,7 @@ def _notes(runs: Sequence[Run], grid: Grid[Variant]) -> list[str]:
         f"Target: {' or '.join(map(str, epochs))} epochs; the epoch was chosen on dev (a sample of it where `dev_limit` says "
         "so), and so was the rate, on the first seed. Dev is thus not unseen, in the same way for every arm.",
         f"{_tried(runs, grid)} Chosen: {chosen}.",
+        _seeds(grid),
     ]
     if sources:
         made.append("Source stages (the last epoch counts; shared by targets): " + "; ".join(sources) + ".")

@@ -49,7 +49,8 @@ def test_names_of_arms_and_back() -> None:
     for name in ("laner", "plain+none", "without-lb+d50", "laner+chain+k10+dapt", "crf+n20"):
         assert Variant.parse(name).name == name
     assert Variant.parse("laner+d50").overrides == ("tagger.label_size=50",)
-    for wrong in ("lanr", "laner+", "laner+d0", "laner+k0", "laner+x3"):
+    twice = ("laner+none+chain", "laner+d5+d6", "laner+dapt+dapt")
+    for wrong in ("lanr", "laner+", "laner+d0", "laner+k0", "laner+x3", *twice):
         with pytest.raises(SettingsError, match="there is no arm"):
             Variant.parse(wrong)
 
@@ -288,6 +289,13 @@ def test_types_are_split_into_shared_and_not_shared(tmp_path: Path) -> None:
     assert "never" not in text
     assert [p.name for p in draw(runs, tmp_path)] == ["types-ai.png"]
     assert text.index("| band |") < text.index("| person |"), "the shared types last, as in the paper"
+
+
+def test_seeds_that_a_row_lacks_are_told() -> None:
+    runs = [run(arm, "ai", seed, 5) for arm in ("laner", "plain") for seed in (1, 2)]
+    assert "- Seeds: 1, 2." in markdown(runs)
+    text = markdown([*runs, run("laner", "ai", 3, 6)])
+    assert "**Not every row has the same seeds: 1, 2, 3, but plain on ai 1, 2.**" in text
 
 
 def test_an_unfinished_arm_is_marked() -> None:

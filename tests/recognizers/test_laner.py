@@ -34,6 +34,7 @@ from xdner.testing.taggers import TOWNS, save_letter_encoder
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.progress import SilentProgress
+from xdner.training.run import Run
 from xdner.training.tagger_task import TaggerTask
 
 DOMAIN = Domain.from_corpus("towns", TOWNS)
@@ -95,7 +96,7 @@ def test_one_text_or_many_in_any_batch(trained: LANER) -> None:
         for a, b in zip(one.entities, other.entities, strict=True):
             assert a.score == pytest.approx(b.score, abs=1e-5)
     for beam in (0, -1, 10**6):
-        with pytest.raises(SettingsError, match="beam must be"):
+        with pytest.raises(SettingsError, match=r"tagger\.beam must be"):
             trained.predict(texts, beam=beam)
     counts: list[int] = []
     trained.predict([*texts, ""], done=counts.append)
@@ -205,7 +206,7 @@ def test_resuming_ends_as_if_nothing_had_happened(folder: Path, tmp_path: Path, 
 
     def run(where: Path, **options: Any) -> dict[str, torch.Tensor]:
         recognizer = LANER.from_pretrained(folder, settings=settings)
-        made = recognizer.train(DOMAIN, TOWNS, TOWNS[:3], sources=[SOURCE], run_folder=where, **options)
+        made = recognizer.train(DOMAIN, TOWNS, TOWNS[:3], sources=[SOURCE], run=Run(where, **options))
         return dict(made.entry.tensors)
 
     straight = run(tmp_path / "one")
@@ -223,7 +224,7 @@ def test_what_an_older_run_left_is_not_resumed(folder: Path, tmp_path: Path) -> 
     def run(epochs: int, **options: Any) -> None:
         settings = quick(f"epochs={epochs}", "source_epochs=2", "checkpoint_every=1", "training.batch_size=2")
         recognizer = LANER.from_pretrained(folder, settings=settings)
-        recognizer.train(DOMAIN, TOWNS, TOWNS[:3], sources=[SOURCE], run_folder=tmp_path, **options)
+        recognizer.train(DOMAIN, TOWNS, TOWNS[:3], sources=[SOURCE], run=Run(tmp_path, **options))
 
     for epochs, steps in ((4, 4), (3, 1)):
         with pytest.raises(TrainingInterrupted):
@@ -236,9 +237,9 @@ def test_a_run_with_other_words_for_a_sources_types_is_another_one(folder: Path,
     other = Domain("seas", [Label("person"), Label("sea", "great water")])
     recognizer = LANER.from_pretrained(folder, settings=settings)
     with pytest.raises(TrainingInterrupted):
-        recognizer.train(DOMAIN, TOWNS, sources=[SOURCE], run_folder=tmp_path, progress=_Stop(1))
+        recognizer.train(DOMAIN, TOWNS, sources=[SOURCE], run=Run(tmp_path, progress=_Stop(1)))
     with pytest.raises(TrainingError, match="belongs to another run"):
-        recognizer.train(DOMAIN, TOWNS, sources=[Source(other, SEAS)], run_folder=tmp_path, resume=True)
+        recognizer.train(DOMAIN, TOWNS, sources=[Source(other, SEAS)], run=Run(tmp_path, resume=True))
 
 
 def test_a_domain_says_all_that_it_has_learned_from(folder: Path) -> None:

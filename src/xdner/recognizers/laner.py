@@ -13,7 +13,7 @@ from pathlib import Path
 from xdner.backbone.encoder import Encoder, load_encoder
 from xdner.backbone.words import WordPieces
 from xdner.domain import Domain
-from xdner.errors import SettingsError, TrainingError
+from xdner.errors import TrainingError
 from xdner.evaluation.report import Report
 from xdner.library.tagger_entry import TaggerEntry
 from xdner.recognizers.base import Recognizer, Request, Result, as_sentence, report_on, requests_of
@@ -25,7 +25,7 @@ from xdner.tagger.tags import bio_entities, lost_entities
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult
-from xdner.training.progress import Progress
+from xdner.training.run import Run
 
 __all__ = ["LANER", "TrainedTagger"]
 
@@ -119,8 +119,8 @@ class LANER(Recognizer[TaggerEntry]):
         self, requests: Sequence[Request], *, beam: int | None = None, done: Callable[[int], None] | None = None
     ) -> list[Result]:
         """Read texts, each in its own domain; results come in the order of the requests; arguments as :meth:`predict`."""
-        if beam is not None and (wrong := list(TaggerSettings(beam=beam).problems())):
-            raise SettingsError(wrong, hint="1 is greedy; 4 is a wide beam already.")
+        if beam is not None:
+            LanerSettings(TaggerSettings(beam=beam))  # refuses one that cannot be
         sentences = [as_sentence(r.text) for r in requests]
         for name in dict.fromkeys(r.domain for r in requests):
             self._entry(name)
@@ -189,10 +189,7 @@ class LANER(Recognizer[TaggerEntry]):
         sources: Sequence[Source] = (),
         start: str | None = None,
         settings: LanerSettings | None = None,
-        run_folder: Path | None = None,
-        resume: bool = False,
-        resume_hint: str = "",
-        progress: Progress | None = None,
+        run: Run | None = None,
     ) -> TrainedTagger:
         """Train a domain's tagger, all weights of it, and make the domain ready.
 
@@ -204,10 +201,7 @@ class LANER(Recognizer[TaggerEntry]):
                 target is carried over.
             start: a domain that is ready here, to go on from: a source stage that is already done.
             settings: this recognizer's settings if none are given.
-            run_folder: where checkpoints go; none are written without it.
-            resume: go on from the checkpoint in ``run_folder``.
-            resume_hint: how to resume, for the message after Ctrl-C.
-            progress: what is shown.
+            run: where checkpoints go, and what is shown; without it nothing is written or shown.
 
         Returns:
             The domain with its weights, and the record of the run.
@@ -218,7 +212,7 @@ class LANER(Recognizer[TaggerEntry]):
             BackboneMismatchError: ``start`` was trained on another encoder than this recognizer's.
             SettingsError: ``start`` is a tagger of another structure.
             TrainingError: no encoder and no start, nothing to train on, or the loss is not a number.
-            TrainingInterrupted: Ctrl-C; a checkpoint was kept if there is a run folder.
+            TrainingInterrupted: Ctrl-C; a checkpoint was kept if the run has a folder.
         """
         settings = settings or self.settings
         encoder, known = self.encoder, None
@@ -235,10 +229,10 @@ class LANER(Recognizer[TaggerEntry]):
         training = LanerTraining(
             encoder, domain, list(train_sentences), list(dev or []), settings, sources=sources, start=known
         )
-        run = training.run(run_folder=run_folder, resume=resume, resume_hint=resume_hint, progress=progress)
-        self.add(run.entry)
-        self._ready[domain.name] = run.network, run.pieces
-        return TrainedTagger(run.entry, run.result, run, lost_entities(train_sentences))
+        made = training.run(run)
+        self.add(made.entry)
+        self._ready[domain.name] = made.network, made.pieces
+        return TrainedTagger(made.entry, made.result, made, lost_entities(train_sentences))
 
 
 def _from(done: Callable[[int], None], first: int) -> Callable[[int], None]:

@@ -15,7 +15,7 @@ from benchmarks.arms import Corpora, Measured, Target
 from benchmarks.layout import flat, percent, points, table
 from benchmarks.record import read_json, refuse_other_options, write_json
 from benchmarks.runs import Run
-from benchmarks.tables import Row, compared, rows_of
+from benchmarks.tables import Row, compared, refuse_mixed, rows_of
 from benchmarks.tagger_baseline import TaggerArm
 from xdner.corpora.io import read_corpus
 from xdner.errors import DataError
@@ -133,8 +133,9 @@ def markdown(runs: Sequence[Run]) -> str:
     """Scores, comparisons and notes, from the files of runs alone.
 
     Raises:
-        DataError: no run succeeded.
+        DataError: no run succeeded, or they were made with different options.
     """
+    refuse_mixed(runs, lambda run: {k: v for k, v in run.get("asked", {}).items() if k != "data"})
     rows = rows_of(runs)
     if not rows:
         raise DataError("no run succeeded", hint="The files' `error` says why; try lower rates.")

@@ -29,9 +29,10 @@ def markdown(out: Path) -> str:
     runs = [run for path in sorted(out.glob("*/seed*.json")) if "choice" in (run := read_json(path))]
     if not runs:
         raise DataError(f"there are no runs in {out}", hint="Run the program first, or give its folder with --out.")
-    asked = runs[0]["asked"]
-    if any(run["asked"] != asked for run in runs):
-        raise DataError(f"{out} mixes runs of different options", hint="Give each an --out of its own.")
+    for what in ("asked", "data"):
+        if any(run[what] != runs[0][what] for run in runs):
+            mixed = "options" if what == "asked" else "data"
+            raise DataError(f"{out} mixes runs of different {mixed}", hint="Give each an --out of its own.")
     rows = []
     for name in CHOICES:
         own = [run for run in runs if run["choice"] == name]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from benchmarks.runs import Run, chosen_rate, f1_of
 from xdner.errors import DataError
 from xdner.evaluation import RULE, SeedSummary, paired_bootstrap_counts, seed_summary
 
-__all__ = ["Row", "compared", "load_runs", "markdown", "rows_of"]
+__all__ = ["Row", "compared", "load_runs", "markdown", "refuse_mixed", "rows_of"]
 
 # The order of rows; other arms follow by name.
 ORDER = (
@@ -77,6 +78,27 @@ def load_runs(out: Path) -> list[Run]:
                     hint="Remove the runs of one kind, or give each an --out of its own.",
                 )
     return runs
+
+
+def refuse_mixed(runs: Iterable[Run], options: Callable[[Run], Mapping[str, Any]]) -> None:
+    """What stands in one table was made alike, whichever arm it is of.
+
+    Args:
+        options: of a run; those that two runs both have must be equal.
+
+    Raises:
+        DataError: they are not.
+    """
+    first: dict[str, tuple[Any, str]] = {}
+    for run in runs:
+        title = f"{run['arm']} on {run['target']}, seed {run['seed']}"
+        for name, value in options(run).items():
+            kept, other = first.setdefault(name, (value, title))
+            if kept != value:
+                raise DataError(
+                    f"{other}, and {title} were made with different options: {name} is {kept!r} and {value!r}",
+                    hint="Give each an --out of its own, or make the runs of one kind again.",
+                )
 
 
 def rows_of(runs: Iterable[Run]) -> list[Row]:

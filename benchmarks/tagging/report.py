@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.grid import GOAL_NAMES, Grid, Sweep, best_marked, failures, sweep_table
 from benchmarks.layout import flat, percent, table
 from benchmarks.runs import Run
-from benchmarks.tables import Row
+from benchmarks.tables import Row, refuse_mixed
 from benchmarks.tagging.variants import CROSSNER, METHODS, Variant
 from benchmarks.transfer.comparison import spread
 from benchmarks.transfer.figures import Line, Panel, draw_groups, draw_lines
@@ -31,11 +32,25 @@ def grid_of(runs: Sequence[Run]) -> Grid[Variant]:
     """Variants in the order of the paper's tables.
 
     Raises:
-        DataError: no run succeeded.
+        DataError: no run succeeded, or they were made with different options.
     """
+    refuse_mixed(runs, lambda run: dict(_options(run)))
     return Grid.of(runs, Variant.parse, lambda v: (
         v.dapt, list(METHODS).index(v.method), list(STARTS).index(v.start), v.size or 0, v.few[:1], int(v.few[1:] or 0),
     ))  # fmt: skip
+
+
+def _options(run: Run) -> Iterator[tuple[str, Any]]:
+    """What must not differ in one table, if two runs have it."""
+    asked = run.get("asked", {})
+    for name in ("overrides", "dev_cap", "train_cap"):
+        if name in asked:
+            yield name, asked[name]
+    if "backbone" in run:  # a run that diverged has none
+        yield "the adapted encoder" if Variant.parse(run["arm"]).dapt else "the encoder", run["backbone"]["fingerprint"]
+    if sources := asked.get("sources"):
+        yield from ((f"the file of {name}", value) for name, value in sources["files"].items())
+        yield from ((f"sources' {name}", sources[name]) for name in ("per_source", "epochs", "rate"))
 
 
 def markdown(runs: Sequence[Run]) -> str:
@@ -232,6 +247,27 @@ def _caption(runs: Sequence[Run]) -> str:
     return text
 
 
+def _tried(runs: Sequence[Run], grid: Grid[Variant]) -> str:
+    """Whether every arm had the same rates to choose from."""
+    tried: dict[tuple[str, str], set[float]] = {(row.arm, row.target): set() for row in grid.rows.values()}
+    for run in runs:
+        if run["seed"] == run["first_seed"] and (run["arm"], run["target"]) in tried:
+            tried[run["arm"], run["target"]].add(run["rate"])
+    kinds = sorted({tuple(sorted(rates)) for rates in tried.values()})
+    told = " or ".join(", ".join(f"{rate:g}" for rate in rates) for rates in kinds)
+    return f"Rates tried: {told}." if len(kinds) == 1 else f"**The arms did not try the same rates: {told}.**"
+
+
+def _seeds(grid: Grid[Variant]) -> str:
+    """Whether every row has the same seeds."""
+    own = {f"{row.arm} on {row.target}": ", ".join(map(str, row.by_seed)) for row in grid.rows.values()}
+    most = max(own.values(), key=lambda seeds: seeds.count(","))
+    odd = "; ".join(f"{name} {seeds}" for name, seeds in own.items() if seeds != most)
+    if not odd:
+        return f"Seeds: {most}."
+    return f"**Not every row has the same seeds: {most}, but {odd}.** Comparisons have those of both."
+
+
 def _notes(runs: Sequence[Run], grid: Grid[Variant]) -> list[str]:
     own = [run for row in grid.rows.values() for run in row.runs]
     sources = sorted({f"{' → '.join(s['sources'])}: {s['sentences']:,} sentences, {s['epochs']} epochs, rate {s['rate']:g}"
@@ -244,8 +280,9 @@ def _notes(runs: Sequence[Run], grid: Grid[Variant]) -> list[str]:
         "BERT-tagger; `forward`: label LSTM in one direction; `+none`: no source; `+dN`: label dimension; `+nN`: N training "
         "sentences; `+kN`: at least N mentions of each type; `+dapt`: on an adapted encoder.",
         f"Target: {' or '.join(map(str, epochs))} epochs; the epoch was chosen on dev (a sample of it where `dev_limit` says "
-        "so), and so was the rate, on the first seed among three. Dev is thus not unseen, in the same way for every arm.",
-        f"Rates chosen: {chosen}.",
+        "so), and so was the rate, on the first seed. Dev is thus not unseen, in the same way for every arm.",
+        f"{_tried(runs, grid)} Chosen: {chosen}.",
+        _seeds(grid),
     ]
     if sources:
         made.append("Source stages (the last epoch counts; shared by targets): " + "; ".join(sources) + ".")

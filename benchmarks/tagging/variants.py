@@ -92,10 +92,11 @@ class Variant:
                 made, start=start or made.start, size=int(size) if size else made.size, few=few or made.few,
                 dapt=bool(dapt) or made.dapt,
             )  # fmt: skip
-        if wrong or made.size == 0 or made.few[1:] == "0":
+        # Two marks of a kind would be one arm under another one's name.
+        if wrong or made.name.count("+") != len(marks) or made.size == 0 or made.few[1:] == "0":
             raise SettingsError(
                 [f"there is no arm {text!r}"],
-                hint=f"An arm is one of {', '.join(METHODS)}, with +none, +chain, +ensemble, +d100, +n20, +k10, +dapt.",
+                hint=f"An arm is one of {', '.join(METHODS)}, with +none, +chain or +ensemble, +d100, +n20 or +k10, +dapt.",
             )
         return made
 

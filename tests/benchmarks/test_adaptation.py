@@ -12,6 +12,7 @@ import pytest
 from benchmarks import adaptation
 from benchmarks.adapted import markdown, words_of
 from benchmarks.arms import Corpora
+from xdner.errors import DataError
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.training.loop import train
 from xdner.training.run import Run
@@ -123,3 +124,6 @@ def test_differences_are_paired(hand_made: Callable[..., dict[str, Any]]) -> Non
     assert "| all sentences together | +25.00 |" in text
     assert "7 steps on 12,345 tokens; loss on 4 held-out blocks 3.000 → 2.500; 9 s." in text
     assert "| mean of 2 | plain |" in text
+    other = hand_made("plain", 1, worse, target="ai", rates=[0.01], asked={"overrides": ["epochs=9"]})
+    with pytest.raises(DataError, match="made with different options: overrides is"):
+        markdown([run | {"asked": {"overrides": [], "data": run["target"]}} for run in runs] + [other])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import choices, choosing
-from benchmarks.choices_table import BEGIN, END, write_page
+from benchmarks.choices_table import BEGIN, END, markdown, write_page
 from benchmarks.tagging.speed import even_sentences
 from xdner.errors import DataError
 
@@ -84,6 +84,16 @@ def test_what_goes_wrong_is_told_once(
     err = capsys.readouterr().err
     assert "was made with other options" not in err
     assert "unknown setting 'epoch'" in err
+
+
+@pytest.mark.parametrize("what", ["asked", "data"])
+def test_runs_that_do_not_belong_together_give_no_table(tmp_path: Path, what: str) -> None:
+    for seed, value in ((1, "one"), (2, "other")):
+        path = tmp_path / "plain" / f"seed{seed}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"choice": "plain", "asked": {}, "data": {}} | {what: {"ai": value}}))
+    with pytest.raises(DataError, match="mixes runs of different"):
+        markdown(tmp_path)
 
 
 def test_the_page_has_a_place_for_the_table(tmp_path: Path) -> None:

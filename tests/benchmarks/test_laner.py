@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from benchmarks.tagging.report import draw, grid_of, markdown
 from benchmarks.tagging.speed import even_sentences
 from benchmarks.tagging.variants import PLANS, Variant, parts_of
 from xdner.corpora.io import read_corpus
-from xdner.errors import SettingsError, TrainingInterrupted
+from xdner.errors import DataError, SettingsError, TrainingInterrupted
 from xdner.recognizers.laner import LANER
 from xdner.testing.taggers import save_letter_encoder
 from xdner.training.progress import Progress, SilentProgress
@@ -48,7 +49,8 @@ def test_names_of_arms_and_back() -> None:
     for name in ("laner", "plain+none", "without-lb+d50", "laner+chain+k10+dapt", "crf+n20"):
         assert Variant.parse(name).name == name
     assert Variant.parse("laner+d50").overrides == ("tagger.label_size=50",)
-    for wrong in ("lanr", "laner+", "laner+d0", "laner+k0", "laner+x3"):
+    twice = ("laner+none+chain", "laner+d5+d6", "laner+dapt+dapt")
+    for wrong in ("lanr", "laner+", "laner+d0", "laner+k0", "laner+x3", *twice):
         with pytest.raises(SettingsError, match="there is no arm"):
             Variant.parse(wrong)
 
@@ -289,9 +291,45 @@ def test_types_are_split_into_shared_and_not_shared(tmp_path: Path) -> None:
     assert text.index("| band |") < text.index("| person |"), "the shared types last, as in the paper"
 
 
+def test_seeds_that_a_row_lacks_are_told() -> None:
+    runs = [run(arm, "ai", seed, 5) for arm in ("laner", "plain") for seed in (1, 2)]
+    assert "- Seeds: 1, 2." in markdown(runs)
+    text = markdown([*runs, run("laner", "ai", 3, 6)])
+    assert "**Not every row has the same seeds: 1, 2, 3, but plain on ai 1, 2.**" in text
+
+
 def test_an_unfinished_arm_is_marked() -> None:
     runs = [run("laner", "ai", 1, 8), run("plain", "ai", 1, 5), run("plain", "ai", 1, 4, 5e-5)]
     text = markdown(runs)
     assert "| laner * |" in text
     assert "* laner on ai: 1 of 2 rates tried." in text
     assert grid_of(runs).targets == ["ai"]
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"asked": {"overrides": ["epochs=9"]}}, "overrides is [] and ['epochs=9']"),
+        ({"asked": {"dev_cap": 8}}, "dev_cap is 600 and 8"),
+        ({"asked": {"sources": {"files": {"news": "bb"}, "per_source": None, "epochs": 1, "rate": None}}}, "the file of news"),
+        ({"asked": {"sources": {"files": {}, "per_source": None, "epochs": 2, "rate": None}}}, "sources' epochs is 1 and 2"),
+        ({"backbone": {"name": "tiny", "fingerprint": "ee"}}, "the encoder is 'ff' and 'ee'"),
+    ],
+)  # fmt: skip
+def test_arms_of_different_options_share_no_table(other: dict[str, Any], says: str) -> None:
+    sources = {"files": {"news": "aa"}, "per_source": None, "epochs": 1, "rate": None}
+    asked = {"overrides": [], "dev_cap": 600, "train_cap": None, "sources": sources}
+    one, two = run("laner", "ai", 1, 8, asked=asked), run("plain", "ai", 1, 5, asked=asked)
+    assert "| laner" in markdown([one, two])
+    two |= {key: (two[key] | value) for key, value in other.items()}
+    with pytest.raises(DataError, match=re.escape(says)):
+        markdown([one, two])
+    if "backbone" in other:  # that of adapted arms is another one anyhow
+        assert "| plain+dapt" in markdown([one, two | {"arm": "plain+dapt"}])
+
+
+def test_rates_that_not_every_arm_tried_are_told() -> None:
+    both = [run(arm, "ai", 1, 5, rate) for arm in ("laner", "plain") for rate in (5e-5, 1e-4)]
+    assert "Rates tried: 5e-05, 0.0001. Chosen:" in markdown(both)
+    more = run("laner", "ai", 1, 6, 2e-4)
+    assert "**The arms did not try the same rates: 5e-05, 0.0001 or 5e-05, 0.0001, 0.0002.**" in markdown([*both, more])

@@ -123,6 +123,8 @@ def test_ablations_by_name(files: Path, encoder: Path, tmp_path: Path) -> None:
     made = json.loads(run(*train("x", files, tmp_path, *options)).stdout)
     tagger = made["settings"]["tagger"]
     assert (tagger["label_background"], tagger["label_context"]) == (True, False)
+    told = run(*train("y", files, tmp_path, *options[:-1], "--set", "head=crf")).stderr
+    assert "head=crf makes no use of tagger.label_context, tagger.label_size" in " ".join(told.split())
 
 
 def test_a_library_of_taggers_can_still_get_its_initial_prefix(files: Path, encoder: Path, tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from xdner.corpora import plain
@@ -27,6 +28,7 @@ def lines(text: PlainText) -> list[str]:
 
 
 @given(text=st.text(alphabet="ab \n\ré漢😀", max_size=60), chunk=st.integers(1, 7), longest=st.integers(2, 9))
+@example(text="a\n     \nb     c", chunk=64, longest=2)
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
 )  # fmt: skip
@@ -49,7 +51,9 @@ def test_chunks_and_pieces_do_not_change_the_lines(
     # Blank pieces of a gigantic line are left out; nothing else is lost.
     assert [line.replace(" ", "") for line in got] == [line.replace(" ", "") for line in wanted]
     assert source.lines == len(wanted)
-    assert source.cut == sum(len(line) > longest for line in wanted) or " " in text
+    ends = [index for index, piece in enumerate(pieces) if piece.ends]
+    assert source.cut == sum(before + 1 < end for before, end in pairwise([-1, *ends])), "lines of several pieces"
+    assert all(piece.text.strip() for index, piece in enumerate(pieces) if index not in ends)
     assert source.bytes == len(text.encode())
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from xdner.backbone.encoder import load_encoder
-from xdner.domain import Domain
+from xdner.domain import Domain, Label
 from xdner.errors import (
     BackboneError,
     BackboneMismatchError,
@@ -23,8 +23,11 @@ from xdner.errors import (
     TrainingInterrupted,
     UnknownDomainError,
 )
+from xdner.library.entry import sentence_hashes
 from xdner.recognizers.base import Request
 from xdner.recognizers.laner import LANER
+from xdner.recognizers.laner_training import LanerTraining
+from xdner.tagger.carry import name_vectors, start_from_names
 from xdner.tagger.settings import LanerSettings
 from xdner.testing.models import save_tiny_backbone
 from xdner.testing.taggers import TOWNS, save_letter_encoder
@@ -92,6 +95,9 @@ def test_one_text_or_many_in_any_batch(trained: LANER) -> None:
     for one, other in zip(together, alone, strict=True):
         for a, b in zip(one.entities, other.entities, strict=True):
             assert a.score == pytest.approx(b.score, abs=1e-5)
+    for beam in (0, -1, 10**6):
+        with pytest.raises(SettingsError, match=r"tagger\.beam must be"):
+            trained.predict(texts, beam=beam)
     counts: list[int] = []
     trained.predict([*texts, ""], done=counts.append)
     assert counts[-1] == len(texts)
@@ -212,6 +218,53 @@ def test_resuming_ends_as_if_nothing_had_happened(folder: Path, tmp_path: Path, 
         run(tmp_path / "three", resume=True)
 
 
+def test_what_an_older_run_left_is_not_resumed(folder: Path, tmp_path: Path) -> None:
+    """One run ends in its target stage; another one, with other settings, in its source stage, and is resumed."""
+
+    def run(epochs: int, **options: Any) -> None:
+        settings = quick(f"epochs={epochs}", "source_epochs=2", "checkpoint_every=1", "training.batch_size=2")
+        recognizer = LANER.from_pretrained(folder, settings=settings)
+        recognizer.train(DOMAIN, TOWNS, TOWNS[:3], sources=[SOURCE], run=Run(tmp_path, **options))
+
+    for epochs, steps in ((4, 4), (3, 1)):
+        with pytest.raises(TrainingInterrupted):
+            run(epochs, progress=_Stop(steps))
+    run(3, resume=True)
+
+
+def test_a_run_with_other_words_for_a_sources_types_is_another_one(folder: Path, tmp_path: Path) -> None:
+    settings = quick("source_epochs=2", "checkpoint_every=1", "training.batch_size=2", "new_rows=name")
+    other = Domain("seas", [Label("person"), Label("sea", "great water")])
+    recognizer = LANER.from_pretrained(folder, settings=settings)
+    with pytest.raises(TrainingInterrupted):
+        recognizer.train(DOMAIN, TOWNS, sources=[SOURCE], run=Run(tmp_path, progress=_Stop(1)))
+    with pytest.raises(TrainingError, match="belongs to another run"):
+        recognizer.train(DOMAIN, TOWNS, sources=[Source(other, SEAS)], run=Run(tmp_path, resume=True))
+
+
+def test_a_domain_says_all_that_it_has_learned_from(folder: Path) -> None:
+    recognizer = LANER.from_pretrained(folder, settings=quick("epochs=1"))
+    made = recognizer.train(DOMAIN, TOWNS[:2], sources=[SOURCE])
+    assert made.entry.seen == sentence_hashes([*TOWNS[:2], *SEAS])
+    later = recognizer.train(Domain("later", DOMAIN.labels), TOWNS[2:4], start="towns")
+    assert later.entry.seen == sentence_hashes([*TOWNS[:4], *SEAS])
+
+
+def test_names_are_read_with_the_shapes_that_were_learned(folder: Path) -> None:
+    settings = quick("new_rows=name", "word_shape=true")
+    encoder = load_encoder(folder)
+    training = LanerTraining(encoder, DOMAIN, list(TOWNS), [], settings, sources=[SOURCE])
+    before = training._network(encoder.fresh(), ["person", "sea"], None)
+    assert before.shape is not None
+    with torch.no_grad():
+        before.shape.weight.mul_(1000)
+    made = training._network(before.encoder, DOMAIN.label_names, before)
+    rows = made.head.weight.detach().clone()
+    vectors = name_vectors(made, training.pieces, {"city": "city", "person": "person"})
+    start_from_names(made, vectors, before.tags, settings.training.seed)
+    assert torch.equal(made.head.weight, rows)
+
+
 # -- stored ---------------------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +340,27 @@ def test_a_damaged_folder_gives_one_error(
     with pytest.raises(TaggerFormatError, match=says) as caught:
         LANER().load(folder)
     assert caught.value.hint
+
+
+def test_code_that_a_stranger_sends_is_never_run(
+    trained: LANER, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transformers would ask, and somebody may say yes."""
+    folder = trained.save("towns", tmp_path / "towns")
+    code = folder / "encoder" / "strange.py"
+    code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import BertConfig as Strange\n")
+    _edit("tagger.json", lambda t: t.replace('"files": {', '"files": {"encoder/strange.py": {"sha256": ""},', 1))(
+        folder
+    )
+    _rehashed("encoder/strange.py", lambda t: t)(folder)
+    added = {"model_type": "strange", "auto_map": {"AutoConfig": "strange.Strange"}}
+    _rehashed("encoder/config.json", lambda t: json.dumps(json.loads(t) | added))(folder)
+    monkeypatch.setattr("builtins.input", lambda *asked: "y")
+    with pytest.raises(TaggerFormatError, match="cannot be made again"):
+        LANER().load(folder)
+    with pytest.raises(BackboneError):
+        load_encoder(folder / "encoder")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_other_words_for_a_type_are_no_damage(trained: LANER, tmp_path: Path) -> None:

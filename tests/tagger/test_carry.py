@@ -36,7 +36,13 @@ def test_rows_of_shared_tags_are_carried_over(network: Make, head: str) -> None:
     if head == "crf":
         assert new.crf is not None
         assert old.crf is not None
-        assert new.crf.steps[2, 0] == old.crf.steps[1, 0]
+        ours, theirs = torch.tensor([0, 2]), torch.tensor([0, 1])
+        assert torch.equal(new.crf.steps[ours[:, None], ours], old.crf.steps[theirs[:, None], theirs])
+        for mine, other in ((new.crf.begin, old.crf.begin), (new.crf.end, old.crf.end)):
+            assert torch.equal(mine[ours], other[theirs])
+            assert mine[1] == 0
+        assert not new.crf.steps[1].any()
+        assert not new.crf.steps[:, 1].any()
     by_tag = ("head.", "labels.table.", "crf.")
     theirs = dict(old.named_parameters())
     assert all(torch.equal(p, theirs[n]) for n, p in new.named_parameters() if not n.startswith(by_tag))
@@ -68,3 +74,20 @@ def test_new_rows_start_from_their_names(network: Make, pieces: WordPieces) -> N
     assert again.labels is not None
     assert torch.equal(again.labels.table.weight[3], table[1])
     assert torch.equal(again.head.weight[3, :16], made.head.weight[1, :16])
+
+
+def test_types_that_sound_alike_start_alike(network: Make, pieces: WordPieces) -> None:
+    """With the same noise, rows differ as the vectors of the names do; the vectors weigh as much as the noise."""
+    made = [network(("O", "B-a", "I-a"), louder=1.0) for _ in range(2)]
+    vectors = name_vectors(made[0], pieces, {"city": "city", "sea": "deep sea"})
+    for tagger, name in zip(made, ("city", "sea"), strict=True):
+        start_from_names(tagger, {"a": vectors[name]}, (), seed=3)
+    heads, tables = zip(*((m.head.weight.detach(), m.labels.table.weight.detach()) for m in made), strict=True)  # type: ignore[union-attr]
+    apart = vectors["city"] - vectors["sea"]
+    for row in (1, 2):
+        assert torch.allclose((heads[0] - heads[1])[row, :16], 0.02 * 16**0.5 * apart / 2**0.5, atol=1e-6)
+        assert 0.5 < float(heads[0][row, :16].norm()) / (0.02 * 16**0.5) < 1.7, "as large as a random one"
+    moved = tables[0] - tables[1]
+    assert torch.allclose(moved[1], moved[2], atol=1e-6), "one projection of names"
+    assert float(moved[1].norm()) > 0.1 * float(apart.norm())
+    assert not moved[0].any()

@@ -52,6 +52,30 @@ def written_out(network: TaggerNetwork, item: Encoded) -> Tensor:
     return torch.stack(rows)
 
 
+@pytest.mark.parametrize("how", ["first", "mean"])
+def test_a_words_state_is_that_of_its_sub_words(network: Make, windows: Windows, how: str) -> None:
+    """Eq. 2, one state a word; the encoder's own first and last token are no words."""
+    made = network(pooling=how, word_shape=True)
+    items = windows((5, 1, 8))
+    assert made.shape is not None
+    with torch.no_grad():
+        found = made.words(made.batch(items)).split([5, 1, 8])
+        for item, states in zip(items, found, strict=True):
+            own = made.encoder(input_ids=torch.tensor([item.ids])).last_hidden_state[0]
+            for word, place in enumerate(item.places):
+                end = (*item.places, len(item.ids) - 1)[word + 1] if how == "mean" else place + 1
+                wanted = own[place:end].mean(0) + made.shape.weight[item.shapes[word]]
+                assert torch.allclose(states[word], wanted, atol=1e-5)
+
+
+def test_the_loss_is_the_mean_likelihood_of_gold_tags(network: Make, windows: Windows) -> None:
+    """Eq. 1; the paper's softmax over all labels, legal or not."""
+    made, items = network(), windows((5, 1, 8))
+    with torch.no_grad():
+        likely = torch.cat([written_out(made, i).log_softmax(1)[range(len(i.tags)), i.tags] for i in items])
+        assert torch.allclose(made.loss(items), -likely.mean(), atol=1e-5)
+
+
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if "head" not in v], ids=str)
 def test_the_equations(network: Make, windows: Windows, variant: dict[str, object]) -> None:
     made = network(**variant)

@@ -14,13 +14,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    ElectraConfig,
+    ElectraModel,
+)
 
 from xdner.backbone.load import load_backbone
 from xdner.backbone.sources import resolve
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError, BackboneNotFoundError, CorpusError, StorageError, TrainingError, XdnerError
-from xdner.testing.encoders import save_tiny_encoder
+from xdner.testing.encoders import save_tiny_encoder, word_piece_tokenizer
 from xdner.testing.models import save_tiny_backbone
 from xdner.training.adapt import Adapted, dealt
 from xdner.training.adapt_settings import AdaptationSettings, AdaptSettings
@@ -201,6 +208,20 @@ def test_an_adapted_backbone_still_knows_its_prompt(base: dict[str, Path], text:
     (folder / "xdner-backbone.json").write_text(json.dumps({"name": "x", "recommended": recommended}))
     adapt_backbone([text], tmp_path / "out", JobOptions(overrides=QUICK), backbone=folder)
     assert load_backbone(tmp_path / "out").recommended == recommended
+
+
+def test_an_encoder_whose_word_embeddings_have_another_size(text: Path, tmp_path: Path) -> None:
+    """ELECTRA's small one, ALBERT."""
+    config = ElectraConfig(
+        vocab_size=80, embedding_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    ElectraModel(config).save_pretrained(tmp_path / "electra")
+    word_piece_tokenizer().save_pretrained(tmp_path / "electra")
+    few = (*QUICK, "max_blocks=8")
+    made = adapt_backbone([text], tmp_path / "out", JobOptions(overrides=few), backbone=tmp_path / "electra")
+    assert made.facts["output_layer"] == "made for this run; not saved"
+    assert AutoModel.from_pretrained(tmp_path / "out").config.embedding_size == 8
 
 
 def test_blocks_may_be_limited_and_steps_counted(base: dict[str, Path], text: Path, tmp_path: Path) -> None:

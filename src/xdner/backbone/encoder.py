@@ -19,7 +19,7 @@ from xdner.backbone.sources import resolve
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError
 
-__all__ = ["DEFAULT_ENCODER", "Encoder", "load_encoder"]
+__all__ = ["DEFAULT_ENCODER", "Encoder", "load_encoder", "positions_of"]
 
 #: What is used when no encoder is named; it lower-cases its input.
 DEFAULT_ENCODER = "minilm-l6"
@@ -77,8 +77,9 @@ class Encoder:
             for file, data in files.items():
                 (Path(folder) / Path(file).name).write_bytes(data)
             try:
-                config = AutoConfig.from_pretrained(folder, local_files_only=True)
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                # A stranger's file may bring code of its own, and transformers would ask whether to run it.
+                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
                 # A stranger's file may ask for a billion layers; each layer that is real has tensors.
                 layers = int(getattr(config, "num_hidden_layers", 0) or 0)
                 if layers > len(weights):
@@ -97,7 +98,7 @@ class Encoder:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise BackboneError(f"{wrong}: {reason}", hint="Restore the folder, or train again.") from None
         _check_tokenizer(tokenizer, name)
-        return cls(model.eval(), tokenizer, name, source, fingerprint, _positions(model, tokenizer))
+        return cls(model.eval(), tokenizer, name, source, fingerprint, positions_of(model, tokenizer))
 
 
 def load_encoder(name: str | Path | None = None, *, device: str = "cpu") -> Encoder:
@@ -119,11 +120,11 @@ def load_encoder(name: str | Path | None = None, *, device: str = "cpu") -> Enco
         )
     try:
         model, told = AutoModel.from_pretrained(
-            found.path, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            found.path, local_files_only=True, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
         )
         identity = fingerprint(model.state_dict())
         model = _without_pooler(model)
-        tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise BackboneError(
             f"cannot load {found.name} from {found.path}: {(str(error).splitlines() or ['?'])[0]}",
@@ -139,7 +140,7 @@ def load_encoder(name: str | Path | None = None, *, device: str = "cpu") -> Enco
     _check_tokenizer(tokenizer, found.name)
     source = str(found.path.resolve()) if found.origin == "folder" else found.name
     model = model.to(device).eval()
-    return Encoder(model, tokenizer, found.name, source, identity, _positions(model, tokenizer))
+    return Encoder(model, tokenizer, found.name, source, identity, positions_of(model, tokenizer))
 
 
 def _without_pooler(model: Any) -> Any:
@@ -159,8 +160,16 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         raise BackboneError(f"the tokenizer of {name} has no {', '.join(missing)}", hint="Use a BERT-like model.")
 
 
-def _positions(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Ids that a sequence may have. RoBERTa-like models count positions from behind the padding's."""
+def positions_of(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Ids that a sequence may have. RoBERTa-like models count positions from behind the padding's.
+
+    Args:
+        model: an encoder without an output layer.
+        tokenizer: may know of a smaller bound.
+
+    Raises:
+        BackboneError: too few for a sentence.
+    """
     most = getattr(model.config, "max_position_embeddings", None)
     most = int(most) if isinstance(most, int) and most > 0 else 512
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)

@@ -44,7 +44,9 @@ stderr = Console(stderr=True)
 
 BackboneOption = Annotated[
     str | None,
-    typer.Option("--backbone", "-b", help="Alias, hub id or folder of the frozen model.", show_default=False),
+    typer.Option(
+        "--backbone", "-b", help="Alias, hub id or folder of the model (xdner backbones list).", show_default=False
+    ),
 ]
 EncoderOption = Annotated[
     str | None,

@@ -94,15 +94,17 @@ class PlainText:
 
     def _line(self, line: str, long: bool) -> Iterator[Piece]:
         """The end of a line, of which pieces may have been given before."""
-        self.lines += long or bool(line.strip())
+        if not long and not line.strip():
+            return
+        self.lines += 1
         while len(line) > LONGEST:
             at = _cut(line)
-            self.cut += not long
-            long = True
-            yield Piece(line[:at], False)
+            if line[:at].strip():
+                self.cut += not long
+                long = True
+                yield Piece(line[:at], False)
             line = line[at:]
-        if long or line.strip():
-            yield Piece(line, True)
+        yield Piece(line, True)
 
     def _texts(self) -> Iterator[str]:
         """Decoded chunks with LF as the only line end."""

@@ -57,7 +57,7 @@ class TaggerEntry:
         files: the encoder's configuration and tokenizer.
         encoder: ``name``, ``source`` and ``fingerprint`` of the encoder before it was tuned.
         notes: whatever else the manifest should say (plain JSON values).
-        seen: :func:`~xdner.library.entry.sentence_hashes` of the training sentences.
+        seen: :func:`~xdner.library.entry.sentence_hashes` of the training sentences, the sources' too.
         card: a text for people (Markdown), or nothing.
     """
 

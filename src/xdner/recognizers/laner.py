@@ -20,7 +20,7 @@ from xdner.recognizers.base import Recognizer, Request, Result, as_sentence, rep
 from xdner.recognizers.laner_training import LanerTraining, TaggerRun, check_start
 from xdner.tagger.decoding import read
 from xdner.tagger.network import TaggerNetwork
-from xdner.tagger.settings import LanerSettings
+from xdner.tagger.settings import LanerSettings, TaggerSettings
 from xdner.tagger.tags import bio_entities, lost_entities
 from xdner.text import Sentence
 from xdner.training.instruct import Source
@@ -118,7 +118,9 @@ class LANER(Recognizer[TaggerEntry]):
     def recognize(
         self, requests: Sequence[Request], *, beam: int | None = None, done: Callable[[int], None] | None = None
     ) -> list[Result]:
-        """Read texts, each in its own domain; results come in the order of the requests."""
+        """Read texts, each in its own domain; results come in the order of the requests; arguments as :meth:`predict`."""
+        if beam is not None:
+            LanerSettings(TaggerSettings(beam=beam))  # refuses one that cannot be
         sentences = [as_sentence(r.text) for r in requests]
         for name in dict.fromkeys(r.domain for r in requests):
             self._entry(name)
@@ -159,6 +161,7 @@ class LANER(Recognizer[TaggerEntry]):
 
         Raises:
             UnknownDomainError: no such domain here.
+            SettingsError: a beam that cannot be.
             DataError: as many domains as texts are needed, or a text is not one.
         """
         return self.recognize(requests_of(texts, domain, self.domains), beam=beam, done=done)

@@ -97,6 +97,10 @@ class LanerTraining:
         """
         run = run or Run()
         training, phases = self.settings.training, []
+        if not run.resume:
+            # What an older run left of a later stage would be taken for this one's when it is resumed.
+            for name in ("source", "target"):
+                run.part(name, first=True).remove()
         before = None if self.start is None else self.start[1]
         module: nn.Module = self.encoder.fresh() if before is None else before.encoder
         stages: list[tuple[str, Sequence[str], Sequence[Sentence], Sequence[Sentence]]] = []
@@ -122,7 +126,7 @@ class LanerTraining:
             before = network
         entry = TaggerEntry.of(
             self.domain, self.settings, network, self.encoder,
-            notes=self._notes(phases[-1][1]), seen=sentence_hashes(self.sentences),
+            notes=self._notes(phases[-1][1]), seen=self._seen(),
         )  # fmt: skip
         return TaggerRun(entry, network.eval(), self.pieces, tuple(phases))
 
@@ -130,13 +134,19 @@ class LanerTraining:
         """A network for these labels that knows what the one before it knows."""
         seed = self.settings.training.seed
         network = TaggerNetwork(module, tags_for(labels), self.settings.tagger, seed=seed).to(self.encoder.model.device)
+        if before is not None:
+            carry_over(network, before)
         if self.settings.tagger.new_rows == "name":
+            # Names are read last: with word shapes that were learned, too.
             known = () if before is None else before.tags
             words = {label: self.words.get(label) or verbalize(label) for label in labels}
             start_from_names(network, name_vectors(network, self.pieces, words), known, seed)
-        if before is not None:
-            carry_over(network, before)
         return network
+
+    def _seen(self) -> frozenset[str]:
+        """Of all sentences that the weights have learned from, in whatever stage."""
+        before = frozenset[str]() if self.start is None else self.start[0].seen
+        return before.union(sentence_hashes(self.sentences), *(sentence_hashes(s.sentences) for s in self.sources))
 
     def _notes(self, result: TrainingResult) -> dict[str, Any]:
         notes: dict[str, Any] = {
@@ -162,6 +172,8 @@ class LanerTraining:
             "domain": self.domain.to_dict(),
             "settings": self.settings.to_dict(),
         }
+        if self.sources:  # their types' words are what new rows may start from
+            described["sources"] = [s.domain.to_dict() for s in self.sources]
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
         for sentence in (*(x for s in self.sources for x in s.sentences), *self.sentences, *self.dev):
             entities = [dataclasses.astuple(e) for e in sentence.entities]

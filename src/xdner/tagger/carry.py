@@ -82,8 +82,9 @@ def start_from_names(network: TaggerNetwork, vectors: Mapping[str, Tensor], with
     """Give the rows of new tags a start in their types' names, as large as a random one.
 
     A head's row is the name's vector where it meets the word's state, and half noise, so that ``B-`` and ``I-`` differ;
-    a label's embedding is the name's vector under one random projection, and as much noise. The projection and the
-    noise of a tag depend on the seed and its name only, so types that sound alike start close in every stage.
+    a label's embedding is the name's vector under one random projection, and as much noise. The projection depends on the
+    seed only, the noise of a head's row on the seed and ``B`` or ``I``, that of an embedding on the seed and the tag: types
+    that sound alike start close, in every stage.
 
     Args:
         vectors: by label (:func:`name_vectors`).

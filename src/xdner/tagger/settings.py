@@ -58,6 +58,13 @@ class TaggerSettings:
         """Do labels depend on the labels before (Eq. 1)?"""
         return self.background or self.context
 
+    def idle(self) -> list[str]:
+        """What was set, but means nothing to this head."""
+        switches = () if self.head == "laner" else ("label_background", "label_context")
+        inner = () if self.autoregressive else ("label_size", "history", "beam")
+        default = TaggerSettings()
+        return [f"tagger.{name}" for name in (*switches, *inner) if getattr(self, name) != getattr(default, name)]
+
     def structure(self) -> dict[str, Any]:
         """What decides which weights there are, and what they mean."""
         inner = {"label_size", "history"} if self.autoregressive else set()

@@ -30,6 +30,7 @@ from transformers import (
 )
 
 from xdner.backbone.base import Backbone
+from xdner.backbone.encoder import positions_of
 from xdner.backbone.load import check_device, load_backbone
 from xdner.backbone.saving import stored_dtype
 from xdner.backbone.sources import ResolvedBackbone
@@ -118,7 +119,7 @@ class EncoderLearner(Learner):
         self.how = how
         try:
             self.model, whole = _load_encoder(found)
-            self.tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise BackboneError(
                 f"cannot load {found.name} from {found.path}: {str(error).splitlines()[0]}",
@@ -129,7 +130,7 @@ class EncoderLearner(Learner):
         self._check_tokenizer(found.name)
         self.output = None if whole else OutputLayer(self.model)
         self.separator = int(self.tokenizer.sep_token_id)
-        self.room = min(how.block, self._positions()) - 2
+        self.room = min(how.block, positions_of(self.model.base_model, self.tokenizer)) - 2
         tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
         rest = self.vocabulary - len(tokens)
         self._starts = [*word_starts(tokens), *[True] * max(0, rest)]
@@ -148,13 +149,6 @@ class EncoderLearner(Learner):
             raise BackboneError(
                 f"the tokenizer of {name} has no {', '.join(missing)}", hint="Use a BERT-like model with a mask token."
             )
-
-    def _positions(self) -> int:
-        config = self.model.config
-        positions = int(getattr(config, "max_position_embeddings", None) or 1 << 20)
-        if config.model_type in ("camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"):
-            positions -= int(config.pad_token_id or 0) + 1  # these count positions from behind the padding's id
-        return min(positions, int(self.tokenizer.model_max_length))
 
     def loss(self, blocks: Blocks, rng: random.Random) -> tuple[Tensor, int]:
         how, device = self.how, self.device
@@ -185,7 +179,8 @@ class EncoderLearner(Learner):
 
 def _load_encoder(found: ResolvedBackbone) -> tuple[PreTrainedModel, bool]:
     """The model, and whether it has an output layer of its own."""
-    names = AutoConfig.from_pretrained(found.path, local_files_only=True).architectures or []
+    config = AutoConfig.from_pretrained(found.path, local_files_only=True, trust_remote_code=False)
+    names = config.architectures or []
     if any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in names):
         model, missing = _loaded(AutoModelForMaskedLM, found)
         if not missing:
@@ -203,8 +198,10 @@ def _load_encoder(found: ResolvedBackbone) -> tuple[PreTrainedModel, bool]:
 
 def _loaded(loader: Any, found: ResolvedBackbone) -> tuple[PreTrainedModel, set[str]]:
     """A model, and the names of the weights that its folder lacks."""
-    with torch.random.fork_rng():  # they would be drawn at random
-        model, told = loader.from_pretrained(found.path, local_files_only=True, dtype="auto", output_loading_info=True)
+    with torch.random.fork_rng(devices=[]):  # they would be drawn at random
+        model, told = loader.from_pretrained(
+            found.path, local_files_only=True, dtype="auto", output_loading_info=True, trust_remote_code=False
+        )
     return model, set(told["missing_keys"])
 
 

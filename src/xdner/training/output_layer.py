@@ -16,7 +16,8 @@ class OutputLayer(nn.Module):
     learn from it: first it is trained ``alone``.
 
     Args:
-        encoder: gives states [.., d] and word embeddings [V, d], which stay its own.
+        encoder: gives states [.., d] and word embeddings [V, e], which stay its own; e is mostly d (not in ELECTRA's small one
+            and ALBERT).
 
     Attributes:
         alone: whether only this layer is trained at the moment.
@@ -25,15 +26,15 @@ class OutputLayer(nn.Module):
     def __init__(self, encoder: PreTrainedModel) -> None:
         super().__init__()
         embeddings = encoder.get_input_embeddings().weight
-        size = embeddings.shape[1]
+        size, given = embeddings.shape[1], int(encoder.config.hidden_size)
         self.alone = False
         # A plain attribute would make the embeddings a parameter of this layer too.
         self._embeddings = [embeddings]
-        self.transform = nn.Linear(size, size, device=embeddings.device)
+        self.transform = nn.Linear(given, size, device=embeddings.device)
         self.norm = nn.LayerNorm(size, device=embeddings.device)
         self.bias = nn.Parameter(torch.zeros(embeddings.shape[0], device=embeddings.device))
         with torch.no_grad():
-            draws = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
+            draws = torch.randn(size, given, generator=torch.Generator().manual_seed(0))
             self.transform.weight.copy_(draws * 0.02)
             self.transform.bias.zero_()
 

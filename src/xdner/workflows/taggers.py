@@ -54,6 +54,9 @@ def train_tagger(
     sources = sources_of(source_files, format=files.format)
     # Mistakes in settings and names, before weights are loaded.
     settings = LanerSettings.build(options.config, options.chosen)
+    if idle := settings.tagger.idle():
+        what = f"head={settings.tagger.head}" if settings.tagger.head != "laner" else "LANER without LB and LC"
+        warnings.append(f"{what} makes no use of {', '.join(idle)}")
     store, device = options.store(), options.device
     ready = None if start is None else _start(start, store)
     if ready is None or encoder is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -316,8 +317,6 @@ def test_an_interrupted_run_goes_on_in_the_phase_where_it_stopped(known: CPNER, 
 
         def step(self, done: int, loss: float) -> None:
             if self.phases and done == 2:
-                import signal
-
                 signal.raise_signal(signal.SIGINT)
 
     def again(resume: bool, progress: SilentProgress) -> Prefix:
@@ -330,6 +329,25 @@ def test_an_interrupted_run_goes_on_in_the_phase_where_it_stopped(known: CPNER, 
         again(False, Interrupts())
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"warm-up", "target"}
     assert again(True, SilentProgress()).hash() == whole
+
+
+def test_what_an_older_run_left_is_not_resumed(known: CPNER, tmp_path: Path) -> None:
+    def made(how: Settings) -> Transfer:
+        return Transfer(
+            known.reader, *DATA["rivers"], (), how, initial=known.initial_prefix(how.prefix), sources=entries(known)
+        )
+
+    class Stops(SilentProgress):
+        def step(self, done: int, loss: float) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    made(settings("strategy=collaborative")).run(Run(tmp_path))
+    other = settings("strategy=collaborative", "learning_rate=0.011")
+    whole = made(other).run().entry.prefix.hash()
+    with pytest.raises(TrainingInterrupted):
+        made(other).run(Run(tmp_path, progress=Stops()))
+    assert not (tmp_path / "target" / "checkpoint").exists()
+    assert made(other).run(Run(tmp_path, resume=True)).entry.prefix.hash() == whole
 
 
 def test_positions_of_the_prefix_are_left_out_in_training_and_never_all(known: CPNER) -> None:

@@ -97,10 +97,7 @@ class LanerTraining:
         """
         run = run or Run()
         training, phases = self.settings.training, []
-        if not run.resume:
-            # What an older run left of a later stage would be taken for this one's when it is resumed.
-            for name in ("source", "target"):
-                run.part(name, first=True).remove()
+        run.forget()
         before = None if self.start is None else self.start[1]
         module: nn.Module = self.encoder.fresh() if before is None else before.encoder
         stages: list[tuple[str, Sequence[str], Sequence[Sentence], Sequence[Sentence]]] = []

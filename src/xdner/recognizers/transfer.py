@@ -190,6 +190,7 @@ class Transfer:
             TrainingError, TrainingInterrupted: see the loop.
         """
         self._run = run or Run()
+        self._run.forget()
         self.phases = []
         total = self._training.epochs
         selection: Selection | None = None

@@ -243,9 +243,7 @@ class _Stage:
         """The result, and the losses on what was held out."""
         training, head = self.settings.training, self.learner.output
         main = self.run.part("main", first=True)
-        if not self.run.resume:
-            for part in (main, self.run.part("head", first=True)):
-                part.remove()
+        self.run.forget()
         parameters = dict(self.factors.parameters if self.factors else self.learner.weights())
         if head is not None:
             own = {f"output_layer.{n}": p for n, p in head.named_parameters()}

@@ -46,6 +46,14 @@ class Run:
         own = replace(self, folder=self.folder / name if self.folder is not None and name else self.folder)
         return replace(own, resume=self.resume and (first or own.begun))
 
+    def forget(self) -> None:
+        """Unless the run goes on from them, remove the checkpoints that an older one left: once this one is resumed, those
+        of parts that it had not reached would be taken for its own."""
+        if self.folder is not None and not self.resume:
+            with storage_errors(self.folder):
+                for state in list(self.folder.rglob("checkpoint/state.json")):
+                    shutil.rmtree(state.parent, ignore_errors=True)
+
     def remove(self) -> None:
         """Take away what the run has written, once its result is safe."""
         if self.folder is not None:

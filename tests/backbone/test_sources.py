@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 from xdner.backbone import aliases, tensors
 from xdner.backbone.aliases import AdapterWeights, WheelWeights
 from xdner.backbone.folders import kind_of
+from xdner.backbone.load import load_backbone
 from xdner.backbone.sources import DEFAULT_BACKBONE, fingerprint, resolve
 from xdner.errors import BackboneError, BackboneNotFoundError, StorageError
+from xdner.testing.models import save_tiny_backbone
 
 
 def make_folder(folder: Path, **config: object) -> Path:
@@ -330,3 +332,21 @@ def test_saving_to_a_folder_that_cannot_be_written(tmp_path):
         tensors.save_tensors({"a": torch.zeros(1)}, tmp_path / "missing" / "model.safetensors")
     tensors.save_tensors({"a": torch.zeros(3, 2).T}, tmp_path / "model.safetensors")
     assert os.listdir(tmp_path) == ["model.safetensors"]
+
+
+def test_python_that_a_folder_brings_is_never_run(monkeypatch, tmp_path):
+    """Transformers would ask, and somebody may say yes."""
+    folder = save_tiny_backbone(tmp_path / "model")
+    (folder / "strange.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import LlamaConfig as Strange, LlamaForCausalLM as Model\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    added = {
+        "model_type": "strange",
+        "auto_map": {"AutoConfig": "strange.Strange", "AutoModelForCausalLM": "strange.Model"},
+    }
+    (folder / "config.json").write_text(json.dumps(config | added))
+    monkeypatch.setattr("builtins.input", lambda *asked: "y")
+    with pytest.raises(BackboneError):
+        load_backbone(folder)
+    assert not (tmp_path / "ran").exists()

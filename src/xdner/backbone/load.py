@@ -51,9 +51,11 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
             hint="Use a causal model (Llama-, Qwen-, Gemma-like) or T5.",
         )
     loader, kind = _KINDS[found.kind]
+    # Python that a folder brings is never run, nor is anybody asked about it.
+    own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model = loader.from_pretrained(found.path, dtype="auto", local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True)
+        model = loader.from_pretrained(found.path, dtype="auto", **own)
+        tokenizer = AutoTokenizer.from_pretrained(found.path, **own)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise BackboneError(
             f"cannot load {found.name} from {found.path}: {str(error).splitlines()[0]}",

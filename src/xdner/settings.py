@@ -327,6 +327,8 @@ class GroupedSettings:
                 continue
             _put(values, kinds, group, name, _parse(text.strip()), problems)
         hint = f"Groups and keys: {'; '.join(g + ': ' + ', '.join(_types(kinds[g])) for g in values)}."
+        if not any("unknown" in problem or "not of the form" in problem for problem in problems):
+            hint = "Correct these values and start again."
         groups = {g: kinds[g](**entries) for g, entries in values.items()}
         problems += [problem for group in groups.values() for problem in group.problems()]
         if problems:

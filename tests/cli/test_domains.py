@@ -184,6 +184,13 @@ def test_an_export_never_takes_a_files_place_unasked(library: Library, tmp_path:
     assert not (tmp_path / "moon.xdner").exists()
 
 
+def test_a_shipped_domain_can_be_exported_and_not_removed(library: Library, tmp_path: Path) -> None:
+    done("export", "music", library=library)
+    assert "is for the backbone" in refused("import", "music.xdner", library=library), "of another backbone than these"
+    done("import", "music.xdner", library=Library(tmp_path / "new"))
+    assert "'music' ships with xdner" in refused("remove", "music", "--yes", library=library)
+
+
 def test_what_cannot_be_imported_gets_one_clear_error(library: Library, tmp_path: Path) -> None:
     assert "there is no file" in refused("import", "nothing.xdner", library=library)
     (tmp_path / "text.xdner").write_text("hello")

@@ -182,6 +182,7 @@ class Maker:
         given = f"--set {' '.join(self.options.set)}" if self.options.set else ""
         return {
             "backbone": f"{self.backbone.name} ({self.backbone.fingerprint[:19]}…)",
+            "instructed": self.backbone.name.endswith("-ner"),
             "train": len(train),
             "dev": len(dev),
             "seed": self.options.seed,
@@ -207,13 +208,14 @@ def card(recipe: Recipe, report: dict[str, Any], facts: dict[str, Any]) -> str:
     micro, interval = report["micro"], report["interval"]
     f1 = micro["f1"]
     first = f"**Weak: F1 {f1:.2f} on dev.** Use it as a source rather than by itself.\n\n" if f1 < WEAK else ""
+    tuned = "; it was instruction-tuned on CoNLL-2003, politics, music and literature" if facts["instructed"] else ""
     ends = "" if interval is None else f", 95 % interval {interval['low']:.3f} to {interval['high']:.3f}"
     return (
         f"{first}# {recipe.name}\n\n"
         f"Exact-span micro-F1 on dev {f1:.3f} (precision {micro['precision']:.3f}, recall {micro['recall']:.3f}{ends}),\n"
         f"{facts['dev']} sentences, seed {facts['seed']}; the epoch was chosen on the same sentences.\n\n"
         f"- Data: {recipe.about}, {facts['train']} training sentences.\n"
-        f"- Backbone: {facts['backbone']}, frozen; it was instruction-tuned on CoNLL-2003, politics, music and literature.\n"
+        f"- Backbone: {facts['backbone']}, frozen{tuned}.\n"
         f"- Start: the shared initial prefix, trained on the same four sources.\n"
         f"- Training: {facts['seconds']} s. Command: `{facts['command']}`\n"
     )

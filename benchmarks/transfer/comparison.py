@@ -117,6 +117,13 @@ def load(folder: Path) -> list[Run]:
             raise DataError(
                 f"{path} was made from another {', '.join(changed)} than other runs", hint="Remove the older runs."
             )
+    ids: dict[str, list[str]] = {}
+    for path, run in zip(paths, runs, strict=True):
+        if ids.setdefault(run["target"], run["dev_ids"]) != run["dev_ids"]:
+            raise DataError(
+                f"{path} was scored on other dev sentences than other runs on {run['target']}",
+                hint="Remove the older runs: only the same sentences can be compared in pairs.",
+            )
     return runs
 
 

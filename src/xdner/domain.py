@@ -120,7 +120,8 @@ class Domain:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         problems = []
-        if not _NAME.fullmatch(self.name) or len(self.name) > 100:
+        unusable = not _NAME.fullmatch(self.name) or len(self.name) > 100
+        if unusable:
             problems.append(f"the domain's name {self.name!r} is not one word of letters, digits, '.', '_' and '-'")
         if not self.labels:
             problems.append("the label set is empty")
@@ -142,6 +143,8 @@ class Domain:
             hint = "Edit the domain's file, or pass verbalizations={'label': 'words for it'} to Domain.from_labels."
             if not self.labels:
                 hint = "Name at least one type: a domain finds nothing without."
+            elif unusable and len(problems) == 1:
+                hint = "Choose another name, such as 'my-domain'."
             raise DomainError(f"domain {self.name!r}: " + "; ".join(problems), hint=hint)
         object.__setattr__(self, "_by_name", by_name)
 

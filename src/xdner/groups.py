@@ -124,6 +124,8 @@ class GroupedSettings:
                 continue
             _put(values, kinds, group, name, _parse(text.strip()), problems)
         hint = f"Groups and keys: {'; '.join(g + ': ' + ', '.join(_fields(kinds[g])) for g in values)}."
+        if not any("unknown" in problem or "not of the form" in problem for problem in problems):
+            hint = "Correct these values and start again."
         groups = {g: kinds[g](**entries) for g, entries in values.items()}
         problems += [problem for name, group in groups.items() for problem in _problems(name, group)]
         if problems:

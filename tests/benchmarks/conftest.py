@@ -125,6 +125,7 @@ def _made(
         "track": "raw", "initial": "instruction", "target": target, "k": k, "strategy": strategy, "seed": seed,
         "sources": asked["sources"] if strategy == "collaborative" else [], "without": "", "method": method,
         "alpha": 0.5 if strategy == "collaborative" else None, "asked": asked, "data": {f"{target}/train.txt": "aa"},
+        "dev_ids": [f"{target}:{n}" for n in range(len(counts))],
         "steps": {"planned": 208}, "error": None, "dropped": {}, "commit": "abc", "machine": {"cores": 2},
         "backbone": {"name": "tiny", "fingerprint": "ff"}, "versions": {"torch": "2"},
         "dev": {"micro": {"f1": 2 * right / (predicted + gold)}, "sentence_counts": counts},

@@ -128,3 +128,6 @@ def test_runs_of_different_kinds_are_not_put_into_one_table(made_run: Make, tmp_
     write("b", made_run("none", 1, SIX, data={"ai/train.txt": "bb"}))
     with pytest.raises(DataError, match=r"was made from another ai/train\.txt than other runs"):
         load(tmp_path)
+    write("b", made_run("none", 1, SIX, dev_ids=["other:1"]))
+    with pytest.raises(DataError, match="was scored on other dev sentences than other runs on ai"):
+        load(tmp_path)

@@ -65,6 +65,11 @@ def test_predict_reads_files_and_odd_texts(library: Path, tmp_path: Path) -> Non
     assert result.exit_code == 0, result.stderr
     assert "\x1b" not in result.stdout
     assert len(result.stdout.strip().splitlines()) == 2
+    path.write_bytes("Ann\r\n\r\nक्‍ष in Oslo\r\n".encode())
+    args = ["--file", str(path), "--domain", "towns", "--library", str(library)]
+    texts = [result["text"] for result in json.loads(run("predict", *args, "--json").stdout)]
+    assert texts == ["Ann", "क्‍ष in Oslo"], "line ends are no part of the texts"
+    assert "‍" in run("predict", *args).stdout, "a joiner is part of the letter"
     path.write_bytes(b"caf\xe9\n")
     assert "texts.txt:1: not UTF-8 (byte 0xe9)" in refused(
         "predict", "--file", str(path), "--domain", "towns", "--library", str(library)
@@ -78,6 +83,11 @@ def test_evaluate_as_table_and_json(library: Path, files: Path) -> None:
     assert report["interval"]["samples"] == 1000
     table = run("evaluate", *args)
     assert table.exit_code == 0
+    assert "note:" not in table.stderr
+    strange = files / "strange.txt"
+    strange.write_text("Ann\tB-planet\nsings\tO\n")
+    told = run("evaluate", "--domain", "towns", "--data", str(strange), "--library", str(library)).stderr
+    assert "gold entities of types that the domain does not have: 1" in told
     assert "micro" in table.stdout
 
 
@@ -100,6 +110,9 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "did you mean 'training.epochs'" in refused("train", "x", *train, "--set", "epoch=3")
     assert "the device 'warp'" in refused("train", "x", *train, "--backbone", str(backbone), "--device", "warp")
     assert "unknown dtype 'int3'" in refused("train", "x", *train, "--backbone", str(backbone), "--dtype", "int3")
+    assert "Groups and keys" in refused("train", "x", *train, "--set", "epoch=3")
+    assert "Correct these values" in refused("train", "x", *train, "--set", "epochs=-3")
+    assert "such as 'my-domain'" in refused("train", "bad name", *train)
     assert "ambiguous" in refused("train", "x", *train, "--set", "batch_size=3")
     assert "smollm2-135m" in refused("train", "x", *train, "--backbone", str(tmp_path / "nothing"))
     assert "there is no such file" in refused("train", "x", "--train", str(tmp_path / "none.txt"))

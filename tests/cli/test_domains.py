@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from xdner.cli.app import app
 from xdner.domain import Domain
 from xdner.geometry import PrefixGeometry, SiteShape
+from xdner.library import bundled
 from xdner.library.entry import DomainEntry
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
@@ -182,6 +183,17 @@ def test_an_export_never_takes_a_files_place_unasked(library: Library, tmp_path:
     assert out.read_bytes().startswith(b"PK")
     assert "no domain 'moon'" in refused("export", "moon", library=library)
     assert not (tmp_path / "moon.xdner").exists()
+
+
+def test_a_shipped_domain_can_be_exported_and_not_removed(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundled, "DATA", tmp_path / "data")
+    Library(tmp_path / "data" / "tiny" / "domains").add(entry("music", backbone="sha256:other"))
+    done("export", "music", library=library)
+    assert "is for the backbone" in refused("import", "music.xdner", library=library), "of another backbone than these"
+    done("import", "music.xdner", library=Library(tmp_path / "new"))
+    assert "'music' ships with xdner" in refused("remove", "music", "--yes", library=library)
 
 
 def test_what_cannot_be_imported_gets_one_clear_error(library: Library, tmp_path: Path) -> None:

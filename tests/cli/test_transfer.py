@@ -146,6 +146,18 @@ def test_mistakes_get_one_clear_error(library: Path, backbone: str, files: Path,
     assert "towns is given twice" in refused(*base, "--from", "towns,towns", "--strategy", "chain")
     assert "not of the form NAME=FILE" in refused(*base, "--from", "towns,seas", "--source-data", "seas")
     assert "needs sources" in refused(*base, "--strategy", "collaborative")
+    assert "α for 'towns', which is no source" in refused(*base, "--alpha", "towns=0.5")
+    data = f"stars={files / 'stars.txt'}"
+    assert "--source-data for 'stars', which is no source" in refused(*base, "--from", "towns", "--source-data", data)
+    both = ["--without", "entity-similarity", "--without", "prefix-similarity"]
+    assert "cannot be left out together" in refused(*base, "--from", "towns,seas", *both)
+    twice = ["--without", "entity-similarity", "--alpha", "0.7"]
+    assert "--alpha gives another" in refused(*base, "--from", "towns,seas", *twice)
+    alone = ["--from", "all", "--library", str(tmp_path / "new")]
+    assert "no domain is known that rivers could draw on" in refused(*base, *alone)
+    chosen = ["select", "towns", "--from", "seas", "--library", str(library), "--out", str(tmp_path)]
+    assert "α for 'stars', which is no source" in refused(*chosen, "--alpha", "stars=0.5")
+    assert "weighting=loss" in refused(*chosen, "--set", "weighting=loss")
     longer = [*base, "--from", "towns", "--set", "length=5"]
     assert "the initial prefix has length 3" in refused(*longer)
     assert "there is no source" in refused("select", "towns", "--from", "towns", "--library", str(library))

@@ -54,9 +54,9 @@ def test_entity_similarity_is_the_cosine_of_the_pooled_types() -> None:
     assert entity_similarity(source, target) == pytest.approx(math.sqrt(0.5))
     assert entity_similarity(source, target, "max") == pytest.approx(math.sqrt(0.5))
     assert entity_similarity(source, source) == pytest.approx(1.0)
-    assert entity_similarity(torch.tensor([[1.0, 0.0], [0.0, 0.1]]), target) == pytest.approx(
-        0.5 / math.hypot(0.5, 0.05)
-    )
+    uneven = torch.tensor([[1.0, 0.0], [-0.4, 0.1]])
+    assert entity_similarity(uneven, target) == pytest.approx(0.3 / math.hypot(0.3, 0.05))
+    assert entity_similarity(uneven, target, "max") == pytest.approx(1 / math.hypot(1, 0.1))
 
 
 def test_prefix_similarity_is_taken_site_by_site_over_keys_and_values() -> None:
@@ -94,6 +94,15 @@ def test_weights_follow_equations_7_and_8() -> None:
         assert said.prefix == pytest.approx(sum(layer_similarities(source.prefix, target.prefix).values()) / 2)
 
 
+def test_the_tuned_mode_compares_what_training_changed() -> None:
+    target, source = candidate("t", 9), candidate("a", 1)
+    for mode, start in (("tuned", ORIGIN), ("paper", None)):
+        said = select(target, [source], origin=ORIGIN, mode=mode).sources[0]  # type: ignore[arg-type]
+        assert said.layers == layer_similarities(source.prefix, target.prefix, start)
+    with pytest.raises(SettingsError, match="there is none"):
+        select(target, [source], origin=None, mode="tuned")
+
+
 def test_one_source_has_all_the_weight() -> None:
     chosen = select(candidate("t", 9), [candidate("a", 1)], origin=ORIGIN)
     assert chosen.weights == (1.0,)
@@ -125,6 +134,7 @@ def test_top_k_leaves_the_others_out() -> None:
 def test_the_sum_of_the_authors_code() -> None:
     assert sum_weights([0.6, 0.2, -0.5]) == pytest.approx((0.75, 0.25, 0.0))
     assert sum_weights([-1.0, -2.0]) == (0.5, 0.5)
+    assert sum_weights([0.6, 0.2, 0.3], top_k=2) == pytest.approx((2 / 3, 0, 1 / 3))
     chosen = select(candidate("t", 9), [candidate("a", 1), candidate("b", 2)], origin=ORIGIN, weighting="sum")
     assert chosen.weights == sum_weights([s.total for s in chosen.sources])
 

@@ -86,5 +86,8 @@ def test_an_interrupted_run_gives_the_same_prefix(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingInterrupted):
         train_shared_start(make().reader, SOURCES, SETTINGS, Run(tmp_path, progress=Interrupts()))
+    relabelled = [Source(PEOPLE, [Sentence.from_text("Ann in Rome", [(0, 3, "place")])] * 4), SOURCES[1]]
+    with pytest.raises(TrainingError, match="another"):
+        train_shared_start(make().reader, relabelled, SETTINGS, Run(tmp_path, resume=True))
     again, _ = train_shared_start(make().reader, SOURCES, SETTINGS, Run(tmp_path, resume=True))
     assert again.hash() == whole.hash()

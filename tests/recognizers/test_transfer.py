@@ -200,9 +200,79 @@ def test_a_learned_alpha_moves_and_leaves_an_ordinary_prefix(known: CPNER, monke
     monkeypatch.setattr(transfer_module, "LearnedMixture", Spy)
     made = run(known, settings("strategy=collaborative", "learn_alpha=true"))
     assert seen[0].alpha != pytest.approx(0.5, abs=1e-6)
+    assert made.selection is not None
+    assert [s.alpha for s in made.selection.sources] == pytest.approx([seen[0].alpha] * 3)
+    assert made.selection.weights == pytest.approx(seen[0].mixture().tolist()), "told as they were used"
+    assert [s["alpha"] for s in made.entry.prefix.notes["transfer"]["sources"]] == pytest.approx([seen[0].alpha] * 3)
     assert made.entry.prefix.length == 3
     known.add(made.entry)
     assert known.predict("the Elbe", domain="rivers")
+
+
+def test_a_learned_alpha_mixes_the_best_k_only(known: CPNER) -> None:
+    made = run(known, settings("strategy=collaborative", "learn_alpha=true", "top_k=1"))
+    assert made.selection is not None
+    assert sorted(made.selection.weights) == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "alphas", "problem"),
+    [
+        (["warmup_share=0", "selector.alpha=0"], {}, "without a warm-up"),
+        (["warmup_share=0"], {"seas": 0.25}, "without a warm-up"),
+        (["warmup_share=0", "learn_alpha=true"], {}, "needs a warm-up"),
+        (["learn_alpha=true", "weighting=sum"], {}, "weighting=sum has none"),
+        (["learn_alpha=true"], {"seas": 0.25}, "single sources have none"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(
+    known: CPNER, overrides: Sequence[str], alphas: dict[str, float], problem: str
+) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        run(known, settings("strategy=collaborative", *overrides), alphas=alphas)
+
+
+def test_alphas_of_nobody_are_refused_and_the_selector_alone_knows_no_loss(known: CPNER) -> None:
+    with pytest.raises(SettingsError, match="'seas', which is no source"):
+        run(known, settings("strategy=none"), [], alphas={"seas": 0.5})
+    with pytest.raises(SettingsError, match="weighting=loss"):
+        known.select("seas", ["people"], settings=settings("weighting=loss"))
+
+
+def test_a_domain_knows_what_its_sources_were_trained_on(known: CPNER) -> None:
+    for strategy in ("collaborative", "chain", "ensemble"):
+        made = run(known, settings(f"strategy={strategy}", "epochs=3"))
+        for name in (*SOURCES, "rivers"):
+            assert shared_sentences(made.entry, DATA[name][1]) == len(DATA[name][1]), (strategy, name)
+
+
+def test_settings_of_the_selector_arrive_there(known: CPNER, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def spy(target: object, sources: object, **how: object) -> None:
+        given.update(how)
+
+    monkeypatch.setattr(transfer_module, "select", spy)
+    how = settings("mode=paper", "selector.alpha=0.25", "top_k=2", "pool=max", "weighting=sum")
+    start = known.initial_prefix(how.prefix)
+    seas, people = known._entry("seas"), known._entry("people")
+    transfer_module.choose(
+        known.reader, seas.domain, seas.prefix, [people], initial=start, settings=how, alphas={"people": 1.0}
+    )
+    assert given == {
+        "origin": start, "mode": "paper", "alpha": 0.25, "alphas": {"people": 1.0}, "temperature": 1.0, "top_k": 2,
+        "pool": "max", "weighting": "sum",
+    }  # fmt: skip
+    assert settings().selector.effective_temperature == 0.1
+    assert settings("temperature=0.7").selector.effective_temperature == 0.7
+
+
+def test_a_types_embedding_is_the_mean_over_its_pieces(known: CPNER) -> None:
+    made = transfer_module.candidate(known.reader, DATA["seas"][0], known._entry("seas").prefix)
+    weights = known.backbone.model.get_input_embeddings().weight
+    for row, label in enumerate(DATA["seas"][0].labels):
+        ids = list(known.reader.encoder.label(label.verbalization))
+        torch.testing.assert_close(made.embeddings[row], weights[ids].mean(0).detach())
 
 
 def test_weights_from_the_loss_on_the_targets_own_sentences(known: CPNER) -> None:

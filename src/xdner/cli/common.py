@@ -161,12 +161,17 @@ def transfer_overrides(
     """α of single sources, and the settings that ``--strategy``, ``--alpha``, ``--without`` and ``--set`` stand for.
 
     Raises:
-        SettingsError: an α that is no number, or something that cannot be left out.
+        SettingsError: an α that is no number or given twice, or something that cannot be left out.
     """
     from xdner.workflows import ABLATIONS
 
     overrides = [] if strategy is None else [f"transfer.strategy={strategy}"]
     overrides += ablations(without, ABLATIONS)
+    if alpha and any(setting.startswith("selector.alpha=") for setting in overrides):
+        raise SettingsError(
+            [f"--without {' '.join(without or [])} is an α, and --alpha gives another"],
+            hint="Leave one of the two out.",
+        )
     alphas = {}
     for text in alpha or []:
         name, equals, value = text.rpartition("=")
@@ -185,12 +190,18 @@ def ablations(without: list[str] | None, known: Mapping[str, str]) -> list[str]:
     """The settings that ``--without`` stands for.
 
     Raises:
-        SettingsError: something that cannot be left out.
+        SettingsError: something that cannot be left out, or not together with another.
     """
     for name in without or []:
         if name not in known:
             raise SettingsError([f"nothing is called {name!r}"], hint=f"--without takes: {', '.join(known)}.")
-    return [known[name] for name in without or []]
+    chosen = list(dict.fromkeys(known[name] for name in without or []))
+    keys = [setting.partition("=")[0] for setting in chosen]
+    if len(set(keys)) < len(keys):  # as with both similarities: nothing would be left to choose by
+        raise SettingsError(
+            [f"{' and '.join(without or [])} cannot be left out together"], hint="Leave out one at a time."
+        )
+    return chosen
 
 
 def read_lines(path: Path) -> list[str]:
@@ -211,4 +222,5 @@ def read_lines(path: Path) -> list[str]:
             f"{path}:{line}: not UTF-8 (byte 0x{data[error.start]:02x})",
             hint="Convert it, for example with `iconv -f latin1 -t utf-8`.",
         ) from None
-    return [line for line in text.split("\n") if line.strip()]
+    # CRLF too; a carriage return inside a line stays, as offsets count it.
+    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]

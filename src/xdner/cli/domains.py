@@ -146,12 +146,13 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file (default: NAME.xdner here).", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:  # fmt: skip
-    """Write a domain as one file, to copy or to send."""
+    """Write a domain, of the library or shipped, as one file, to copy or to send."""
     with guarded():
+        from xdner.library.bundled import find_store
         from xdner.library.store import Library
 
-        store, file = Library(library), out if out is not None else Path(f"{name}.xdner")
-        if file.exists() and not force and name in store:
+        store, file = find_store(name, Library(library)), out if out is not None else Path(f"{name}.xdner")
+        if file.exists() and not force:
             raise LibraryError(
                 f"there is a {file} already", hint="Replace it with --force, or name another with --out."
             )
@@ -183,9 +184,15 @@ def remove(
 ) -> None:
     """Delete a domain from a library."""
     with guarded():
+        from xdner.library.bundled import shipped_entries
         from xdner.library.store import Library
 
         store = Library(library)
+        if name not in store and name in shipped_entries():
+            raise LibraryError(
+                f"{name!r} ships with xdner and is not in {store.folder}: it stays",
+                hint="A domain of your own with this name goes before it.",
+            )
         if name in store and not yes:
             typer.confirm(f"Delete {store.path(name)}?", abort=True, err=True)
         store.remove(name)

@@ -43,6 +43,6 @@ def legend(labels: Sequence[str]) -> Text:
 
 
 def _printable(text: str) -> str:
-    """Control characters must not drive the terminal; lone surrogates cannot be written at all."""
-    clean = "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+    """Joiners of letters and emoji stay. Control characters must not drive the terminal; lone surrogates cannot be written at all."""
+    clean = "".join(c if c.isprintable() or c in "\n\t\u200c\u200d" else "�" for c in text)
     return clean.encode("utf-8", "replace").decode("utf-8")

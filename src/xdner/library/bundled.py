@@ -15,7 +15,15 @@ from xdner.library.kinds import Entry, with_prefix
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 
-__all__ = ["bundled_initial", "bundled_libraries", "find_entry", "find_prefix", "known_entries", "shipped_entries"]
+__all__ = [
+    "bundled_initial",
+    "bundled_libraries",
+    "find_entry",
+    "find_prefix",
+    "find_store",
+    "known_entries",
+    "shipped_entries",
+]
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -46,10 +54,19 @@ def find_entry(name: str, library: Library) -> Entry:
         UnknownDomainError: neither has it.
         XdnerError: its folder is damaged.
     """
+    return find_store(name, library).get(name)
+
+
+def find_store(name: str, library: Library) -> Library:
+    """The library that holds a domain: the given one, or one that ships.
+
+    Raises:
+        UnknownDomainError: none does.
+    """
     for store in (library, *bundled_libraries()):
         if name in store:
-            return store.get(name)
-    own = ", ".join(library.names()) or "it is empty"
+            return store
+    own = ", ".join(library.names()) or "nothing"
     ships = ", ".join(n for store in bundled_libraries() for n in store.names()) or "none"
     raise UnknownDomainError(
         f"the library {library.folder} has no domain {name!r}",

@@ -7,7 +7,7 @@
     prefix.json            manifest: backbone, initial prefix, hash, notes
     prefix.safetensors     keys and values, 16 bits
     member-2/ …            further prefixes, where the domain is an ensemble
-    sentences.txt          a short hash of every training sentence, to find out whether two domains share some
+    sentences.txt          a short hash of every sentence it was trained on, to find out whether two domains share some
     card.md                for people, where there is one
 """
 
@@ -46,7 +46,7 @@ class DomainEntry:
         prefix: the trained prefix; of an ensemble, its first member.
         settings: of the run.
         members: the other members of an ensemble; each reads every text, and they vote.
-        seen: :func:`sentence_hashes` of the training sentences.
+        seen: :func:`sentence_hashes` of the training sentences, and of those of the sources that it draws on.
         card: a text for people (Markdown), or nothing.
     """
 

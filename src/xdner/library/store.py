@@ -318,11 +318,11 @@ class Library:
         raise LibraryError(f"{self.path(name)} changes again and again", hint="Try again when its writer has ended.")
 
     def _unknown(self, name: str) -> UnknownDomainError:
-        known = ", ".join(self.names()) or "it is empty"
+        known = ", ".join(self.names()) or "nothing"
         return UnknownDomainError(
             f"the library {self.folder} has no domain {name!r}",
             hint=f"Train it with `xdner train {name} --train FILE`, or choose another library with --library. "
-            f"Known: {known}.",
+            f"In the library: {known}.",
         )
 
     def _known(self) -> Manifest | None:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from xdner.errors import PrefixMismatchError
 from xdner.prefix.parametrization import DirectParametrization, Parametrization
 from xdner.prefix.prefix import Prefix
+from xdner.prefix.selector import Selection
 
-__all__ = ["LearnedMixture", "merge", "mix"]
+__all__ = ["LearnedMixture", "learned", "merge", "mix", "weights_of"]
 
 
 def mix(prefixes: Sequence[Prefix], weights: Sequence[float]) -> Prefix:
@@ -83,6 +84,35 @@ class LearnedMixture(Parametrization):
         own = [torch.cat([t.reshape(-1) for t in part]) for part in self.target()]
         whole = (torch.cat(own) + self.mixture().to(self.sources) @ self.sources) / 2
         return self.target.parts(whole)
+
+
+def weights_of(selection: Selection) -> Callable[[Tensor], Tensor]:
+    """w(α) [I] of Eqs. 7 and 8 for α as a scalar tensor, with the similarities as they were measured."""
+    entity = torch.tensor([s.entity for s in selection.sources])
+    prefix = torch.tensor([s.prefix for s in selection.sources])
+
+    def weights(alpha: Tensor) -> Tensor:
+        totals = alpha * entity.to(alpha.device) + (1 - alpha) * prefix.to(alpha.device)
+        return (totals / selection.temperature).softmax(0)
+
+    return weights
+
+
+def learned(selection: Selection, mixture: LearnedMixture) -> Selection:
+    """The selection with α and weights as training left them."""
+    alpha, weights = mixture.alpha, iter(mixture.mixture().detach().tolist())
+    return replace(
+        selection,
+        sources=tuple(
+            replace(
+                s,
+                alpha=alpha,
+                total=alpha * s.entity + (1 - alpha) * s.prefix,
+                weight=next(weights) if s.weight else 0.0,
+            )
+            for s in selection.sources
+        ),
+    )
 
 
 def _weighted(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

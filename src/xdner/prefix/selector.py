@@ -199,19 +199,19 @@ def softmax_weights(totals: Sequence[float], temperature: float, top_k: int = 0)
         top_k: only so many of the most similar sources count (0: all); of equal ones, the first.
     """
     scores = torch.tensor(totals, dtype=torch.float64) / temperature
-    if top_k and top_k < len(totals):
-        kept = sorted(range(len(totals)), key=lambda i: (-totals[i], i))[:top_k]
-        dropped = torch.ones(len(totals), dtype=torch.bool)
-        dropped[kept] = False
-        scores = scores.masked_fill(dropped, float("-inf"))
-    return tuple(scores.softmax(0).tolist())
+    kept = _best(totals, top_k)
+    dropped = torch.tensor([i not in kept for i in range(len(totals))], dtype=torch.bool)
+    return tuple(scores.masked_fill(dropped, float("-inf")).softmax(0).tolist())
 
 
-def sum_weights(totals: Sequence[float]) -> tuple[float, ...]:
-    """The authors' released code: similarities divided by their sum, negative ones taken as zero."""
-    positive = [max(total, 0.0) for total in totals]
+def sum_weights(totals: Sequence[float], top_k: int = 0) -> tuple[float, ...]:
+    """The authors' released code: similarities divided by their sum, negative ones taken as zero; ``top_k`` as above."""
+    kept = _best(totals, top_k)
+    positive = [max(total, 0.0) if i in kept else 0.0 for i, total in enumerate(totals)]
     whole = sum(positive)
-    return tuple(p / whole for p in positive) if whole > 0 else tuple(1 / len(totals) for _ in totals)
+    if whole > 0:
+        return tuple(p / whole for p in positive)
+    return tuple(1 / len(kept) if i in kept else 0.0 for i in range(len(totals)))
 
 
 def select(
@@ -255,7 +255,7 @@ def select(
     layers = [layer_similarities(s.prefix, target.prefix, start) for s in sources]
     prefix = [sum(by_site.values()) / len(by_site) for by_site in layers]
     totals = [a * e + (1 - a) * p for a, e, p in zip(given, entity, prefix, strict=True)]
-    weights = sum_weights(totals) if weighting == "sum" else softmax_weights(totals, temperature, top_k)
+    weights = sum_weights(totals, top_k) if weighting == "sum" else softmax_weights(totals, temperature, top_k)
     records = tuple(
         SourceSimilarity(s.name, entity[i], prefix[i], layers[i], given[i], totals[i], weights[i], match_types(s, target))
         for i, s in enumerate(sources)
@@ -296,6 +296,11 @@ def alpha_of(names: Sequence[str], alpha: float, alphas: Mapping[str, float]) ->
     if problems:
         raise SettingsError(problems, hint=f"The sources are: {', '.join(names) or 'none'}.")
     return given
+
+
+def _best(totals: Sequence[float], top_k: int) -> frozenset[int]:
+    """Places of the highest k, all for 0; of equal ones, the first."""
+    return frozenset(sorted(range(len(totals)), key=lambda i: (-totals[i], i))[: top_k or None])
 
 
 def _pooled(embeddings: Tensor, pool: Pool) -> Tensor:

@@ -16,6 +16,7 @@ from xdner.backbone.base import Backbone
 from xdner.backbone.cache import PrefixRows
 from xdner.backbone.load import load_backbone
 from xdner.domain import Domain
+from xdner.errors import SettingsError
 from xdner.library.entry import DomainEntry
 from xdner.library.kinds import with_prefix
 from xdner.library.store import Library
@@ -285,6 +286,11 @@ class CPNER(Recognizer[DomainEntry]):
         """
         entry, drawn = self._entry(target), [self._entry(s) for s in sources]
         settings = settings or self.settings
+        if settings.selector.weighting == "loss":
+            raise SettingsError(
+                ["selector.weighting=loss weighs sources by the target's sentences, and nothing is read here"],
+                hint="Use weighting=softmax or sum; `xdner train` can weigh by the loss.",
+            )
         return choose(
             self.reader, entry.domain, entry.prefix, drawn,
             initial=self.initial_prefix(entry.settings.prefix), settings=settings, alphas=alphas,

@@ -101,5 +101,6 @@ def train_shared_start(
 
 
 def _fingerprint(backbone: str, items: Sequence[Item], settings: Settings) -> str:
-    described = [backbone, settings.to_dict(), [[i.domain.to_dict(), i.sentence.text] for i in items]]
+    texts = [[i.domain.to_dict(), i.sentence.text, [e.key for e in i.sentence.entities]] for i in items]
+    described = [backbone, settings.to_dict(), texts]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

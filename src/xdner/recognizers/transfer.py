@@ -16,17 +16,16 @@ itself would be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from xdner.domain import Domain
-from xdner.errors import PrefixMismatchError, TrainingError
+from xdner.errors import PrefixMismatchError, SettingsError, TrainingError
 from xdner.library.entry import DomainEntry, sentence_hashes
-from xdner.prefix.combine import LearnedMixture, merge, mix
+from xdner.prefix.combine import LearnedMixture, learned, merge, mix, weights_of
 from xdner.prefix.parametrization import Parametrization
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Candidate, Selection, alpha_of, check_origins, select, softmax_weights
@@ -153,7 +152,7 @@ class Transfer:
         TrainingError: a number of sources that the strategy cannot use, a source twice, the target among its sources, or
             a chain without a source's sentences.
         PrefixMismatchError: a source for another backbone or with another initial prefix, or an ensemble.
-        SettingsError: an impossible α, or one for a domain that is no source.
+        SettingsError: an impossible α, one for a domain that is no source, or settings that exclude each other.
     """
 
     def __init__(
@@ -179,8 +178,9 @@ class Transfer:
             source.entry.prefix.check(reader.backbone.fingerprint, reader.backbone.geometry, reader.backbone.name)
         # Before anything is trained, not after the warm-up.
         check_origins([(s.name, s.entry.prefix) for s in self.sources], self.initial)
-        if self.sources:
+        if self.sources or self.alphas:
             alpha_of([s.name for s in self.sources], settings.selector.alpha, self.alphas)
+        _check_selector(settings, self.alphas)
 
     def run(self, run: Run | None = None) -> Transferred:
         """Train; ``run`` says where checkpoints go, and what is shown. Each phase has its own sub-folder; on resuming,
@@ -202,7 +202,9 @@ class Transfer:
             entry = self._ensemble(total)
         else:
             entry, selection = self._collaborate(self.sources, total)
-        entry = replace(entry, settings=self.settings)
+        # What its sources know, it knows too.
+        known = [s.entry.seen | sentence_hashes(s.sentences) for s in self.sources]
+        entry = replace(entry, settings=self.settings, seen=entry.seen.union(*known))
         facts = self._facts(selection)
         prefix = entry.prefix.with_notes(transfer=facts) if facts else entry.prefix
         return Transferred(replace(entry, prefix=prefix), tuple(self.phases), selection)
@@ -221,10 +223,16 @@ class Transfer:
         prefixes = [s.entry.prefix for s in sources]
         start: Prefix | Parametrization
         if self.settings.transfer.learn_alpha:
-            start = LearnedMixture(own, prefixes, _weights_of(selection), self.settings.selector.alpha)
+            # Of the best k only, as they were before α moved.
+            kept = [i for i, weight in enumerate(selection.weights) if weight > 0]
+            counted = replace(selection, sources=tuple(selection.sources[i] for i in kept))
+            start = LearnedMixture(
+                own, [prefixes[i] for i in kept], weights_of(counted), self.settings.selector.alpha
+            )  # fmt: skip
         else:
             start = merge(own, mix(prefixes, selection.weights))
-        return self._train(_join(name, "target"), epochs=epochs, start=start), selection
+        entry = self._train(_join(name, "target"), epochs=epochs, start=start)
+        return entry, learned(selection, start) if isinstance(start, LearnedMixture) else selection
 
     def _select(self, sources: Sequence[Source], own: Prefix, *, warm: bool) -> Selection:
         # Without a warm-up the target's prefix says nothing about the target: only the types' names can (DESIGN 1.6).
@@ -311,16 +319,21 @@ class Transfer:
         return facts
 
 
-def _weights_of(selection: Selection) -> Callable[[Tensor], Tensor]:
-    """w(α) of Eqs. 7 and 8 with the similarities as they were measured."""
-    entity = torch.tensor([s.entity for s in selection.sources])
-    prefix = torch.tensor([s.prefix for s in selection.sources])
-
-    def weights(alpha: Tensor) -> Tensor:
-        totals = alpha * entity.to(alpha.device) + (1 - alpha) * prefix.to(alpha.device)
-        return (totals / selection.temperature).softmax(0)
-
-    return weights
+def _check_selector(settings: Settings, alphas: Mapping[str, float]) -> None:
+    """Refuse what would be passed over in silence."""
+    how, problems = settings.selector, []
+    bare = not settings.transfer.warmup_share
+    if bare and settings.transfer.strategy == "collaborative" and (how.alpha == 0 or {*alphas.values()} - {1}):
+        problems.append("without a warm-up (transfer.warmup_share=0) only the types' names choose sources: α is 1")
+    if settings.transfer.learn_alpha:
+        if alphas:
+            problems.append("transfer.learn_alpha trains one α for all sources: single sources have none of their own")
+        if how.weighting != "softmax":
+            problems.append(f"transfer.learn_alpha trains the softmax's α: selector.weighting={how.weighting} has none")
+        if bare:
+            problems.append("transfer.learn_alpha needs a warm-up: without it, prefixes have no similarity")
+    if problems:
+        raise SettingsError(problems, hint="Leave one of the two out.")
 
 
 def _check_sources(strategy: str, domain: Domain, sources: Sequence[Source]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from xdner.backbone.base import Backbone
 from xdner.backbone.load import load_backbone
 from xdner.corpora.io import read_corpus
+from xdner.errors import SettingsError, TrainingError
 from xdner.library.bundled import bundled_initial, find_prefix, known_entries
 from xdner.library.entry import DomainEntry
 from xdner.library.kinds import Entry
@@ -120,6 +121,16 @@ def train_domain(
         named, damaged = known_entries(store, model.fingerprint, initial.hash(), without=[name])
         warnings += [f"{source} is damaged and was left out: {error.message}" for source, error in damaged.items()]
         sources = list(named)
+        if not sources:
+            raise TrainingError(
+                f"no domain is known that {name} could draw on: none of {model.name} with the initial prefix of {store.folder}",
+                hint="Leave --from out, and train some domains first.",
+            )
+    if stray := sorted(set(source_data or {}) - set(sources)):
+        raise SettingsError(
+            [f"--source-data for {source!r}, which is no source" for source in stray],
+            hint=f"The sources are: {', '.join(sources) or 'none'}.",
+        )
     data = {source: tuple(read_corpus(path, format=files.format)) for source, path in (source_data or {}).items()}
     drawn = [Source(named[source], data.get(source, ())) for source in sources]
     for source in drawn:

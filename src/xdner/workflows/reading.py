@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from xdner.backbone.load import check_device, load_backbone
@@ -108,6 +109,7 @@ def select_sources(
     Raises:
         UnknownDomainError: a name that neither the library has nor xdner ships.
         PrefixMismatchError: domains of different backbones or initial prefixes.
+        SettingsError: an impossible α, or one for a domain that is no source.
     """
     store, warnings = Library(library), []
     chosen = {name: find_prefix(name, store) for name in [*targets, *(s for s in sources if s != ALL)]}
@@ -124,6 +126,10 @@ def select_sources(
     recognizer = CPNER(model, settings=Settings.build(config, overrides, model.recommended), initial=origin)
     for entry in chosen.values():
         recognizer.add(entry)
+    if stray := sorted(set(alphas or {}) - set(sources)):
+        raise SettingsError(
+            [f"α for {name!r}, which is no source" for name in stray], hint=f"The sources are: {', '.join(sources)}."
+        )
     made = [
         recognizer.select(target, names, alphas={n: a for n, a in (alphas or {}).items() if n in names})
         for target in targets
@@ -148,7 +154,10 @@ def evaluate_domain(
     device: str = "cpu",
     done: Callable[[int], None] | None = None,
 ) -> Report:
-    """Score a domain of a library on a file of labelled sentences."""
+    """Score a domain of a library on a file of labelled sentences; what it cannot know is counted in the report's notes."""
     corpus = read_corpus(data, format=format)
     recognizer = open_domain(name, backbone=backbone, library=library, dtype=dtype, device=device)
-    return recognizer.evaluate(corpus, domain=name, done=done)
+    report = recognizer.evaluate(corpus, domain=name, done=done)
+    strange = sum(e.label not in recognizer.labels(name) for sentence in corpus for e in sentence.entities)
+    told = {"gold_entities_of_types_that_the_domain_does_not_have": strange} if strange else {}
+    return replace(report, notes={**report.notes, **told})

@@ -14,6 +14,7 @@ one step, after everything it speaks of is written, so a change is there wholly 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -141,7 +142,8 @@ def write_examples(folder: Path, manifest: Manifest, examples: Mapping[int, Exam
     write_atomically(folder / made.file, data)
     made.write(folder)
     if manifest.sha256 and manifest.file != made.file:
-        (folder / manifest.file).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next writer removes it
+            (folder / manifest.file).unlink(missing_ok=True)
     return made
 
 
@@ -162,7 +164,8 @@ def read_examples(folder: Path, manifest: Manifest) -> dict[int, Example]:
         raise RetrievalError(f"{path} is truncated or was altered: its hash is another one", hint=_HINT)
     found: dict[int, Example] = {}
     try:
-        for line in data.decode("utf-8", "surrogatepass").splitlines():
+        # Not splitlines: a text may hold line separators of Unicode.
+        for line in data.decode("utf-8", "surrogatepass").split("\n")[:-1]:
             record = json.loads(line)
             found[record["number"]] = Example(record["id"], _sentence(record))
     except (ValueError, KeyError, TypeError, DataError) as error:

@@ -90,6 +90,7 @@ def test_mistakes_give_one_error_with_the_next_step(files: Path, encoder: Path, 
         assert "was made with tiny" in told
         assert "asked with other" in told
         assert "layer 2" in refused(*command, "--set", "layer=2", *where)
+        assert "asked with other" in refused(*command, "--set", f"encoder={other}", *where)
     elsewhere = refused("index", "sea", "--examples", str(files / "new.jsonl"), "--index", "http://127.0.0.1:1", *where)
     assert "not in http://127.0.0.1:1" in elsewhere
     down = [*index(files, encoder, "all.txt", "--encoder", str(encoder)), "--index", "http://127.0.0.1:1", "--replace"]

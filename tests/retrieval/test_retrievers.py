@@ -186,3 +186,19 @@ def test_two_looks_find_the_nearest_among_rows_that_16_bits_cannot_tell_apart(mo
     twice = Matrix(np.arange(len(vectors)), vectors).search(vectors[:40], 8)
     assert (exact[0] == twice[0]).all()
     assert np.allclose(exact[1], twice[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_of_the_query_are_left_out_whatever_their_spaces_and_case(
+    pool: Pool, embedder: Make, method: str
+) -> None:
+    copies = [
+        Sentence.from_text(t, [(0, 3, "person")]) for t in ("Ann  Lee in\tRome", "ANN LEE IN ROME", "ann lee in rome")
+    ]
+    pool.add(copies, embedder())
+    for of in (pool, [e for _, e in sorted(pool.examples.items())]):
+        retriever = build_retriever(of, settings(method=method, candidates=1), embedder())
+        for query in (SENTENCES[0], *copies, Sentence.from_text("ann lee IN Rome")):
+            (hits,) = retriever.retrieve([query], 7)
+            assert hits
+            assert not {h.example.sentence.text for h in hits} & {s.text for s in (SENTENCES[0], *copies)}

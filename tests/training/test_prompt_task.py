@@ -123,6 +123,22 @@ def test_demonstrations_that_do_not_fit_are_left_out() -> None:
     assert wide.prompt(item, item.domain)[3] == 2
 
 
+def test_a_sentence_that_is_too_long_is_learned_in_windows() -> None:
+    words = ["Ann", "saw", "Rome", "."] * 40
+    spans = [(i, i + 1, "person" if i % 4 == 0 else "place") for i in range(0, 160, 2)]
+    long = Source(PEOPLE.domain, [*PEOPLE.sentences, Sentence.from_words(words, spans)])
+    task = task_of(quick("max_pieces=300", "duplicate=0"), [long])
+    assert max(task.lengths()) <= task.limit == 300
+    windows = task.items[len(PEOPLE.sentences) :]
+    assert len(windows) > 2
+    assert [w.text for item in windows for w in item.sentence.words] == words
+    assert sum(len(item.sentence.entities) for item in windows) == len(spans)
+    with pytest.raises(TrainingError, match=r"types of 'many' and one word is longer than 64 tokens"):
+        task_of(
+            quick("max_pieces=64"), [Source(Domain.from_labels("many", [f"kind{i}" for i in range(30)]), people()[-1:])]
+        )
+
+
 def test_the_loss_is_on_the_answer_only() -> None:
     task = task_of(quick("shuffle=0", "training.likelihood=vocabulary"))
     item = task.items[0]

@@ -73,6 +73,10 @@ def test_changes(files: Path, encoder: Path) -> None:
     assert "1 sentences without entities were left out" in made.stderr
     told = json.loads(made.stdout)
     assert (told["examples"], told["change"]["unchanged"], told["change"]["removed"]) == (1, 0, 3)
+    # What a hint says can be done: a damaged index is made again.
+    (files / "library" / "sea" / "index" / "index.json").write_text("{")
+    assert "--replace" in refused("index", "sea", "--examples", str(files / "two.jsonl"), *where)
+    assert run(*index(files, encoder, "two.jsonl", "--replace", "--encoder", str(encoder))).exit_code == 0
 
 
 def test_mistakes_give_one_error_with_the_next_step(files: Path, encoder: Path, tmp_path: Path) -> None:

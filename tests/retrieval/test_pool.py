@@ -369,3 +369,15 @@ def test_a_password_is_not_stored(tmp_path: Path, embedder: Make) -> None:
         Pool.create(tmp_path, embedder().embedding, uri="http://me:secret@host:19530")
     assert "secret" not in str(caught.value)
     assert "MILVUS_TOKEN" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("file", [MANIFEST, "examples"])
+def test_what_is_damaged_can_be_made_again(pool: Pool, embedder: Make, file: str) -> None:
+    (pool.folder / (pool.manifest.file if file == "examples" else file)).write_bytes(b"{")
+    again = Pool.create(pool.folder, embedder().embedding)
+    with pytest.raises(RetrievalError, match="--replace"):
+        again.add(SENTENCES, embedder())
+    assert again.replace(SENTENCES[:2], embedder()).added == 2
+    assert texts(open_pool(pool.folder)) == [s.text for s in SENTENCES[:2]]
+    again.add(SENTENCES[2:], embedder())  # and the rest of the damaged one is swept
+    assert len(list(pool.folder.glob("*.db"))) == len(list(pool.folder.glob("examples.*"))) == 1

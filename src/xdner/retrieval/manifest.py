@@ -17,21 +17,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xdner.errors import DataError, RetrievalError
-from xdner.files import write_atomically
+from xdner.files import discard, write_atomically
 from xdner.retrieval.base import Example
 from xdner.retrieval.words import Embedding
 from xdner.text import Sentence, Word
 
-__all__ = ["CACHE", "MANIFEST", "Manifest", "read_examples", "write_examples"]
+__all__ = ["CACHE", "MANIFEST", "Manifest", "read_examples", "tidy", "write_examples"]
 
 MANIFEST, CACHE = "index.json", "rows.safetensors"
 _FORMAT = 1
+_LEFT = re.compile(r"xdner_[0-9a-f]{16}\.db|examples\.\d+\.jsonl|\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _HINT = "Restore the folder, or make the index again: xdner index NAME --examples FILE --replace."
 
 
@@ -171,6 +173,14 @@ def read_examples(folder: Path, manifest: Manifest) -> dict[int, Example]:
     except (ValueError, KeyError, TypeError, DataError) as error:
         raise RetrievalError(f"{path} is damaged: {error}", hint=_HINT) from None
     return found
+
+
+def tidy(folder: Path, manifest: Manifest) -> None:
+    """Remove the files of writers that were killed; only for whoever holds the lock."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name not in (manifest.database, manifest.file) and _LEFT.fullmatch(path.name):
+                discard(path)
 
 
 def _sentence(record: Mapping[str, Any]) -> Sentence:

@@ -24,7 +24,8 @@ from xdner.retrieval.words import Vectors
 
 __all__ = ["Matrix"]
 
-_AT_ONCE = 128  # words of queries that one product compares with all rows
+_AT_ONCE = 128  # words of queries that one product compares with all rows, at most
+_NUMBERS = 1 << 26  # of such a product, at most
 _MANY = 8192  # rows from which on two looks are faster than one
 _BLOCK = 32
 #: What 16 bits make of a cosine differs from it by at most this: 2⁻⁸ by rounding both vectors, 2⁻⁹ by rounding the product.
@@ -61,12 +62,13 @@ class Matrix:
         coarse = len(self.keys) >= _MANY and native_bfloat16("cpu")
         if coarse and self._coarse is None:
             self._coarse = self._table.to(torch.bfloat16)
+        step = max(1, min(_AT_ONCE, _NUMBERS // len(self.keys)))
         with torch.inference_mode():
-            for at in range(0, len(vectors), _AT_ONCE):
-                some = torch.from_numpy(np.ascontiguousarray(vectors[at : at + _AT_ONCE]))
+            for at in range(0, len(vectors), step):
+                some = torch.from_numpy(np.ascontiguousarray(vectors[at : at + step]))
                 best, places = (self._twice if coarse else self._once)(some, most)
-                keys[at : at + _AT_ONCE, :most] = self.keys[places.numpy()]
-                cosines[at : at + _AT_ONCE, :most] = best.numpy()
+                keys[at : at + step, :most] = self.keys[places.numpy()]
+                cosines[at : at + step, :most] = best.numpy()
         return keys, cosines
 
     def _once(self, some: Tensor, most: int) -> tuple[Tensor, Tensor]:

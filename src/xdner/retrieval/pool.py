@@ -6,7 +6,6 @@ It lives in a folder (``manifest.py``) and knows nothing of libraries. Writers t
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from xdner.errors import IndexMismatchError, RetrievalError, StorageError
 from xdner.files import discard, storage_errors
 from xdner.retrieval.base import Example
 from xdner.retrieval.examples import checked, keys_of, rows_of
-from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest, read_examples, write_examples
+from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest, read_examples, tidy, write_examples
 from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.milvus import SHIFT, MilvusRows, require_client, shown
 from xdner.retrieval.settings import RetrievalSettings
@@ -31,7 +30,6 @@ from xdner.text import Sentence
 __all__ = ["Change", "Pool", "Told", "has_pool", "open_pool"]
 
 _GROWN = 4  # times as many rows as its clusters were made for: the index is built anew
-_LEFT = re.compile(r"xdner_[0-9a-f]{16}\.db|examples\.\d+\.jsonl|\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _LOOKS = 5  # at a folder whose manifest changes while its examples are read
 
 
@@ -249,12 +247,12 @@ class Pool:
         return Change(len(fresh) - len(gone), len(gone), len(wanted) - len(fresh))
 
     def replace(self, sentences: Iterable[Sentence], embedder: WordEmbedder, progress: Told = _silent) -> Change:
-        """Have these sentences and no others, in a new collection with this embedder; see :meth:`add`."""
+        """Have these sentences and no others, in a new collection with this embedder, whatever was there; see :meth:`add`."""
         wanted = checked(sentences)
         self._require_packages()
         vectors = _embedded(wanted, embedder, progress)
         like = self.manifest.with_(embedding=embedder.embedding)
-        with self._writing():
+        with self._writing(anew=True):
             known = {e.id for e in self.examples.values()}
             self._fill(wanted, vectors, like, progress)
         kept = sum(e.id in known for e in wanted)
@@ -386,16 +384,9 @@ class Pool:
         if now is not None and now != self.manifest:
             self.manifest, self.examples, self._matrix = now, read_examples(self.folder, now), None
 
-    def _tidy(self) -> None:
-        """Remove the files of writers that were killed; only for whoever holds the lock."""
-        known = {self.manifest.database, self.manifest.file}
-        for path in self.folder.iterdir():
-            if path.name not in known and _LEFT.fullmatch(path.name):
-                discard(path)
-
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the lock, and know what the writer before has left."""
+    def _writing(self, *, anew: bool = False) -> Iterator[None]:
+        """Hold the lock, and know what the writer before has left; what is damaged is no obstacle to a pool made ``anew``."""
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock")
@@ -407,8 +398,12 @@ class Pool:
                     hint="Try again when it has ended.",
                 ) from None
         try:
-            self._look()
-            self._tidy()
+            try:
+                self._look()
+                tidy(self.folder, self.manifest)
+            except RetrievalError:
+                if not anew:
+                    raise
             yield
         finally:
             lock.release()

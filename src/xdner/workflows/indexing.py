@@ -144,7 +144,7 @@ def index_examples(
     folder = store.path(name)
     index = folder / INDEX
     entry = _entry(folder)
-    old = open_pool(index) if has_pool(index) else None
+    old = _there(index, replace)
     settings = _settings(old if not replace else None, config, overrides)
     corpus = read_corpus(file, format=format)
     sentences = [s for s in corpus if s.entities] if skip_empty else list(corpus)
@@ -259,6 +259,16 @@ def _entry(folder: Path) -> ExamplesEntry | None:
 
 def _pool(folder: Path) -> Pool | None:
     return open_pool(folder / INDEX) if has_pool(folder / INDEX) else None
+
+
+def _there(index: Path, replace: bool) -> Pool | None:
+    """The index so far; one that is damaged may be replaced."""
+    try:
+        return open_pool(index) if has_pool(index) else None
+    except RetrievalError:
+        if not replace:
+            raise
+        return None
 
 
 def _known(pool: Pool | None, name: str) -> Pool:

@@ -22,7 +22,7 @@ from xdner.errors import DataError
 from xdner.evaluation import RULE, paired_bootstrap_counts, seed_summary
 from xdner.files import write_atomically
 from xdner.training.progress import Progress
-from xdner.workflows import adapt_backbone
+from xdner.workflows import JobOptions, adapt_backbone
 
 __all__ = ["DEFAULTS", "AdaptedArm", "Adaptation", "markdown", "words_of"]
 
@@ -87,8 +87,11 @@ class Adaptation:
         if not folder.is_dir():
             begun = any((run / part / "checkpoint" / "state.json").is_file() for part in ("head", "main"))
             done = adapt_backbone(
-                self.texts, folder, backbone=self.encoder, seed=seed, overrides=[*DEFAULTS, *self.overrides],
-                device=self.device, resume=begun, progress=progress,
+                self.texts, folder,
+                JobOptions(
+                    seed=seed, overrides=[*DEFAULTS, *self.overrides], device=self.device, resume=begun, progress=progress
+                ),
+                backbone=self.encoder,
             )  # fmt: skip
             seconds = round(done.result.seconds, 2)
             write_json(record, {"asked": asked, "seconds": seconds})

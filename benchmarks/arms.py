@@ -41,6 +41,7 @@ from xdner.training.domain_task import DomainTask, make_items
 from xdner.training.instruct import limited
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
+from xdner.training.run import Run
 
 __all__ = ["Arm", "Corpora", "LanguageModelArm", "Measured", "Target", "Tuned", "measured", "resolved", "scored"]
 
@@ -248,7 +249,7 @@ class LanguageModelArm:
         else:
             parameters = _lora(backbone, settings) if self.what == "lora" else _all_weights(backbone)
             tuned = Tuned(backbone, target, settings, parameters, autocast=self._autocast())
-            result = train(tuned.task(), settings.training, progress=progress)
+            result = train(tuned.task(), settings.training, Run(progress=progress))
             found, trained = tuned.read(target.dev), sum(p.numel() for p in parameters.values())
         return measured(
             target.dev, found, result, began, settings=settings.to_dict(), backbone=identity, trained_weights=trained,
@@ -266,7 +267,7 @@ def _prefix(
     backbone: Backbone, target: Target, settings: Settings, progress: Progress
 ) -> tuple[Entities, TrainingResult, int]:
     recognizer = CPNER(backbone, settings=settings)
-    trained = recognizer.train(target.domain, target.train, target.dev, progress=progress)
+    trained = recognizer.train(target.domain, target.train, target.dev, run=Run(progress=progress))
     found = [r.entities for r in recognizer.predict(target.dev, domain=target.domain.name)]
     weights = sum(p.numel() for p in trained.result.state.values())
     return found, trained.result, weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ class Bench:
         for method, seeds in methods.items():
             hits = {n: [self.retriever(method, self.pools[n], s).retrieve(self.queries[n], max(ks)) for s in seeds]
                     for n in self.pools}  # fmt: skip
-            found[method] = {k: self._values(hits, lambda h, k=k: list(h)[:k]) for k in ks}
+            found[method] = {k: self._values(hits, partial(_first, k=k)) for k in ks}
         return found
 
     def at_budget(self, methods: Mapping[str, Sequence[int]], budgets: Sequence[int]) -> dict[str, Any]:
@@ -159,7 +160,7 @@ class Bench:
         for method, seeds in methods.items():
             hits = {n: [self.retriever(method, self.pools[n], s).retrieve(self.queries[n], _DEEP) for s in seeds]
                     for n in self.pools}  # fmt: skip
-            found[method] = {b: self._values(hits, lambda h, b=b: self._fitting(h, b)) for b in budgets}
+            found[method] = {b: self._values(hits, partial(self._fitting, budget=b)) for b in budgets}
         return found
 
     def by_pool(
@@ -230,3 +231,7 @@ class Bench:
             return list(pool)
         order = np.random.default_rng(seed).permutation(len(pool))[:size]
         return [pool[i] for i in sorted(order.tolist())]
+
+
+def _first(hits: Sequence[Hit], k: int) -> Sequence[Hit]:
+    return hits[:k]

@@ -116,6 +116,7 @@ class Maker:
         from xdner.recognizers.shared_start import train_shared_start
         from xdner.training.instruct import Source
         from xdner.training.progress import RichProgress
+        from xdner.training.run import Run
 
         how = self.settings
         how = replace(
@@ -127,24 +128,20 @@ class Maker:
         for name in SOURCES:
             corpus = read_corpus(self.options.data / name / "train.txt")
             sources.append(Source(Domain.from_corpus(_name_of(name), corpus), corpus))
-        run = self.options.out / ".runs" / "initial"
-        made, result = train_shared_start(
-            Reader(self.backbone, how.decoding), sources, how, run_folder=run,
-            resume=(run / "checkpoint").exists(), progress=RichProgress("shared start"),
-        )  # fmt: skip
+        run = Run(self.options.out / ".runs" / "initial", progress=RichProgress("shared start")).going_on()
+        made, result = train_shared_start(Reader(self.backbone, how.decoding), sources, how, run)
         self.store.set_initial(made)
         print(f"shared start: {result.steps} steps, {result.seconds:.0f} s", flush=True)
 
     def _domain(self, recipe: Recipe) -> None:
         from xdner.recognizers.cp_ner import CPNER
         from xdner.training.progress import RichProgress
+        from xdner.training.run import Run
 
         domain, chosen, dev = self._data(recipe)
         recognizer = CPNER(self.backbone, settings=self.settings, initial=self.store.initial_prefix())
-        run = self.options.out / ".runs" / recipe.name
-        trained = recognizer.train(
-            domain, chosen, dev, run_folder=run, resume=run.exists(), progress=RichProgress(recipe.name)
-        )
+        run = Run(self.options.out / ".runs" / recipe.name, progress=RichProgress(recipe.name)).going_on()
+        trained = recognizer.train(domain, chosen, dev, run=run)
         report = recognizer.evaluate(dev, domain=recipe.name)
         text = card(recipe, report.to_dict(), self._facts(recipe, chosen, dev, trained.result.seconds))
         prefix = trained.entry.prefix.with_notes(dev_f1=report.micro.f1)

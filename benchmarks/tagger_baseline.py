@@ -26,7 +26,8 @@ from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import TaggerSettings
 from xdner.tagger.tags import tags_for
 from xdner.training.loop import TrainingResult, train
-from xdner.training.progress import Progress, SilentProgress
+from xdner.training.progress import Progress
+from xdner.training.run import Run
 from xdner.training.tagger_task import TaggerTask
 
 #: The source domains that the instructed backbone has seen.
@@ -84,7 +85,7 @@ class TaggerArm:
         if sources:
             carry_over(tagger, self._learn_sources(encoder, pieces, sources, settings))
         task = TaggerTask(tagger, pieces, target.train, target.dev)
-        result = train(task, settings, progress=progress)
+        result = train(task, settings, Run(progress=progress))
         return measured(
             target.dev, task.found(), result, began, settings={"training": _plain(settings)},
             backbone={"name": loaded.name, "fingerprint": loaded.fingerprint}, dtype="float32",
@@ -99,7 +100,7 @@ class TaggerArm:
         tagger = TaggerNetwork(encoder, tags_of(sources), _PLAIN, seed=settings.seed).to(self.device)
         task = TaggerTask(tagger, pieces, [s for source in sources for s in source.train], ())
         stage = replace(settings, epochs=self.source_epochs, patience=0)
-        _: TrainingResult = train(task, stage, progress=SilentProgress())
+        _: TrainingResult = train(task, stage)
         return tagger
 
 

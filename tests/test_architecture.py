@@ -15,7 +15,7 @@ PACKAGE = Path(xdner.__file__).parent
 # From the ground up; a room may import rooms below it, and itself. Rooms on one line do not import each other.
 FLOORS = [
     ["errors"],
-    ["files", "geometry", "text"],
+    ["files", "geometry", "groups", "text"],
     ["domain", "settings"],
     ["corpora", "codec", "evaluation"],
     ["backbone", "prefix"],

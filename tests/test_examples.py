@@ -11,7 +11,7 @@ import pytest
 
 import xdner
 from xdner.testing.models import save_tiny_backbone
-from xdner.workflows import example_folder, train_domain
+from xdner.workflows import DomainFiles, JobOptions, example_folder, train_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,8 +44,8 @@ def test_mixed_domains(backbone: Path, tmp_path: Path, capsys: pytest.CaptureFix
     for name in ("cooking", "gardening"):
         folder = example_folder(name)
         train_domain(
-            name, folder / "train.jsonl", domain_file=folder / "domain.toml", backbone=backbone, library=tmp_path,
-            overrides=["epochs=1", "length=2"], k_shot=8,
+            name, DomainFiles(folder / "train.jsonl", domain=folder / "domain.toml", k_shot=8),
+            JobOptions(tmp_path, overrides=["epochs=1", "length=2"]), backbone=backbone,
         )  # fmt: skip
     results = load("mixed_domains").main(str(tmp_path), str(backbone))
     assert [r.domain for r in results] == ["cooking", "gardening"]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdner.errors import SettingsError
+from xdner.groups import Within
 from xdner.settings import CodecSettings, DecodingSettings, PrefixSettings, Settings, TrainingSettings
 
 BOUNDED = settings(max_examples=100, deadline=None)
@@ -56,8 +57,8 @@ def test_all_mistakes_are_told_at_once(tmp_path):
         "training.seed must be int, not '1'",
         "'nonsense' is not of the form key=value",
         "unknown setting 'lenght' (did you mean 'prefix.length'?)",
-        "codec.form must be one of 'lines', 'paper', not 'free'",
         "unknown group 'a.b'",
+        "codec.form must be one of 'lines', 'paper', not 'free'",
         "training.batch_size must be at least 1, not 0",
     ]
 
@@ -87,11 +88,13 @@ def test_the_hint_lists_what_there_is():
         ("drop_options=nan", "training.drop_options must be from 0 to 1"),
         ("warmup=1.1", "training.warmup must be from 0 to 1"),
         ("max_pieces=63", "at least 64"),
-        ("repeats=3", "codec.repeats must be 1 or 2"),
+        ("repeats=3", "codec.repeats must be one of 1, 2"),
         ("version=2", "not known here"),
         ("length=0", "from 1 to 512"),
-        ("hidden=0", "prefix.hidden must be positive"),
-        ("window=3", "at least 4 words"),
+        ("hidden=0", "prefix.hidden must be at least 1"),
+        ("window=3", "decoding.window must be at least 4, not 3"),
+        ("repeats=true", "codec.repeats must be one of 1, 2, not True"),
+        ("warmup_share=1.0", "transfer.warmup_share must be from 0 to less than 1"),
         ("overlap=41", "half the window (40)"),
         ("decoding.batch_size=0", "decoding.batch_size must be at least 1"),
         ("batch_size=4", "'batch_size' is ambiguous: write training.batch_size or decoding.batch_size"),
@@ -100,6 +103,30 @@ def test_the_hint_lists_what_there_is():
 )
 def test_impossible_values_are_told(override, says):
     assert says in problems(overrides=[override])[0]
+
+
+def test_values_given_in_python_are_checked_too():
+    for group in (CodecSettings(form="free"), CodecSettings(repeats=True)):  # type: ignore[arg-type]
+        with pytest.raises(SettingsError, match=r"codec.* must be one of"):
+            Settings(codec=group)
+
+
+@pytest.mark.parametrize(
+    ("within", "says", "inside", "outside"),
+    [
+        (Within(), "must not be negative or infinite", [0, 10**400], [-1, math.inf, math.nan]),
+        (Within(3), "must be at least 3", [3], [2.9, -math.inf]),
+        (Within(0, above=True), "must be positive and finite", [1e-300], [0, math.inf]),
+        (Within(1, 2), "must be from 1 to 2", [1, 2], [0.9, 2.1]),
+        (Within(1, 2, below=True), "must be from 1 to less than 2", [1, 1.9], [2]),
+        (Within(1, 2, above=True), "must be above 1 and at most 2", [1.1, 2], [1]),
+        (Within(1, 2, above=True, below=True), "must be between 1 and 2", [1.5], [1, 2]),
+    ],
+)
+def test_bounds(within, says, inside, outside):
+    assert str(within) == says
+    assert all(map(within.has, inside))
+    assert not any(map(within.has, outside))
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"= 1", b"a = 1" + b"0" * 5000, b"a = " + b"[" * 5000])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,6 @@ from xdner.backbone.encoder import Encoder, load_encoder
 from xdner.corpora.corpus import Corpus
 from xdner.corpora.splits import sample_sentences
 from xdner.errors import SettingsError
-from xdner.files import storage_errors
 from xdner.library.tagger_entry import TaggerEntry
 from xdner.recognizers.base import Result
 from xdner.recognizers.laner import LANER
@@ -33,6 +31,7 @@ from xdner.recognizers.vote import vote
 from xdner.tagger.settings import LanerSettings
 from xdner.training.loop import TrainingResult
 from xdner.training.progress import Progress
+from xdner.training.run import Run
 
 __all__ = ["DEFAULTS", "Bench", "Pooled", "Stage", "TaggingArm"]
 
@@ -186,10 +185,10 @@ class Bench:
             recognizer = LANER(encoder, settings=settings, device=self.device)
             if before is not None:
                 recognizer.add(before.entry)
-            run = folder.with_name(folder.name + "-run")
+            run = Run(folder.with_name(folder.name + "-run"), hint=RESUME, progress=progress).going_on()
             made = recognizer.train(
                 known.domain, known.sentences, start=None if before is None else before.entry.domain.name,
-                run_folder=run, resume=(run / "target" / "checkpoint").exists(), resume_hint=RESUME, progress=progress,
+                run=run,
             )  # fmt: skip
             made.entry.save(folder)
             facts = {
@@ -199,8 +198,7 @@ class Bench:
                 "rate": own_rate, "epochs": self.source_epochs, "types": list(known.domain.label_names),
             }  # fmt: skip
             write_json(record, {"facts": facts, "depends": depends, **circumstances()})
-            with storage_errors(run):
-                shutil.rmtree(run, ignore_errors=True)
+            run.remove()
         return Stage(TaggerEntry.load(folder), read_json(record)["facts"])
 
 
@@ -253,7 +251,7 @@ class TaggingArm:
             if stage is not None:
                 recognizer.add(stage.entry)
             start = None if stage is None else stage.entry.domain.name
-            trained = recognizer.train(target.domain, train, target.dev, start=start, progress=progress)
+            trained = recognizer.train(target.domain, train, target.dev, start=start, run=Run(progress=progress))
             results.append(trained.result)
             weights += sum(t.numel() for t in trained.entry.tensors.values())
             before = time.monotonic()

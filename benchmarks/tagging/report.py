@@ -152,7 +152,7 @@ def _typed(grid: Grid[Variant]) -> dict[str, Typed]:
             continue
         runs = {v: list(grid.runs(v, target).values()) for v in variants}
         first = runs[LANER][0]
-        shared, gold = set(first["shared"]), {t: s["gold"] for t, s in _per_type(first).items()}
+        shared, gold = set(first["shared"]), {t: int(s["gold"]) for t, s in _per_type(first).items()}
         labels = sorted(((t, t in shared) for t in gold if gold[t]), key=lambda pair: (pair[1], pair[0]))
         scores = {
             (v, t): seed_summary([_per_type(run).get(t, {}).get("f1", 0.0) for run in runs[v]])

@@ -17,6 +17,7 @@ from xdner.corpora.io import read_corpus
 from xdner.domain import Domain
 from xdner.errors import DataError
 from xdner.library.bundled import bundled_initial, shipped_entries
+from xdner.library.entry import DomainEntry
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.reader import Reader
 from xdner.recognizers.warmup import initial_prefix
@@ -96,7 +97,7 @@ class Workload:
             found.check(backbone.fingerprint, backbone.geometry, backbone.name)
             return found
         ships = shipped_entries().get(self.domain.name)
-        if ships is not None and ships.prefix.backbone == backbone.fingerprint:
+        if isinstance(ships, DomainEntry) and ships.prefix.backbone == backbone.fingerprint:
             return ships.prefix
         known = bundled_initial(backbone.fingerprint, self.settings.prefix.length)
         return known or initial_prefix(Reader(backbone, self.settings.decoding), self.settings.prefix)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,12 +22,12 @@ from xdner.corpora.corpus import Corpus
 from xdner.errors import TrainingError, TrainingInterrupted, XdnerError
 from xdner.evaluation.match import sentence_counts
 from xdner.evaluation.report import evaluate
-from xdner.files import storage_errors
 from xdner.recognizers.cp_ner import CPNER, Trained
 from xdner.recognizers.transfer import Source
 from xdner.settings import Settings
 from xdner.text import Entity, Sentence
 from xdner.training.progress import Progress
+from xdner.training.run import Run as TrainingRun
 
 __all__ = ["Bench", "Run", "epochs_for"]
 
@@ -85,25 +84,24 @@ class Bench:
             "settings": settings.to_dict(), "dtype": str(self.backbone.dtype).removeprefix("torch."),
             "backbone": {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}, "adapted": self.adapted,
         }  # fmt: skip
-        run_folder = self._unfinished(spec)
+        run = TrainingRun(self._unfinished(spec), hint=RESUME, progress=progress).going_on()
         try:
-            made |= self._train(spec, train, settings, run_folder, progress)
+            made |= self._train(spec, train, settings, run)
         except TrainingInterrupted:
             raise
         except TrainingError as error:
             made |= {"error": error.message, "dev": None, "predicted": None, "selection": None, "seconds": {}}
-        with storage_errors(run_folder):
-            shutil.rmtree(run_folder, ignore_errors=True)
+        run.remove()
         return made | self.circumstances | {"date": datetime.now(UTC).isoformat(timespec="seconds")}
 
-    def _train(self, spec: Spec, train: Corpus, settings: Settings, run_folder: Path, progress: Progress) -> Run:
+    def _train(self, spec: Spec, train: Corpus, settings: Settings, run: TrainingRun) -> Run:
         target = self.pools.target(spec.target)
-        initial, initial_facts = self.preparation.initial(spec.target, spec.without, progress)
-        sources, facts = self._sources(spec, progress)
+        initial, initial_facts = self.preparation.initial(spec.target, spec.without, run.progress)
+        sources, facts = self._sources(spec, run.progress)
         recognizer = CPNER(self.backbone, settings=settings, initial=initial)
         trained = recognizer.train(
             target.domain, train, target.dev if self.options.epoch == "best" else (), sources=sources,
-            settings=settings, run_folder=run_folder, resume=run_folder.exists(), resume_hint=RESUME, progress=progress,
+            settings=settings, run=run,
         )  # fmt: skip
         began = time.monotonic()
         found = [r.entities for r in recognizer.predict(target.dev, domain=target.domain.name)]

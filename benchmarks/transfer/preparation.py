@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from benchmarks.transfer.pools import Known, Pools, digest
 from xdner.backbone.base import Backbone
 from xdner.codec.instructor import Instructor
 from xdner.domain import Domain
-from xdner.files import storage_errors
 from xdner.library.entry import DomainEntry
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.reader import Reader
@@ -35,6 +33,7 @@ from xdner.training.batching import bucketed_batches
 from xdner.training.domain_task import DomainTask, make_items
 from xdner.training.instruct import Source
 from xdner.training.progress import Progress
+from xdner.training.run import Run
 from xdner.workflows.domains import ABLATIONS
 from xdner.workflows.initial import INITIAL_DEFAULTS
 
@@ -95,7 +94,7 @@ class Preparation:
             settings = self._settings()
             depends: Facts = {"prefix": settings.to_dict()["prefix"]}
 
-            def make(run: Path) -> tuple[Prefix, Facts]:
+            def make(run: Run) -> tuple[Prefix, Facts]:
                 return initial_prefix(self.reader, settings.prefix), {"seconds": 0.0, "steps": 0}
 
         else:
@@ -111,15 +110,14 @@ class Preparation:
                 "data": digest(*(s.sentences for s in sources)),
             }
 
-            def make(run: Path) -> tuple[Prefix, Facts]:
+            def make(run: Run) -> tuple[Prefix, Facts]:
                 prefix, result = train_shared_start(
-                    self.reader, [Source(s.domain, s.sentences) for s in sources], settings, run_folder=run,
-                    resume=(run / "checkpoint").exists(), resume_hint=RESUME, progress=progress,
-                )  # fmt: skip
+                    self.reader, [Source(s.domain, s.sentences) for s in sources], settings, run
+                )
                 facts = {"seconds": result.seconds, "steps": result.steps, "epochs": result.epochs_run}
                 return prefix, facts | {"sources": [s.domain.name for s in sources]}
 
-        folder, facts = self._kept("initial", depends, make)
+        folder, facts = self._kept("initial", depends, make, progress)
         return Prefix.load(folder), facts
 
     def source(self, target: str, name: str, without: str, progress: Progress) -> Prepared:
@@ -172,13 +170,11 @@ class Preparation:
             "initial": initial.hash(), "start": None if start is None else start.prefix.hash(),
         }  # fmt: skip
 
-        def make(run: Path) -> tuple[DomainEntry, Facts]:
+        def make(run: Run) -> tuple[DomainEntry, Facts]:
             entry, result = WarmUp(
                 self.reader, domain, known.sentences, (), settings, initial=initial,
                 start=None if start is None else start.prefix,
-            ).run(
-                run_folder=run, resume=(run / "checkpoint").exists(), resume_hint=RESUME, progress=progress
-            )  # fmt: skip
+            ).run(run)  # fmt: skip
             seen = entry.seen if start is None else entry.seen | start.seen
             return replace(entry, seen=seen), {
                 "seconds": result.seconds,
@@ -186,12 +182,12 @@ class Preparation:
                 "epochs": result.epochs_run,
             }
 
-        folder, facts = self._kept(name, depends, make)
+        folder, facts = self._kept(name, depends, make, progress)
         facts = facts | {"sentences": len(known.sentences), "dropped": known.dropped}
         return Prepared(DomainEntry.load(folder), known.sentences, facts)
 
     def _kept(
-        self, name: str, depends: Facts, make: Callable[[Path], tuple[Prefix | DomainEntry, Facts]]
+        self, name: str, depends: Facts, make: Callable[[Run], tuple[Prefix | DomainEntry, Facts]], progress: Progress
     ) -> tuple[Path, Facts]:
         """The folder and the record of a thing, which is made if it is not there."""
         depends = {
@@ -201,14 +197,14 @@ class Preparation:
         folder, path = self.folder / f"{name}-{key}", self.folder / f"{name}-{key}.json"
         if not path.is_file():
             # Checkpoints of other code are not gone on with.
-            run = self.options.out / "unfinished" / f"{name}-{key}-{self.circumstances['commit']}"
+            unfinished = self.options.out / "unfinished" / f"{name}-{key}-{self.circumstances['commit']}"
+            run = Run(unfinished, hint=RESUME, progress=progress).going_on()
             made, facts = make(run)
             made.save(folder)
             facts["seconds"] = round(facts["seconds"], 2)
             prefix = made if isinstance(made, Prefix) else made.prefix
             write_json(path, {"name": name, **facts, "hash": prefix.hash(), "depends": depends, **self.circumstances})
-            with storage_errors(run):
-                shutil.rmtree(run, ignore_errors=True)
+            run.remove()
         return folder, {
             k: v for k, v in read_json(path).items() if k in ("seconds", "steps", "epochs", "hash", "sources")
         }

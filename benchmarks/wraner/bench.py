@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,13 +27,13 @@ from xdner.backbone.lora import Adapter
 from xdner.corpora.corpus import Corpus
 from xdner.corpora.splits import sample_sentences
 from xdner.errors import SettingsError, XdnerError
-from xdner.files import storage_errors
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import find_template
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.retrievers import Retrievers
 from xdner.training.instruct import Source
 from xdner.training.progress import Progress
+from xdner.training.run import Run
 
 __all__ = ["Bench", "Ready", "WranerArm", "encoders_of"]
 
@@ -182,11 +181,8 @@ class Bench:
         if not record.is_file():
             if find_spec("peft") is None:  # said here, or every run would be recorded as one that diverged
                 raise XdnerError("tuning needs the package peft", hint="pip install 'xdner[instruct]'")
-            run = folder.with_name(folder.name + "-run")
-            made = recognizer.tune(
-                [Source(k.domain, k.sentences) for k in known], run_folder=run, resume=(run / "checkpoint").exists(),
-                resume_hint=RESUME, progress=progress,
-            )  # fmt: skip
+            run = Run(folder.with_name(folder.name + "-run"), hint=RESUME, progress=progress).going_on()
+            made = recognizer.tune([Source(k.domain, k.sentences) for k in known], run=run)
             folder.mkdir(parents=True, exist_ok=True)
             made.adapter.write(folder)
             facts = {
@@ -197,8 +193,7 @@ class Bench:
                 "retrieval": depends["settings"]["retrieval"], "tune": depends["settings"]["tune"],
             }  # fmt: skip
             write_json(record, {"facts": facts, "depends": depends, **circumstances()})
-            with storage_errors(run):
-                shutil.rmtree(run, ignore_errors=True)
+            run.remove()
         return Ready(Adapter.load(folder), read_json(record)["facts"])
 
     def _fingerprint(self, settings: WranerSettings) -> str | None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xdner.settings import Settings as Settings
     from xdner.text import Entity as Entity
     from xdner.text import Sentence as Sentence
+    from xdner.training.run import Run as Run
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ _HOMES = {
     "Label": "xdner.domain",
     "Library": "xdner.library.store",
     "Result": "xdner.recognizers.base",
+    "Run": "xdner.training.run",
     "Sentence": "xdner.text",
     "Settings": "xdner.settings",
     "XdnerError": "xdner.errors",
@@ -56,6 +58,7 @@ __all__ = [
     "Label",
     "Library",
     "Result",
+    "Run",
     "Sentence",
     "Settings",
     "XdnerError",

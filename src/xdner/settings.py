@@ -1,31 +1,21 @@
-"""Settings: small frozen dataclasses, read from TOML, overridden with ``--set group.key=value``.
+"""CP-NER's settings, and those that all recognizers share (``training``, ``decoding``): small frozen dataclasses.
 
-Every mistake in a file or on the command line is reported at once (:class:`~xdner.errors.SettingsError`).
-The defaults come from experiments that ``docs/LOG.md`` records.
+``groups.py`` says how they are read and checked. The defaults come from experiments that ``docs/LOG.md`` records.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import functools
 import math
-import tomllib
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Literal
 
-import tomli_w
-
-from xdner.errors import SettingsError
+from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share, Within
 
 __all__ = [
     "CodecSettings",
     "DecodingSettings",
-    "GroupedSettings",
     "InstructSettings",
     "PrefixSettings",
     "SelectorSettings",
@@ -50,13 +40,11 @@ class CodecSettings:
 
     form: Literal["lines", "paper"] = "lines"
     order: Literal["mention-first", "type-first"] = "mention-first"
-    repeats: int = 2
+    repeats: Literal[1, 2] = 2
     options: bool = True
     version: int = 1
 
     def problems(self) -> Iterable[str]:
-        if self.repeats not in (1, 2):
-            yield f"codec.repeats must be 1 or 2, not {self.repeats}"
         if self.version != 1:
             yield f"codec.version {self.version} is not known here (known: 1)"
 
@@ -73,19 +61,11 @@ class PrefixSettings:
         hidden: width of that MLP.
     """
 
-    length: int = 20
+    length: Annotated[int, Within(1, 512)] = 20
     init: Literal["instruction", "noise"] = "instruction"
-    noise: float = 0.02
+    noise: Amount = 0.02
     reparametrization: Literal["none", "mlp"] = "none"
-    hidden: int = 800
-
-    def problems(self) -> Iterable[str]:
-        if not 1 <= self.length <= 512:
-            yield f"prefix.length must be from 1 to 512, not {self.length}"
-        if not 0 <= self.noise < math.inf:
-            yield f"prefix.noise must not be negative or infinite, not {self.noise}"
-        if self.hidden < 1:
-            yield f"prefix.hidden must be positive, not {self.hidden}"
+    hidden: Positive = 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,42 +94,27 @@ class TrainingSettings:
         seed: of everything random.
     """
 
-    epochs: int = 0
-    batch_size: int = 8
-    accumulation: int = 1
-    learning_rate: float = 2e-2
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    warmup: float = 0.1
-    patience: int = 3
-    evaluate_every: int = 2
-    evaluate_from: int = 4
-    dev_limit: int = 0
+    epochs: Count = 0
+    batch_size: Positive = 8
+    accumulation: Positive = 1
+    learning_rate: Rate = 2e-2
+    weight_decay: Amount = 0.0
+    clip: Amount = 1.0
+    warmup: Share = 0.1
+    patience: Count = 3
+    evaluate_every: Positive = 2
+    evaluate_from: Positive = 4
+    dev_limit: Count = 0
     likelihood: Literal["grammar", "vocabulary"] = "grammar"
     shuffle_options: bool = True
-    drop_options: float = 0.0
-    replace_mentions: float = 0.5
-    prefix_dropout: float = 0.2
-    anchor: float = 0.0
+    drop_options: Share = 0.0
+    replace_mentions: Share = 0.5
+    prefix_dropout: Share = 0.2
+    anchor: Amount = 0.0
     backbone_dropout: bool = False
-    max_pieces: int = 512
-    checkpoint_every: int = 50
-    seed: int = 1
-
-    def problems(self) -> Iterable[str]:
-        for name in ("batch_size", "accumulation", "evaluate_every", "evaluate_from"):
-            if getattr(self, name) < 1:
-                yield f"training.{name} must be at least 1, not {getattr(self, name)}"
-        for name in ("weight_decay", "clip", "patience", "dev_limit", "checkpoint_every", "anchor", "seed", "epochs"):
-            if not 0 <= getattr(self, name) < math.inf:
-                yield f"training.{name} must not be negative or infinite, not {getattr(self, name)}"
-        if not 0 < self.learning_rate < math.inf:
-            yield f"training.learning_rate must be positive and finite, not {self.learning_rate}"
-        for name in ("warmup", "drop_options", "replace_mentions", "prefix_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                yield f"training.{name} must be from 0 to 1, not {getattr(self, name)}"
-        if self.max_pieces < 64:
-            yield f"training.max_pieces must be at least 64, not {self.max_pieces}"
+    max_pieces: Annotated[int, Within(64)] = 512
+    checkpoint_every: Count = 50
+    seed: Count = 1
 
     def scheduled(self, sentences: int) -> TrainingSettings:
         """With a number of epochs: where it is 0, 12, or with few sentences what some 120 optimizer steps take (at most
@@ -178,19 +143,11 @@ class SelectorSettings:
     """
 
     mode: Literal["paper", "tuned"] = "tuned"
-    alpha: float = 0.5
-    temperature: float = 0.0
-    top_k: int = 0
+    alpha: Share = 0.5
+    temperature: Amount = 0.0
+    top_k: Count = 0
     pool: Literal["mean", "max"] = "mean"
     weighting: Literal["softmax", "sum", "loss"] = "softmax"
-
-    def problems(self) -> Iterable[str]:
-        if not 0 <= self.alpha <= 1:
-            yield f"selector.alpha must be from 0 to 1, not {self.alpha}"
-        if not 0 <= self.temperature < math.inf:
-            yield f"selector.temperature must not be negative or infinite, not {self.temperature}"
-        if self.top_k < 0:
-            yield f"selector.top_k must not be negative, not {self.top_k}"
 
     @property
     def effective_temperature(self) -> float:
@@ -211,12 +168,8 @@ class TransferSettings:
     """
 
     strategy: Literal["none", "single", "collaborative", "chain", "ensemble"] = "none"
-    warmup_share: float = 0.5
+    warmup_share: Annotated[float, Within(0, 1, below=True)] = 0.5
     learn_alpha: bool = False
-
-    def problems(self) -> Iterable[str]:
-        if not 0 <= self.warmup_share < 1:
-            yield f"transfer.warmup_share must be from 0 to less than 1, not {self.warmup_share}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,21 +182,11 @@ class InstructSettings:
         add_options: share of the prompts that also list types of other sources, which nothing answers.
     """
 
-    rank: int = 16
-    alpha: int = 32
-    lora_dropout: float = 0.0
-    per_source: int = 400
-    add_options: float = 0.3
-
-    def problems(self) -> Iterable[str]:
-        for name in ("rank", "alpha"):
-            if getattr(self, name) < 1:
-                yield f"instruct.{name} must be at least 1, not {getattr(self, name)}"
-        if self.per_source < 0:
-            yield f"instruct.per_source must not be negative, not {self.per_source}"
-        for name in ("lora_dropout", "add_options"):
-            if not 0 <= getattr(self, name) <= 1:
-                yield f"instruct.{name} must be from 0 to 1, not {getattr(self, name)}"
+    rank: Positive = 16
+    alpha: Positive = 32
+    lora_dropout: Share = 0.0
+    per_source: Count = 400
+    add_options: Share = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,89 +200,14 @@ class DecodingSettings:
         resident_mb: megabytes of prefixes and contexts in memory at most; domains beyond it are mapped from files.
     """
 
-    batch_size: int = 32
-    window: int = 80
-    overlap: int = 16
-    resident_mb: int = 1024
+    batch_size: Positive = 32
+    window: Annotated[int, Within(4)] = 80
+    overlap: Count = 16
+    resident_mb: Positive = 1024
 
     def problems(self) -> Iterable[str]:
-        if self.batch_size < 1:
-            yield f"decoding.batch_size must be at least 1, not {self.batch_size}"
-        if self.window < 4:
-            yield f"decoding.window must be at least 4 words, not {self.window}"
-        if self.resident_mb < 1:
-            yield f"decoding.resident_mb must be at least 1, not {self.resident_mb}"
         if not 0 <= self.overlap <= self.window // 2:
             yield f"decoding.overlap must be from 0 to half the window ({self.window // 2}), not {self.overlap}"
-
-
-class GroupedSettings:
-    """What all settings share: groups are the fields of a dataclass, and are read, checked and written alike."""
-
-    __slots__ = ()
-    #: Defaults over those of the groups' own classes.
-    DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-
-    def __post_init__(self) -> None:
-        found = [p for f in dataclasses.fields(cast(Any, self)) for p in getattr(self, f.name).problems()]
-        if found:
-            raise SettingsError(found, hint="Correct these values and start again.")
-
-    @classmethod
-    def build(
-        cls, file: str | Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None
-    ) -> Self:
-        """Defaults, then ``base``, then a TOML file, then ``group.key=value`` overrides.
-
-        A key without its group is found by itself where only one group has it: ``--set epochs=3``.
-
-        Raises:
-            SettingsError: every unknown key and wrong value, at once.
-        """
-        problems: list[str] = []
-        kinds = _kinds(cast(Any, cls))
-        values: dict[str, dict[str, Any]] = {group: dict(cls.DEFAULTS.get(group, {})) for group in kinds}
-        for table in (base or {}, _read_toml(file, problems)):
-            for group, entries in table.items():
-                if group not in values or not isinstance(entries, Mapping):
-                    problems.append(f"unknown group {group!r}{_near(group, values)}")
-                    continue
-                for key, value in entries.items():
-                    _put(values, kinds, group, key, value, problems)
-        for override in overrides:
-            key, equals, text = override.partition("=")
-            if not equals:
-                problems.append(f"{override!r} is not of the form key=value")
-                continue
-            group, dot, name = key.strip().rpartition(".")
-            if not dot:
-                owners = [g for g in values if name in _types(kinds[g])]
-                if len(owners) > 1:
-                    problems.append(f"{name!r} is ambiguous: write {' or '.join(f'{g}.{name}' for g in owners)}")
-                    continue
-                if not owners:
-                    every = [f"{g}.{n}" for g in values for n in _types(kinds[g])]
-                    problems.append(f"unknown setting {name!r}{_near(name, every)}")
-                    continue
-                group = owners[0]
-            if group not in values:
-                problems.append(f"unknown group {group!r}{_near(group, values)}")
-                continue
-            _put(values, kinds, group, name, _parse(text.strip()), problems)
-        hint = f"Groups and keys: {'; '.join(g + ': ' + ', '.join(_types(kinds[g])) for g in values)}."
-        groups = {g: kinds[g](**entries) for g, entries in values.items()}
-        problems += [problem for group in groups.values() for problem in group.problems()]
-        if problems:
-            raise SettingsError(problems, hint=hint)
-        return cls(**groups)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, by group."""
-        return dataclasses.asdict(cast(Any, self))
-
-    def to_toml(self) -> str:
-        """The resolved settings as TOML."""
-        return tomli_w.dumps(self.to_dict())
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,61 +221,3 @@ class Settings(GroupedSettings):
     transfer: TransferSettings = field(default_factory=TransferSettings)
     instruct: InstructSettings = field(default_factory=InstructSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
-
-
-@functools.cache  # a domain's settings are read whenever it is loaded
-def _kinds(settings: type) -> dict[str, Any]:
-    """The groups of a settings class, by name."""
-    hints = typing.get_type_hints(settings)
-    return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
-
-
-@functools.cache
-def _types(group: Any) -> dict[str, Any]:
-    return typing.get_type_hints(group)
-
-
-def _near(name: object, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _read_toml(file: str | Path | None, problems: list[str]) -> Mapping[str, Any]:
-    if file is None:
-        return {}
-    try:
-        return tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not TOML, a number too long
-        problems.append(f"cannot read settings from {file}: {error}")
-        return {}
-
-
-def _parse(text: str) -> Any:
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except (ValueError, RecursionError):  # not a TOML value: a bare word, as in form=paper
-        return text
-
-
-def _put(
-    values: dict[str, dict[str, Any]], groups: Mapping[str, Any], group: str, key: str, value: Any, problems: list[str]
-) -> None:
-    kinds = _types(groups[group])
-    if key not in kinds:
-        problems.append(f"unknown setting '{group}.{key}'{_near(key, kinds)}")
-        return
-    kind = kinds[key]
-    if typing.get_origin(kind) in (Literal, types.UnionType):
-        allowed = typing.get_args(kind)
-        if value not in allowed:
-            problems.append(f"{group}.{key} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
-            return
-    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            value = float(value)
-        except OverflowError:
-            value = math.inf
-    elif not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        problems.append(f"{group}.{key} must be {kind.__name__}, not {value!r}")
-        return
-    values[group][key] = value

@@ -14,6 +14,7 @@ from benchmarks.adapted import markdown, words_of
 from benchmarks.arms import Corpora
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.training.loop import train
+from xdner.training.run import Run
 
 Program = Callable[..., int]
 
@@ -72,14 +73,15 @@ def test_an_adaptation_goes_on_where_it_was_stopped(
 
     resumed = []
 
-    def watched(*args: Any, **options: Any) -> Any:
-        resumed.append(options["resume"])
-        return train(*args, **options)
+    def watched(task: Any, settings: Any, run: Run, **options: Any) -> Any:
+        resumed.append(run.resume)
+        return train(task, settings, run, **options)
 
-    def stopped(*args: Any, **options: Any) -> Any:
-        if options["run_folder"].name == "main":
+    def stopped(task: Any, settings: Any, run: Run, **options: Any) -> Any:
+        assert run.folder is not None
+        if run.folder.name == "main":
             raise KeyboardInterrupt
-        return train(*args, **options)
+        return train(task, settings, run, **options)
 
     monkeypatch.setattr(adapt, "train", stopped)
     assert program("--seeds", "1", "--targets", "ai") == 130

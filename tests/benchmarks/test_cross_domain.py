@@ -399,12 +399,12 @@ def test_options_come_back_from_a_run(options: Callable[..., Options], tmp_path:
 @pytest.fixture
 def adapted(backbone: Path, tmp_path: Path) -> Path:
     """The tiny backbone after some more reading, by the command's own workflow."""
-    from xdner.workflows import adapt_backbone
+    from xdner.workflows import JobOptions, adapt_backbone
 
     text = tmp_path / "text.txt"
     text.write_text("Ann built a robot\nNed saw Vega\n" * 20)
     folder = tmp_path / "adapted"
-    adapt_backbone([text], folder, backbone=backbone, overrides=["epochs=1", "block=16"])
+    adapt_backbone([text], folder, JobOptions(overrides=["epochs=1", "block=16"]), backbone=backbone)
     return folder
 
 

@@ -31,6 +31,7 @@ from xdner.testing.taggers import TOWNS, save_letter_encoder
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.progress import SilentProgress
+from xdner.training.run import Run
 from xdner.training.tagger_task import TaggerTask
 
 DOMAIN = Domain.from_corpus("towns", TOWNS)
@@ -199,7 +200,7 @@ def test_resuming_ends_as_if_nothing_had_happened(folder: Path, tmp_path: Path, 
 
     def run(where: Path, **options: Any) -> dict[str, torch.Tensor]:
         recognizer = LANER.from_pretrained(folder, settings=settings)
-        made = recognizer.train(DOMAIN, TOWNS, TOWNS[:3], sources=[SOURCE], run_folder=where, **options)
+        made = recognizer.train(DOMAIN, TOWNS, TOWNS[:3], sources=[SOURCE], run=Run(where, **options))
         return dict(made.entry.tensors)
 
     straight = run(tmp_path / "one")

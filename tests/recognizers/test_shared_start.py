@@ -17,6 +17,7 @@ from xdner.testing.tokenizers import byte_level_tokenizer
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.progress import SilentProgress
+from xdner.training.run import Run
 
 SETTINGS = Settings.build(
     overrides=["epochs=3", "training.batch_size=2", "length=3", "patience=0", "learning_rate=0.05", "drop_options=0.3"]
@@ -84,6 +85,6 @@ def test_an_interrupted_run_gives_the_same_prefix(tmp_path: Path) -> None:
                 signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(TrainingInterrupted):
-        train_shared_start(make().reader, SOURCES, SETTINGS, run_folder=tmp_path, progress=Interrupts())
-    again, _ = train_shared_start(make().reader, SOURCES, SETTINGS, run_folder=tmp_path, resume=True)
+        train_shared_start(make().reader, SOURCES, SETTINGS, Run(tmp_path, progress=Interrupts()))
+    again, _ = train_shared_start(make().reader, SOURCES, SETTINGS, Run(tmp_path, resume=True))
     assert again.hash() == whole.hash()

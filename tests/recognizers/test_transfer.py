@@ -26,6 +26,7 @@ from xdner.testing.models import tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
 from xdner.text import Sentence
 from xdner.training.progress import SilentProgress
+from xdner.training.run import Run
 
 BASE = ["epochs=4", "training.batch_size=2", "length=3", "patience=0", "evaluate_from=1", "learning_rate=0.05"]
 DATA = {
@@ -323,7 +324,7 @@ def test_an_interrupted_run_goes_on_in_the_phase_where_it_stopped(known: CPNER, 
         made = Transfer(
             known.reader, *DATA["rivers"], (), how, initial=known.initial_prefix(how.prefix), sources=entries(known)
         )
-        return made.run(run_folder=tmp_path / "run", resume=resume, progress=progress).entry.prefix
+        return made.run(Run(tmp_path / "run", resume=resume, progress=progress)).entry.prefix
 
     with pytest.raises(TrainingInterrupted):
         again(False, Interrupts())
@@ -350,6 +351,6 @@ def test_a_run_that_never_began_cannot_be_resumed(known: CPNER, tmp_path: Path, 
         known.reader, *DATA["rivers"], (), how, initial=known.initial_prefix(how.prefix), sources=sources
     )  # fmt: skip
     with pytest.raises(TrainingError, match="checkpoint"):
-        made.run(run_folder=tmp_path / "run", resume=True)
+        made.run(Run(tmp_path / "run", resume=True))
     with pytest.raises(TrainingError, match="without a folder"):
-        made.run(resume=True)
+        made.run(Run(resume=True))

@@ -26,7 +26,7 @@ from xdner.training.adapt import Adapted, dealt
 from xdner.training.adapt_settings import AdaptationSettings, AdaptSettings
 from xdner.training.learners import EncoderLearner, load_learner
 from xdner.training.progress import SilentProgress
-from xdner.workflows import adapt_backbone
+from xdner.workflows import JobOptions, adapt_backbone
 
 KINDS = ("bare", "whole", "causal", "t5")
 QUICK = ("block=32", "head_steps=8", "learning_rate=3e-3", "checkpoint_every=3", "held_out=4")
@@ -54,7 +54,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(base: dict[str, Path], kind: str, text: Path, out: Path, *more: str, **options) -> Adapted:
-    return adapt_backbone([text], out, backbone=base[kind], overrides=[*QUICK, *more], **options)
+    return adapt_backbone([text], out, JobOptions(overrides=[*QUICK, *more], **options), backbone=base[kind])
 
 
 def load(kind: str, folder: Path) -> torch.nn.Module:
@@ -180,7 +180,7 @@ def test_weights_keep_the_type_that_they_were_stored_in(base: dict[str, Path], t
     half = tmp_path / "half"
     shutil.copytree(base["causal"], half)
     AutoModelForCausalLM.from_pretrained(half, dtype=torch.bfloat16).save_pretrained(half)
-    adapt_backbone([text], tmp_path / "out", backbone=half, overrides=QUICK)
+    adapt_backbone([text], tmp_path / "out", JobOptions(overrides=QUICK), backbone=half)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
     assert model.dtype == torch.bfloat16
 
@@ -189,7 +189,7 @@ def test_an_encoder_whose_file_has_no_pooler(base: dict[str, Path], text: Path, 
     folder = tmp_path / "poolerless"
     shutil.copytree(base["bare"], folder)
     AutoModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
-    first, second = (adapt_backbone([text], tmp_path / n, backbone=folder, overrides=QUICK) for n in "ab")
+    first, second = (adapt_backbone([text], tmp_path / n, JobOptions(overrides=QUICK), backbone=folder) for n in "ab")
     assert first.facts == second.facts, "nothing that is drawn at loading counts"
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
 
@@ -199,7 +199,7 @@ def test_an_adapted_backbone_still_knows_its_prompt(base: dict[str, Path], text:
     shutil.copytree(base["causal"], folder)
     recommended = {"codec": {"repeats": 1}}
     (folder / "xdner-backbone.json").write_text(json.dumps({"name": "x", "recommended": recommended}))
-    adapt_backbone([text], tmp_path / "out", backbone=folder, overrides=QUICK)
+    adapt_backbone([text], tmp_path / "out", JobOptions(overrides=QUICK), backbone=folder)
     assert load_backbone(tmp_path / "out").recommended == recommended
 
 
@@ -293,8 +293,9 @@ def test_bad_input_is_told_before_any_work(base: dict[str, Path], text: Path, tm
     ]
     for kind, message, options in cases:
         given = {"texts": [text], "out": tmp_path / "out", "backbone": base["bare"], "overrides": QUICK} | options
+        texts, out, backbone = (given.pop(name) for name in ("texts", "out", "backbone"))
         with pytest.raises(kind, match=message) as caught:
-            adapt_backbone(given.pop("texts"), given.pop("out"), **given)
+            adapt_backbone(texts, out, JobOptions(**given), backbone=backbone)
         assert caught.value.hint
         assert not (tmp_path / "out").exists()
 
@@ -311,7 +312,7 @@ def test_models_that_cannot_learn_from_text(base: dict[str, Path], text: Path, t
                 config = json.loads(json.dumps(config).replace(token, "<other_id_"))
             (folder / name).write_text(json.dumps(config))
         with pytest.raises(BackboneError, match=message):
-            adapt_backbone([text], tmp_path / "out", backbone=folder, overrides=QUICK)
+            adapt_backbone([text], tmp_path / "out", JobOptions(overrides=QUICK), backbone=folder)
 
 
 def test_factors_want_one_file_of_weights(base: dict[str, Path], text: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from xdner.settings import TrainingSettings
 from xdner.training.batching import bucketed_batches
 from xdner.training.loop import _seed, rate, train
 from xdner.training.progress import SilentProgress
+from xdner.training.run import Run
 
 
 class Told(SilentProgress):
@@ -92,7 +93,7 @@ def test_accumulated_batches_weigh_as_their_items(tiny):
 def test_a_run_learns_and_tells(tiny):
     told, task = Told(), tiny.TinyTask(60, dropout=0.0)
     settings = TrainingSettings(epochs=30, learning_rate=5e-2, patience=0, evaluate_from=1, evaluate_every=1)
-    result = train(task, settings, progress=told)
+    result = train(task, settings, Run(progress=told))
     assert result.history[-1].loss < 0.1 * result.history[0].loss
     assert result.best_dev == max(r.dev for r in result.history)
     assert (result.epochs_run, result.stopped, result.steps) == (30, "finished", result.history[-1].steps)
@@ -182,7 +183,7 @@ def test_gradients_left_by_the_caller_are_not_used(tiny):
 
 def test_the_record_of_a_run(tiny, tmp_path):
     task = tiny.TinyTask()
-    result = train(task, tiny.SETTINGS, run_folder=tmp_path)
+    result = train(task, tiny.SETTINGS, Run(tmp_path))
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["settings"] == asdict(tiny.SETTINGS)
     assert record["history"] == [asdict(r) for r in result.history]
@@ -192,7 +193,7 @@ def test_the_record_of_a_run(tiny, tmp_path):
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_the_checkpoint_of_a_run_that_ended(tiny, tmp_path, keep):
-    train(tiny.TinyTask(), tiny.SETTINGS, run_folder=tmp_path, keep_checkpoint=keep)
+    train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path), keep_checkpoint=keep)
     assert (tmp_path / "checkpoint").exists() == keep
     assert (tmp_path / "run.json").exists()
 
@@ -206,7 +207,7 @@ def test_a_loss_that_is_no_number(tiny, bad):
     inner, calls = task.loss, []
     task.loss = lambda indices, rng: inner(indices, rng) * (bad if len(calls) == 4 else calls.append(1) or 1)
     with pytest.raises(TrainingError) as caught:
-        train(task, tiny.SETTINGS, progress=told)
+        train(task, tiny.SETTINGS, Run(progress=told))
     assert caught.value.message == f"the loss became {bad} at step 3 of 16; it should be a finite number"
     assert "Lower the learning rate (now 0.03), e.g. --set learning_rate=0.003" in caught.value.hint
     assert told.calls[-1] == ("finish",)

@@ -24,6 +24,7 @@ from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.progress import SilentProgress
 from xdner.training.prompt_task import PromptTask, duplicated, with_types_removed
+from xdner.training.run import Run
 from xdner.training.tuning import prompt_items, tune
 
 TEMPLATE = Template.parse(SHORT)
@@ -181,13 +182,13 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole = tune(backbone(), [PEOPLE], settings, TEMPLATE, shared_words)
     model = backbone()
     with pytest.raises((KeyboardInterrupt, TrainingInterrupted)):
-        tune(model, [PEOPLE], settings, TEMPLATE, shared_words, run_folder=tmp_path, progress=Stop())
+        tune(model, [PEOPLE], settings, TEMPLATE, shared_words, run=Run(tmp_path, progress=Stop()))
     assert not any("lora" in name for name, _ in model.model.named_parameters())  # it is given back in any case
-    again = tune(model, [PEOPLE], settings, TEMPLATE, shared_words, run_folder=tmp_path, resume=True)
+    again = tune(model, [PEOPLE], settings, TEMPLATE, shared_words, run=Run(tmp_path, resume=True))
     assert again.adapter == whole.adapter
     assert [r.loss for r in again.result.history] == [r.loss for r in whole.result.history]
     with pytest.raises(TrainingError, match="another run"):  # other demonstrations are another run
-        tune(model, [PEOPLE], settings, TEMPLATE, reversed_words, run_folder=tmp_path, resume=True)
+        tune(model, [PEOPLE], settings, TEMPLATE, reversed_words, run=Run(tmp_path, resume=True))
 
 
 def reversed_words(examples: Sequence[Example], settings: WranerSettings) -> Retriever:

@@ -17,6 +17,7 @@ import torch
 from xdner.errors import TrainingError, TrainingInterrupted
 from xdner.training.loop import train
 from xdner.training.progress import SilentProgress
+from xdner.training.run import Run
 
 STEPS = 16  # of tiny.SETTINGS: 4 epochs of 4 steps
 
@@ -55,11 +56,16 @@ def undisturbed(tiny):
     return tiny.outcome(train(task, tiny.SETTINGS), task)
 
 
+def interrupt(**where):
+    """Ctrl-C at a step or an evaluation."""
+    return At(lambda: signal.raise_signal(signal.SIGINT), **where)
+
+
 def finish(tiny, folder, **options):
     task = tiny.TinyTask()
     with torch.no_grad():
         task.first.fill_(9.0)  # nothing of what a new process begins with may matter
-    result = train(task, tiny.SETTINGS, run_folder=folder, resume=True, **options)
+    result = train(task, tiny.SETTINGS, Run(folder, resume=True), **options)
     return tiny.outcome(result, task)
 
 
@@ -69,9 +75,10 @@ def test_a_stop_after_any_step(tiny, tmp_path, undisturbed, step, number):
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(TrainingInterrupted) as caught:
         train(
-            tiny.TinyTask(), tiny.SETTINGS, run_folder=tmp_path, resume_hint="Say --resume.",
-            progress=At(lambda: signal.raise_signal(number), step=step),
-        )  # fmt: skip
+            tiny.TinyTask(),
+            tiny.SETTINGS,
+            Run(tmp_path, hint="Say --resume.", progress=At(lambda: signal.raise_signal(number), step=step)),
+        )
     folder = tmp_path / "checkpoint"
     assert str(caught.value) == f"stopped after step {step} of {STEPS}; a checkpoint is in {folder}\n  → Say --resume."
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -82,9 +89,10 @@ def test_a_stop_after_any_step(tiny, tmp_path, undisturbed, step, number):
 def test_a_stop_during_an_evaluation_lets_it_end(tiny, tmp_path, undisturbed, evaluation):
     with pytest.raises(TrainingInterrupted, match=f"stopped after step {4 + 4 * evaluation} of"):
         train(
-            tiny.TinyTask(), tiny.SETTINGS, run_folder=tmp_path,
-            progress=At(lambda: signal.raise_signal(signal.SIGINT), evaluation=evaluation),
-        )  # fmt: skip
+            tiny.TinyTask(),
+            tiny.SETTINGS,
+            Run(tmp_path, progress=interrupt(evaluation=evaluation)),
+        )
     state = json.loads((tmp_path / "checkpoint" / "state.json").read_text())
     assert len(state["position"]["history"]) == 1 + evaluation, "the score is kept"
     assert finish(tiny, tmp_path) == undisturbed
@@ -92,14 +100,14 @@ def test_a_stop_during_an_evaluation_lets_it_end(tiny, tmp_path, undisturbed, ev
 
 def test_a_stop_during_the_last_evaluation_is_too_late(tiny, tmp_path, undisturbed):
     task = tiny.TinyTask()
-    progress = At(lambda: signal.raise_signal(signal.SIGINT), evaluation=3)
-    assert tiny.outcome(train(task, tiny.SETTINGS, progress=progress), task) == undisturbed
+    progress = interrupt(evaluation=3)
+    assert tiny.outcome(train(task, tiny.SETTINGS, Run(progress=progress)), task) == undisturbed
 
 
 @pytest.mark.parametrize("where", [{"step": s} for s in range(1, STEPS + 1)] + [{"evaluation": e} for e in (1, 2, 3)])
 def test_a_crash_anywhere(tiny, tmp_path, undisturbed, where):
     with pytest.raises(Crash):
-        train(tiny.TinyTask(), tiny.SETTINGS, run_folder=tmp_path, progress=At(crash, **where))
+        train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path, progress=At(crash, **where)))
     assert finish(tiny, tmp_path) == undisturbed
 
 
@@ -107,9 +115,10 @@ def test_stops_after_every_step_of_one_run(tiny, tmp_path, undisturbed):
     for step in range(1, STEPS + 1):
         with pytest.raises(TrainingInterrupted):
             train(
-                tiny.TinyTask(), tiny.SETTINGS, run_folder=tmp_path, resume=step > 1,
-                progress=At(lambda: signal.raise_signal(signal.SIGINT), step=step),
-            )  # fmt: skip
+                tiny.TinyTask(),
+                tiny.SETTINGS,
+                Run(tmp_path, resume=step > 1, progress=interrupt(step=step)),
+            )
     assert finish(tiny, tmp_path) == undisturbed
 
 
@@ -120,21 +129,22 @@ def test_patience_counts_on_after_a_stop(tiny, tmp_path):
     wanted = tiny.outcome(train(whole, settings), whole)
     with pytest.raises(TrainingInterrupted):
         train(
-            tiny.TinyTask(scores=scores), settings, run_folder=tmp_path,
-            progress=At(lambda: signal.raise_signal(signal.SIGINT), step=15),
-        )  # fmt: skip
+            tiny.TinyTask(scores=scores),
+            settings,
+            Run(tmp_path, progress=interrupt(step=15)),
+        )
     task = tiny.TinyTask(scores=scores[3:])
-    got = tiny.outcome(train(task, settings, run_folder=tmp_path, resume=True), task)
+    got = tiny.outcome(train(task, settings, Run(tmp_path, resume=True)), task)
     assert got == wanted
     assert got["best"] == [2, 0.5, 5, 20, "patience"]
 
 
 def test_a_run_that_had_ended_gives_its_result_again(tiny, tmp_path, undisturbed):
     task = tiny.TinyTask()
-    first = train(task, tiny.SETTINGS, run_folder=tmp_path)
+    first = train(task, tiny.SETTINGS, Run(tmp_path))
     again = tiny.TinyTask()
     again.loss = again.evaluate = None  # it needs neither
-    second = train(again, tiny.SETTINGS, run_folder=tmp_path, resume=True)
+    second = train(again, tiny.SETTINGS, Run(tmp_path, resume=True))
     assert tiny.outcome(second, again) == undisturbed
     assert first == second
 
@@ -150,7 +160,7 @@ def test_a_second_ctrl_c_stops_at_once(tiny, tmp_path):
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        train(tiny.TinyTask(), tiny.SETTINGS, run_folder=tmp_path, progress=At(twice, step=5))
+        train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path, progress=At(twice, step=5)))
     assert signal.getsignal(signal.SIGINT) is before
     state = json.loads((tmp_path / "checkpoint" / "state.json").read_text())
     assert state["position"]["step"] == 4, "the last regular checkpoint"
@@ -159,9 +169,10 @@ def test_a_second_ctrl_c_stops_at_once(tiny, tmp_path):
 def test_without_a_folder_the_message_says_that_nothing_was_kept(tiny):
     with pytest.raises(TrainingInterrupted) as caught:
         train(
-            tiny.TinyTask(), tiny.SETTINGS, resume_hint="Say --resume.",
-            progress=At(lambda: signal.raise_signal(signal.SIGINT), step=2),
-        )  # fmt: skip
+            tiny.TinyTask(),
+            tiny.SETTINGS,
+            Run(hint="Say --resume.", progress=interrupt(step=2)),
+        )
     assert caught.value.message == "stopped after step 2 of 16; no checkpoint could be kept"
     assert caught.value.hint == "Start again; give the run a folder to be able to resume."
 
@@ -172,7 +183,7 @@ def test_in_another_thread_signals_are_left_alone(tiny, undisturbed):
     def run():
         task = tiny.TinyTask()
         progress = At(lambda: seen.append(signal.getsignal(signal.SIGINT)), step=3)
-        got.append(tiny.outcome(train(task, tiny.SETTINGS, progress=progress), task))
+        got.append(tiny.outcome(train(task, tiny.SETTINGS, Run(progress=progress)), task))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -185,7 +196,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tiny, undisturbed):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         task = tiny.TinyTask()
-        result = train(task, tiny.SETTINGS, progress=At(lambda: signal.raise_signal(signal.SIGINT), step=3))
+        result = train(task, tiny.SETTINGS, Run(progress=interrupt(step=3)))
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
@@ -203,7 +214,7 @@ def test_a_disk_that_fills_up_does_not_end_the_run(tiny, tmp_path, undisturbed, 
 
     progress = At(lambda: monkeypatch.setattr(os, "fsync", full), step=7)
     task = tiny.TinyTask()
-    result = train(task, tiny.SETTINGS, run_folder=tmp_path, progress=progress)
+    result = train(task, tiny.SETTINGS, Run(tmp_path, progress=progress))
     assert tiny.outcome(result, task) == undisturbed
     assert result.failed_checkpoints == 6  # steps 8, 9, 12 twice, 15, 16 (on the interval and after each epoch)
     first, record = progress.notes
@@ -223,10 +234,7 @@ def test_a_stop_on_a_full_disk_names_the_checkpoint_that_is_kept(tiny, tmp_path,
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(TrainingInterrupted) as caught:
-        train(
-            tiny.TinyTask(), tiny.SETTINGS, run_folder=tmp_path, resume_hint="Say --resume.",
-            progress=At(fill_and_stop, step=5),
-        )  # fmt: skip
+        train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path, hint="Say --resume.", progress=At(fill_and_stop, step=5)))
     assert caught.value.message.endswith("this step could not be saved, the checkpoint of step 4 is kept")
     assert caught.value.hint == "Say --resume."
     monkeypatch.undo()
@@ -236,7 +244,7 @@ def test_a_stop_on_a_full_disk_names_the_checkpoint_that_is_kept(tiny, tmp_path,
 def test_a_folder_that_cannot_be_written_is_told_at_the_start(tiny, tmp_path, undisturbed):
     (tmp_path / "file").write_text("")
     progress, task = At(), tiny.TinyTask()
-    result = train(task, tiny.SETTINGS, run_folder=tmp_path / "file", progress=progress)
+    result = train(task, tiny.SETTINGS, Run(tmp_path / "file", progress=progress))
     assert progress.notes[0].startswith("no checkpoint at step 0 (cannot write ")
     assert "there is none yet" in progress.notes[0]
     assert tiny.outcome(result, task) == undisturbed
@@ -248,7 +256,7 @@ def test_a_folder_that_cannot_be_written_is_told_at_the_start(tiny, tmp_path, un
 @pytest.fixture
 def stopped(tiny, tmp_path):
     with pytest.raises(Crash):
-        train(tiny.TinyTask(), tiny.SETTINGS, run_folder=tmp_path, fingerprint="data", progress=At(crash, step=5))
+        train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path, progress=At(crash, step=5)), fingerprint="data")
     return tmp_path
 
 
@@ -257,7 +265,7 @@ def test_another_run_is_refused(tiny, stopped):
         ("other", tiny.SETTINGS, 30), ("data", replace(tiny.SETTINGS, batch_size=5), 30), ("data", tiny.SETTINGS, 29),
     ):  # fmt: skip
         with pytest.raises(TrainingError, match="belongs to another run"):
-            train(tiny.TinyTask(items), settings, run_folder=stopped, resume=True, fingerprint=fingerprint)
+            train(tiny.TinyTask(items), settings, Run(stopped, resume=True), fingerprint=fingerprint)
 
 
 def test_other_parameters_are_refused(tiny, stopped):
@@ -266,19 +274,19 @@ def test_other_parameters_are_refused(tiny, stopped):
     wider.second = torch.nn.Parameter(torch.zeros(6, 1))
     for task, why in ((fewer, "holds other parameters than those to train"), (wider, ": second missing or of another")):
         with pytest.raises(TrainingError) as caught:
-            train(task, tiny.SETTINGS, run_folder=stopped, resume=True, fingerprint="data")
+            train(task, tiny.SETTINGS, Run(stopped, resume=True), fingerprint="data")
         assert why in caught.value.message
         assert "start again without --resume" in caught.value.hint
 
 
 def test_no_folder_no_resume(tiny):
     with pytest.raises(TrainingError, match="without a folder cannot be resumed"):
-        train(tiny.TinyTask(), tiny.SETTINGS, resume=True)
+        train(tiny.TinyTask(), tiny.SETTINGS, Run(resume=True))
 
 
 def test_no_checkpoint_no_resume(tiny, tmp_path):
     with pytest.raises(TrainingError, match="there is no checkpoint"):
-        train(tiny.TinyTask(), tiny.SETTINGS, run_folder=tmp_path, resume=True)
+        train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path, resume=True))
 
 
 def test_another_thread_count_is_told(tiny, stopped):
@@ -287,7 +295,7 @@ def test_another_thread_count_is_told(tiny, stopped):
     state["made"]["threads"] = 64
     file.write_text(json.dumps(state))
     progress = At()
-    train(tiny.TinyTask(), tiny.SETTINGS, run_folder=stopped, resume=True, fingerprint="data", progress=progress)
+    train(tiny.TinyTask(), tiny.SETTINGS, Run(stopped, resume=True, progress=progress), fingerprint="data")
     assert progress.notes == ["resumed, but the last bits of the result may differ: threads 64 then, 1 now"]
 
 

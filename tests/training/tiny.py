@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from xdner.settings import TrainingSettings
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import SilentProgress
+from xdner.training.run import Run
 
 # 30 items in batches of 4, two batches a step: a step of one short batch at the end of each epoch; dev from epoch 2 on.
 SETTINGS = TrainingSettings(
@@ -115,8 +116,8 @@ def session(folder: Path, end: int, prepare: Callable[[], None] = lambda: None) 
         begun = folder / "begun"
         # Once it has begun, a run must resume: to start afresh in silence would hide a checkpoint that was lost.
         result = train(
-            task, SETTINGS, run_folder=folder, resume=begun.exists(), fingerprint="data", progress=Pipe(end, begun)
-        )  # fmt: skip
+            task, SETTINGS, Run(folder, resume=begun.exists(), progress=Pipe(end, begun)), fingerprint="data"
+        )
         (folder / "outcome.json").write_text(json.dumps(outcome(result, task)))
         code = 0
     except BaseException as error:

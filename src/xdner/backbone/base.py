@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from xdner.backbone.attention import Site, instrument
 from xdner.backbone.cache import Context, PrefixRows
+from xdner.backbone.linear import pack_linears
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError
 from xdner.geometry import PrefixGeometry, SiteShape
@@ -149,6 +150,7 @@ class Backbone(ABC):
         self._identity = identity
         self.recommended: Mapping[str, Any] = dict(recommended or self.suited)
         self.sites: tuple[Site, ...] = instrument(model)
+        pack_linears(model, leave=model.get_output_embeddings())
         self.geometry = PrefixGeometry(tuple(SiteShape(s.name, s.heads, s.head_dim) for s in self.sites))
         self.freeze()
         self._probe()

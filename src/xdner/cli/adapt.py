@@ -38,7 +38,7 @@ def adapt(
     """
     with guarded():
         from xdner.training.progress import RichProgress
-        from xdner.workflows import adapt_backbone
+        from xdner.workflows import JobOptions, adapt_backbone
 
         with contextlib.ExitStack() as reading:
             count = reading.enter_context(counting("MB of text read"))
@@ -54,10 +54,8 @@ def adapt(
                     reading.close()
                     super().note(text)
 
-            done = adapt_backbone(
-                corpus, out, backbone=backbone, seed=seed, config=config, overrides=set_ or [], dtype=dtype,
-                device=device, resume=resume, progress=Shown("adapt"), told=lambda read: count(read // 1_000_000),
-            )  # fmt: skip
+            options = JobOptions(None, seed, config, set_ or (), dtype, device, resume, Shown("adapt"))
+            done = adapt_backbone(corpus, out, options, backbone=backbone, told=lambda read: count(read // 1_000_000))
         losses = done.facts["held_out_loss"]
         stderr.print(f"[green]✓[/] {out} ({done.result.steps} steps, {done.result.seconds:.0f} s)", highlight=False)
         if losses["before"] is not None:

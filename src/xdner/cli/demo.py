@@ -37,7 +37,7 @@ def demo(
         from xdner.recognizers.cp_ner import CPNER
         from xdner.settings import Settings
         from xdner.training.progress import RichProgress
-        from xdner.workflows import ALL, Outcome, example_folder, train_domain
+        from xdner.workflows import ALL, DomainFiles, JobOptions, Outcome, example_folder, train_domain
 
         folder = example_folder(domain)
         ready = _pulled(backbone)
@@ -49,11 +49,9 @@ def demo(
             stderr.print(f"  F1 on {len(test)} test sentences: {rows[-1][1].micro.f1:.3f}", highlight=False)
 
         def learn(name: str, place: str | Path | None, sources: list[str]) -> tuple[Outcome, CPNER]:
-            outcome = train_domain(
-                domain, folder / "train.jsonl", domain_file=folder / "domain.toml", backbone=ready, library=place,
-                sources=sources, k_shot=labelled, seed=seed, dtype="auto", overrides=DEMO_SETTINGS,
-                progress=RichProgress(domain),
-            )  # fmt: skip
+            files = DomainFiles(folder / "train.jsonl", domain=folder / "domain.toml", k_shot=labelled)
+            options = JobOptions(place, seed, overrides=DEMO_SETTINGS, dtype="auto", progress=RichProgress(domain))
+            outcome = train_domain(domain, files, options, backbone=ready, sources=sources)
             trained = CPNER(untrained.backbone, settings=Settings.build(base=outcome.entry.settings.to_dict()))
             trained.add(outcome.entry)
             score(name, trained, f"{outcome.seconds:.0f}")

@@ -38,12 +38,10 @@ def initial(
     """
     with guarded():
         from xdner.training.progress import RichProgress
-        from xdner.workflows import train_initial
+        from xdner.workflows import JobOptions, train_initial
 
-        made, result = train_initial(
-            source, backbone=backbone, library=library, format=format, seed=seed, config=config,
-            overrides=set_ or [], dtype=dtype, device=device, resume=resume, progress=RichProgress("shared start"),
-        )  # fmt: skip
+        options = JobOptions(library, seed, config, set_ or (), dtype, device, resume, RichProgress("shared start"))
+        made, result = train_initial(source, options, backbone=backbone, format=format)
         names = ", ".join(s["domain"] for s in made.notes["sources"])
         stderr.print(
             f"[green]✓[/] shared start of {names} trained in {result.seconds:.0f} s ({result.steps} steps)",

@@ -40,11 +40,9 @@ def instruct(
     """
     with guarded():
         from xdner.training.progress import RichProgress
-        from xdner.workflows import instruct_backbone
+        from xdner.workflows import JobOptions, instruct_backbone
 
-        done = instruct_backbone(
-            source, out, backbone=backbone, format=format, seed=seed, config=config, overrides=set_ or [],
-            dtype=dtype, device=device, resume=resume, progress=RichProgress("instruct"),
-        )  # fmt: skip
+        options = JobOptions(None, seed, config, set_ or (), dtype, device, resume, RichProgress("instruct"))
+        done = instruct_backbone(source, out, options, backbone=backbone, format=format)
         stderr.print(f"[green]✓[/] {out} ({done.result.steps} steps, {done.result.seconds:.0f} s)", highlight=False)
         stderr.print(f"  next: xdner train NAME --train FILE --backbone {out}", highlight=False)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,55 +87,43 @@ def train(
     """
     with guarded():
         from xdner.training.progress import RichProgress
+        from xdner.workflows import (
+            TAGGER_ABLATIONS,
+            DomainFiles,
+            JobOptions,
+            train_domain,
+            train_examples,
+            train_tagger,
+        )
 
-        common: dict[str, Any] = {
-            "dev_file": dev_file, "domain_file": domain_file, "library": library, "format": format, "k_shot": k_shot,
-            "seed": seed, "config": config, "device": device, "resume": resume, "progress": RichProgress(name),
-        }  # fmt: skip
+        files = DomainFiles(train_file, dev_file, domain_file, format, k_shot)
+        options = JobOptions(library, seed, config, set_ or (), dtype, device, resume, RichProgress(name))
         cp_ner = {"--strategy": strategy, "--alpha": alpha, "--source-data": source_data}
+        outcome: Outcome[Any]
         if recognizer is Recognizer.IF_WRANER:
-            from xdner.workflows import train_examples
-
             _only("cp-ner", cp_ner)
             _only("cp-ner and laner", {"--without": without})
-            _tell(
-                name,
-                train_examples(
-                    name, train_file, llm=llm or backbone, model=model, adapter=adapter, source_files=source or (),
-                    start=_start(from_, "an IF-WRANER domain"), overrides=set_ or [], dtype=dtype, **common,
-                ),
-                json_,
+            outcome = train_examples(
+                name, files, options, llm=llm or backbone, model=model, adapter=adapter, source_files=source or (),
+                start=_start(from_, "an IF-WRANER domain"),
             )  # fmt: skip
-            return
-        _only("if-wraner", {"--llm": llm, "--model": model, "--adapter": adapter})
-        if train_file is None:
-            raise SettingsError(["there is nothing to train on"], hint="Give labelled sentences with --train FILE.")
-        if recognizer is Recognizer.LANER:
-            from xdner.workflows import TAGGER_ABLATIONS, train_tagger
-
+        elif recognizer is Recognizer.LANER:
+            _only("if-wraner", {"--llm": llm, "--model": model, "--adapter": adapter})
             _only("cp-ner", cp_ner | {"--dtype": dtype if dtype != "float32" else None})
-            _tell(
-                name,
-                train_tagger(
-                    name, train_file, encoder=backbone, source_files=source or (), start=_start(from_, "a LANER domain"),
-                    overrides=[*ablations(without, TAGGER_ABLATIONS), *(set_ or [])], **common,
-                ),
-                json_,
+            outcome = train_tagger(
+                name, files, replace(options, overrides=[*ablations(without, TAGGER_ABLATIONS), *(set_ or ())]),
+                encoder=backbone, source_files=source or (), start=_start(from_, "a LANER domain"),
             )  # fmt: skip
-            return
-        from xdner.workflows import train_domain
-
-        _only("laner and if-wraner", {"--source": source})
-        alphas, overrides = transfer_overrides(strategy, alpha, without, set_)
-        data = {k: Path(v) for k, v in pairs(source_data, "--source-data", "NAME=FILE").items()}
-        _tell(
-            name,
-            train_domain(
-                name, train_file, backbone=backbone, sources=split_names(from_), source_data=data, alphas=alphas,
-                overrides=overrides, dtype=dtype, **common,
-            ),
-            json_,
-        )  # fmt: skip
+        else:
+            _only("if-wraner", {"--llm": llm, "--model": model, "--adapter": adapter})
+            _only("laner and if-wraner", {"--source": source})
+            alphas, overrides = transfer_overrides(strategy, alpha, without, set_)
+            data = {k: Path(v) for k, v in pairs(source_data, "--source-data", "NAME=FILE").items()}
+            outcome = train_domain(
+                name, files, replace(options, overrides=overrides), backbone=backbone, sources=split_names(from_),
+                source_data=data, alphas=alphas,
+            )  # fmt: skip
+        _tell(name, outcome, json_)
 
 
 def _start(from_: str | None, what: str) -> str | None:

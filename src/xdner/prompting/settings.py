@@ -3,14 +3,14 @@ of the house."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share
 from xdner.retrieval.settings import RetrievalSettings
-from xdner.settings import DecodingSettings, GroupedSettings, TrainingSettings
+from xdner.settings import DecodingSettings, TrainingSettings
 
 __all__ = ["LlmSettings", "PromptSettings", "TuneSettings", "WranerSettings"]
 
@@ -51,23 +51,15 @@ class LlmSettings:
         key_variable: the environment variable with the API key. The key itself is stored nowhere.
     """
 
-    timeout: float = 60.0
-    retries: int = 4
-    backoff: float = 1.0
-    longest_wait: float = 60.0
-    concurrency: int = 4
-    answer_tokens: int = 512
+    timeout: Rate = 60.0
+    retries: Count = 4
+    backoff: Amount = 1.0
+    longest_wait: Amount = 60.0
+    concurrency: Positive = 4
+    answer_tokens: Positive = 512
     key_variable: str = "XDNER_LLM_KEY"
 
     def problems(self) -> Iterable[str]:
-        if not 0 < self.timeout < math.inf:
-            yield f"llm.timeout must be positive and finite, not {self.timeout}"
-        for name in ("retries", "backoff", "longest_wait"):
-            if not 0 <= getattr(self, name) < math.inf:
-                yield f"llm.{name} must not be negative or infinite, not {getattr(self, name)}"
-        for name in ("concurrency", "answer_tokens"):
-            if getattr(self, name) < 1:
-                yield f"llm.{name} must be at least 1, not {getattr(self, name)}"
         # Somebody may put the key itself here; it must not come back in a message.
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
             yield "llm.key_variable must be the name of an environment variable (not the key itself)"
@@ -86,23 +78,13 @@ class TuneSettings:
         shuffle: share of the prompts whose types stand in a drawn order.
     """
 
-    rank: int = 16
-    alpha: int = 32
-    lora_dropout: float = 0.0
-    per_source: int = 400
-    duplicate: float = 0.3
-    remove: float = 0.3
-    shuffle: float = 0.5
-
-    def problems(self) -> Iterable[str]:
-        for name in ("rank", "alpha"):
-            if getattr(self, name) < 1:
-                yield f"tune.{name} must be at least 1, not {getattr(self, name)}"
-        if self.per_source < 0:
-            yield f"tune.per_source must not be negative, not {self.per_source}"
-        for name in ("lora_dropout", "duplicate", "remove", "shuffle"):
-            if not 0 <= getattr(self, name) <= 1:
-                yield f"tune.{name} must be from 0 to 1, not {getattr(self, name)}"
+    rank: Positive = 16
+    alpha: Positive = 32
+    lora_dropout: Share = 0.0
+    per_source: Count = 400
+    duplicate: Share = 0.3
+    remove: Share = 0.3
+    shuffle: Share = 0.5
 
 
 @dataclass(frozen=True, slots=True)

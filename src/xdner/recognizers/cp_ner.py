@@ -31,7 +31,7 @@ from xdner.settings import PrefixSettings, Settings
 from xdner.text import Sentence
 from xdner.training.domain_task import lost_entities
 from xdner.training.loop import TrainingResult
-from xdner.training.progress import Progress
+from xdner.training.run import Run
 
 __all__ = ["CPNER", "Trained"]
 
@@ -230,10 +230,7 @@ class CPNER(Recognizer[DomainEntry]):
         sources: Sequence[str | Source] = (),
         alphas: Mapping[str, float] | None = None,
         settings: Settings | None = None,
-        run_folder: Path | None = None,
-        resume: bool = False,
-        resume_hint: str = "",
-        progress: Progress | None = None,
+        run: Run | None = None,
     ) -> Trained:
         """Train a domain's prefix, the backbone frozen, and make the domain ready.
 
@@ -248,10 +245,7 @@ class CPNER(Recognizer[DomainEntry]):
                 :class:`~xdner.recognizers.transfer.Source` with sentences, for a chain.
             alphas: α of single sources by name (Eq. 7), over ``settings.selector.alpha``.
             settings: this recognizer's settings if none are given.
-            run_folder: where checkpoints go; none are written without it.
-            resume: go on from the checkpoint in ``run_folder``.
-            resume_hint: how to resume, for the message after Ctrl-C.
-            progress: what is shown meanwhile.
+            run: where checkpoints go, and what is shown; without it nothing is written or shown.
 
         Returns:
             The domain with its prefix, and the record of the run.
@@ -261,7 +255,7 @@ class CPNER(Recognizer[DomainEntry]):
             UnknownDomainError: a source that is not ready here.
             PrefixMismatchError: a source with another initial prefix.
             TrainingError: nothing to train on, sources that the strategy cannot use, or the loss is not a number.
-            TrainingInterrupted: Ctrl-C; a checkpoint was kept if there is a run folder.
+            TrainingInterrupted: Ctrl-C; a checkpoint was kept if the run has a folder.
         """
         settings = settings or self.settings
         if sources and settings.transfer.strategy == "none":
@@ -271,7 +265,7 @@ class CPNER(Recognizer[DomainEntry]):
             self.reader, domain, list(train_sentences), list(dev or []), settings,
             initial=self.initial_prefix(settings.prefix), sources=drawn, alphas=alphas,
         )  # fmt: skip
-        made = transfer.run(run_folder=run_folder, resume=resume, resume_hint=resume_hint, progress=progress)
+        made = transfer.run(run)
         self.add(made.entry)
         _, reasons = lost_entities(domain, train_sentences, self.reader.encoder, settings.codec)
         return Trained(made.entry, made.phases[-1].result, made, reasons)

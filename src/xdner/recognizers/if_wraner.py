@@ -34,7 +34,7 @@ from xdner.retrieval.base import Example, Retriever
 from xdner.retrieval.pool import Pool
 from xdner.text import Sentence
 from xdner.training.instruct import Source
-from xdner.training.progress import Progress
+from xdner.training.run import Run
 from xdner.training.tuning import RetrieverFactory, Tuned, tune
 
 __all__ = ["DEFAULT_LLM", "IFWRANER", "check_same_model"]
@@ -295,25 +295,19 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         sources: Sequence[Source],
         *,
         dev: tuple[Domain, Sequence[Sentence], Sequence[Sentence]] | None = None,
-        run_folder: Path | None = None,
-        resume: bool = False,
-        resume_hint: str = "",
-        progress: Progress | None = None,
+        run: Run | None = None,
     ) -> Tuned:
         """Tune the language model on source domains (LoRA), and read with it from here on.
 
         Args:
             sources: domains with labelled sentences; each is asked about with demonstrations from its own sentences.
             dev: a domain, its examples and labelled sentences that choose the best epoch; without it, the last one counts.
-            run_folder: where checkpoints go; none are written without it.
-            resume: go on from the checkpoint in ``run_folder``.
-            resume_hint: how to resume, for the message after Ctrl-C.
-            progress: what is shown.
+            run: where checkpoints go, and what is shown; without it nothing is written or shown.
 
         Raises:
             BackboneError: the model is behind an endpoint.
             TrainingError: it was tuned already, domains were added, nothing to learn, or peft is not installed.
-            TrainingInterrupted: Ctrl-C; a checkpoint was kept if there is a run folder.
+            TrainingInterrupted: Ctrl-C; a checkpoint was kept if the run has a folder.
         """
         local = self._local("be tuned")
         if self.adapter is not None or self._entries:
@@ -322,8 +316,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
                 hint="Start from a fresh IFWRANER.from_pretrained(…), with all sources together.",
             )
         made = tune(
-            local.backbone, sources, self.settings, self.template, self.make_retriever, score=self._scorer(dev),
-            run_folder=run_folder, resume=resume, resume_hint=resume_hint, progress=progress,
+            local.backbone, sources, self.settings, self.template, self.make_retriever, score=self._scorer(dev), run=run,
         )  # fmt: skip
         self.adopt(made.adapter, sentence_hashes(s for source in sources for s in source.sentences))
         return made

@@ -25,7 +25,7 @@ from xdner.tagger.tags import bio_entities, lost_entities
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult
-from xdner.training.progress import Progress
+from xdner.training.run import Run
 
 __all__ = ["LANER", "TrainedTagger"]
 
@@ -186,10 +186,7 @@ class LANER(Recognizer[TaggerEntry]):
         sources: Sequence[Source] = (),
         start: str | None = None,
         settings: LanerSettings | None = None,
-        run_folder: Path | None = None,
-        resume: bool = False,
-        resume_hint: str = "",
-        progress: Progress | None = None,
+        run: Run | None = None,
     ) -> TrainedTagger:
         """Train a domain's tagger, all weights of it, and make the domain ready.
 
@@ -201,10 +198,7 @@ class LANER(Recognizer[TaggerEntry]):
                 target is carried over.
             start: a domain that is ready here, to go on from: a source stage that is already done.
             settings: this recognizer's settings if none are given.
-            run_folder: where checkpoints go; none are written without it.
-            resume: go on from the checkpoint in ``run_folder``.
-            resume_hint: how to resume, for the message after Ctrl-C.
-            progress: what is shown.
+            run: where checkpoints go, and what is shown; without it nothing is written or shown.
 
         Returns:
             The domain with its weights, and the record of the run.
@@ -215,7 +209,7 @@ class LANER(Recognizer[TaggerEntry]):
             BackboneMismatchError: ``start`` was trained on another encoder than this recognizer's.
             SettingsError: ``start`` is a tagger of another structure.
             TrainingError: no encoder and no start, nothing to train on, or the loss is not a number.
-            TrainingInterrupted: Ctrl-C; a checkpoint was kept if there is a run folder.
+            TrainingInterrupted: Ctrl-C; a checkpoint was kept if the run has a folder.
         """
         settings = settings or self.settings
         encoder, known = self.encoder, None
@@ -232,10 +226,10 @@ class LANER(Recognizer[TaggerEntry]):
         training = LanerTraining(
             encoder, domain, list(train_sentences), list(dev or []), settings, sources=sources, start=known
         )
-        run = training.run(run_folder=run_folder, resume=resume, resume_hint=resume_hint, progress=progress)
-        self.add(run.entry)
-        self._ready[domain.name] = run.network, run.pieces
-        return TrainedTagger(run.entry, run.result, run, lost_entities(train_sentences))
+        made = training.run(run)
+        self.add(made.entry)
+        self._ready[domain.name] = made.network, made.pieces
+        return TrainedTagger(made.entry, made.result, made, lost_entities(train_sentences))
 
 
 def _from(done: Callable[[int], None], first: int) -> Callable[[int], None]:

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -27,7 +26,7 @@ from xdner.tagger.tags import tags_for
 from xdner.text import Sentence
 from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult, train
-from xdner.training.progress import Progress
+from xdner.training.run import Run
 from xdner.training.tagger_task import TaggerTask
 
 __all__ = ["LanerTraining", "TaggerRun", "check_start"]
@@ -88,21 +87,15 @@ class LanerTraining:
         own = {label.name: label.verbalization for label in domain.labels}
         self.words = {label.name: label.verbalization for s in sources for label in s.domain.labels} | own
 
-    def run(
-        self,
-        *,
-        run_folder: Path | None = None,
-        resume: bool = False,
-        resume_hint: str = "",
-        progress: Progress | None = None,
-    ) -> TaggerRun:
-        """Train; arguments as :func:`xdner.training.loop.train`. Each stage has its own sub-folder of ``run_folder``; on
-        resuming, a stage that ended is not made again.
+    def run(self, run: Run | None = None) -> TaggerRun:
+        """Train; ``run`` says where checkpoints go, and what is shown. Each stage has its own sub-folder; on resuming, a
+        stage that ended is not made again.
 
         Raises:
             TrainingError: nothing to train on, or the loss is not a number any more.
             TrainingInterrupted: Ctrl-C.
         """
+        run = run or Run()
         training, phases = self.settings.training, []
         before = None if self.start is None else self.start[1]
         module: nn.Module = self.encoder.fresh() if before is None else before.encoder
@@ -117,18 +110,13 @@ class LanerTraining:
             stage = training
             if name == "source":  # there is no dev split of it: all epochs are run, and the last one counts
                 stage = replace(training, epochs=self.settings.tagger.source_epochs, patience=0)
-            folder = None if run_folder is None else run_folder / name
-            if progress is not None and len(stages) > 1:
-                progress.phase(name)
+            if len(stages) > 1:
+                run.progress.phase(name)
             result = train(
                 TaggerTask(network, self.pieces, sentences, dev, self.settings.decoding),
                 stage,
-                run_folder=folder,
-                # The first stage must have a checkpoint, or there is nothing to resume; the second may not have begun.
-                resume=resume and (number == 0 or (folder is not None and (folder / "checkpoint").exists())),
+                run.part(name, first=number == 0),
                 fingerprint=self._fingerprint(name),
-                progress=progress,
-                resume_hint=resume_hint,
             )
             phases.append((name, result))
             before = network

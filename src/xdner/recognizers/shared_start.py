@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from xdner.backbone.cache import PrefixRows
 from xdner.codec.instructor import Instructor
@@ -23,7 +22,7 @@ from xdner.training.augmentation import Augmentation
 from xdner.training.domain_task import DomainTask, Item, make_items
 from xdner.training.instruct import Source, limited, pools
 from xdner.training.loop import TrainingResult, train
-from xdner.training.progress import Progress
+from xdner.training.run import Run
 
 __all__ = ["train_shared_start"]
 
@@ -32,11 +31,7 @@ def train_shared_start(
     reader: Reader,
     sources: Sequence[Source],
     settings: Settings,
-    *,
-    run_folder: Path | None = None,
-    resume: bool = False,
-    resume_hint: str = "",
-    progress: Progress | None = None,
+    run: Run | None = None,
 ) -> tuple[Prefix, TrainingResult]:
     """Train δ₀ on all sources together (Eq. 4 over their union).
 
@@ -44,7 +39,7 @@ def train_shared_start(
         reader: of the frozen backbone.
         sources: domains with training sentences; of each at most ``instruct.per_source``.
         settings: ``prefix`` gives length and start, ``training`` the run, ``instruct.add_options`` the strangers.
-        run_folder, resume, resume_hint, progress: see :func:`xdner.training.loop.train`.
+        run: where checkpoints go, and what is shown.
 
     Returns:
         δ₀ in 16 bits (held in 32), and the record of the run.
@@ -90,11 +85,8 @@ def train_shared_start(
     result = train(
         task,
         training,
-        run_folder=run_folder,
-        resume=resume,
-        resume_hint=resume_hint,
+        run,
         fingerprint=_fingerprint(backbone.fingerprint, items, settings),
-        progress=progress,
     )
     keys, values = parametrization.collapse()
     notes = {

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,7 +35,7 @@ from xdner.recognizers.warmup import WarmUp, initial_prefix
 from xdner.settings import Settings
 from xdner.text import Sentence
 from xdner.training.loop import TrainingResult
-from xdner.training.progress import Progress, SilentProgress
+from xdner.training.run import Run
 
 __all__ = ["Phase", "Source", "Transfer", "Transferred", "candidate", "choose", "shared_sentences"]
 
@@ -183,22 +182,14 @@ class Transfer:
         if self.sources:
             alpha_of([s.name for s in self.sources], settings.selector.alpha, self.alphas)
 
-    def run(
-        self,
-        *,
-        run_folder: Path | None = None,
-        resume: bool = False,
-        resume_hint: str = "",
-        progress: Progress | None = None,
-    ) -> Transferred:
-        """Train; arguments as :func:`xdner.training.loop.train`. Each phase has its own sub-folder of ``run_folder``;
-        on resuming, phases that ended are not made again.
+    def run(self, run: Run | None = None) -> Transferred:
+        """Train; ``run`` says where checkpoints go, and what is shown. Each phase has its own sub-folder; on resuming,
+        phases that ended are not made again.
 
         Raises:
             TrainingError, TrainingInterrupted: see the loop.
         """
-        self._run_folder, self._resume, self._hint = run_folder, resume, resume_hint
-        self._progress = progress or SilentProgress()
+        self._run = run or Run()
         self.phases = []
         total = self._training.epochs
         selection: Selection | None = None
@@ -288,7 +279,7 @@ class Transfer:
         training = self._training
         first = max(1, min(training.evaluate_from, epochs))
         settings = replace(self.settings, training=replace(training, epochs=epochs, evaluate_from=first))
-        run = WarmUp(
+        warm_up = WarmUp(
             self.reader,
             domain or self.domain,
             self.sentences if sentences is None else sentences,
@@ -298,15 +289,8 @@ class Transfer:
             start=start,
         )
         if phase:
-            self._progress.phase(phase)
-        folder = self._run_folder / _folder(phase) if self._run_folder is not None and phase else self._run_folder
-        entry, result = run.run(
-            run_folder=folder,
-            # The first phase must have a checkpoint, or there is nothing to resume; later ones may not have begun.
-            resume=self._resume and (not self.phases or (folder is not None and (folder / "checkpoint").exists())),
-            resume_hint=self._hint,
-            progress=self._progress,
-        )
+            self._run.progress.phase(phase)
+        entry, result = warm_up.run(self._run.part(_folder(phase), first=not self.phases))
         self.phases.append(Phase(phase, result))
         return entry
 

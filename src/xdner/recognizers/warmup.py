@@ -8,7 +8,6 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ from xdner.text import Sentence
 from xdner.training.augmentation import Augmentation, mention_pool
 from xdner.training.domain_task import DomainTask, make_items
 from xdner.training.loop import TrainingResult, train
-from xdner.training.progress import Progress
+from xdner.training.run import Run
 
 __all__ = ["WarmUp", "assert_frozen", "check_labels", "dev_sample", "initial_prefix"]
 
@@ -110,15 +109,8 @@ class WarmUp:
         self.start = replace(self.initial, keys=keys, values=values).hash()
         self.scored = dev_sample(dev, settings.training.dev_limit)
 
-    def run(
-        self,
-        *,
-        run_folder: Path | None = None,
-        resume: bool = False,
-        resume_hint: str = "",
-        progress: Progress | None = None,
-    ) -> tuple[DomainEntry, TrainingResult]:
-        """Train; arguments as :func:`xdner.training.loop.train`.
+    def run(self, run: Run | None = None) -> tuple[DomainEntry, TrainingResult]:
+        """Train; ``run`` says where checkpoints go, and what is shown.
 
         Returns:
             The domain with its prefix, and the record of the run.
@@ -131,15 +123,7 @@ class WarmUp:
         task = self._task()
         assert_frozen(self.backbone, task.parameters())
         before = self.backbone.compute_fingerprint()
-        result = train(
-            task,
-            self.settings.training,
-            run_folder=run_folder,
-            resume=resume,
-            fingerprint=self._fingerprint(),
-            progress=progress,
-            resume_hint=resume_hint,
-        )
+        result = train(task, self.settings.training, run, fingerprint=self._fingerprint())
         if self.backbone.compute_fingerprint() != before:
             raise BackboneMismatchError(
                 "the backbone's weights changed during training, although they are frozen",

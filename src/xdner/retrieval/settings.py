@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from xdner.settings import GroupedSettings
+from xdner.groups import Count, GroupedSettings, Within
 
 __all__ = ["IndexSettings", "RetrievalSettings"]
 
@@ -35,34 +35,24 @@ class RetrievalSettings:
     """
 
     method: Literal["word", "sentence", "bm25", "random", "densest", "none"] = "word"
-    k: int = 5
+    k: Count = 5
     encoder: str = "minilm-l6"
     layer: int = 4
     pooling: Literal["mean", "first", "max"] = "mean"
     aggregation: Literal["types", "cover", "sum", "idf", "rank", "count", "max"] = "types"
     rows: Literal["all", "content", "entities"] = "content"
     stop_words: Literal["none", "english", "german", "dutch", "french", "spanish", "portuguese", "italian"] = "english"
-    candidates: int = 32
+    candidates: Annotated[int, Within(1, 1024)] = 32
     search: Literal["auto", "memory", "milvus"] = "auto"
-    nprobe: int = 16
-    seed: int = 1
-    timeout: float = 20.0
+    nprobe: Annotated[int, Within(1, 65536)] = 16
+    seed: Count = 1
+    timeout: Annotated[float, Within(0, 3600, above=True)] = 20.0
 
     def problems(self) -> Iterable[str]:
-        """What is wrong with the values, in words."""
-        for name in ("k", "seed"):
-            if getattr(self, name) < 0:
-                yield f"retrieval.{name} must not be negative, not {getattr(self, name)}"
-        if not 1 <= self.candidates <= 1024:
-            yield f"retrieval.candidates must be from 1 to 1024, not {self.candidates}"
         if not self.encoder.strip():
             yield "retrieval.encoder must name an encoder"
         if self.layer < -1:
             yield f"retrieval.layer must be a layer's number, or -1 for the last, not {self.layer}"
-        if not 1 <= self.nprobe <= 65536:
-            yield f"retrieval.nprobe must be from 1 to 65536, not {self.nprobe}"
-        if not 0 < self.timeout <= 3600:
-            yield f"retrieval.timeout must be above 0 and at most 3600 seconds, not {self.timeout}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from xdner.settings import DecodingSettings, GroupedSettings, TrainingSettings
+from xdner.groups import GroupedSettings, Positive, Within
+from xdner.settings import DecodingSettings, TrainingSettings
 
 __all__ = ["LanerSettings", "TaggerSettings"]
 
@@ -33,23 +34,14 @@ class TaggerSettings:
     head: Literal["laner", "plain", "crf"] = "laner"
     label_background: bool = True
     label_context: bool = True
-    label_size: int = 100
+    label_size: Annotated[int, Within(1, 4096)] = 100
     history: Literal["bidirectional", "forward"] = "bidirectional"
     pooling: Literal["first", "mean"] = "first"
     word_shape: bool = False
-    dropout: float = 0.1
+    dropout: Annotated[float, Within(0, 1, below=True)] = 0.1
     new_rows: Literal["random", "name"] = "random"
-    source_epochs: int = 5
-    beam: int = 1
-
-    def problems(self) -> Iterable[str]:
-        for name in ("label_size", "source_epochs", "beam"):
-            if getattr(self, name) < 1:
-                yield f"tagger.{name} must be at least 1, not {getattr(self, name)}"
-        if not 0 <= self.dropout < 1:
-            yield f"tagger.dropout must be from 0 to less than 1, not {self.dropout}"
-        if self.label_size > 4096 or self.beam > 256:
-            yield "tagger.label_size must be at most 4096 and tagger.beam at most 256"
+    source_epochs: Positive = 5
+    beam: Annotated[int, Within(1, 256)] = 1
 
     @property
     def background(self) -> bool:

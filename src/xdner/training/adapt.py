@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +34,7 @@ from xdner.training.adapt_settings import AdaptationSettings
 from xdner.training.factors import Factors, put_factors
 from xdner.training.learners import Learner, load_learner
 from xdner.training.loop import TrainingResult, train
-from xdner.training.progress import Progress, SilentProgress
+from xdner.training.run import Run
 from xdner.training.token_store import TokenStore, open_store, tokenizer_hash
 
 __all__ = ["Adapted", "TextTask", "adapt", "dealt"]
@@ -141,9 +140,7 @@ def adapt(
     settings: AdaptationSettings,
     device: str = "cpu",
     autocast: bool = False,
-    resume: bool = False,
-    resume_hint: str = "",
-    progress: Progress | None = None,
+    run: Run | None = None,
     told: Callable[[int], None] = lambda read: None,
 ) -> Adapted:
     """Continue a backbone's pre-training on plain text, and write the new backbone.
@@ -156,7 +153,7 @@ def adapt(
         settings: groups ``training`` (``batch_size`` counts blocks) and ``adapt``.
         device: where the weights go.
         autocast: products in 16 bits; weights and their updates stay in 32.
-        resume, resume_hint, progress: see :func:`xdner.training.loop.train`.
+        run: whether to resume, and what is shown; its folder is ``out-run``.
         told: called with the bytes of text read so far.
 
     Raises:
@@ -165,22 +162,23 @@ def adapt(
         TrainingError: see :func:`xdner.training.loop.train`.
         StorageError: ``out`` is there already or cannot be written.
     """
-    out, progress = Path(out), progress or SilentProgress()
+    out = Path(out)
+    scratch = out.with_name(out.name + "-run")
+    run = replace(run or Run(), folder=scratch)
     plain = [PlainText(path) for path in texts]
     _check(found, plain, out, settings)
     learner = load_learner(found, settings.adapt, device=device)
-    run = out.with_name(out.name + "-run")
     store = open_store(
-        plain, learner.tokenizer, run, room=learner.room, separator=learner.separator, vocabulary=learner.vocabulary,
+        plain, learner.tokenizer, scratch, room=learner.room, separator=learner.separator, vocabulary=learner.vocabulary,
         told=told,
     )  # fmt: skip
     for note in _oddities(store):
-        progress.note(note)
-    stage = _Stage(found, learner, store, settings, autocast, run, resume, resume_hint, progress)
+        run.progress.note(note)
+    stage = _Stage(found, learner, store, settings, autocast, run)
     result, losses = stage.go()
     facts = _facts(found, stage, result, losses)
-    _write(found, stage, out, facts)
-    shutil.rmtree(run, ignore_errors=True)
+    _write(found, stage, scratch, out, facts)
+    run.remove()
     return Adapted(result, out, facts)
 
 
@@ -217,10 +215,10 @@ class _Stage:
 
     def __init__(
         self, found: ResolvedBackbone, learner: Learner, store: TokenStore, settings: AdaptationSettings, autocast: bool,
-        run: Path, resume: bool, resume_hint: str, progress: Progress,
+        run: Run,
     ) -> None:  # fmt: skip
         self.learner, self.store, self.settings, self.autocast = learner, store, settings, autocast
-        self.run, self.resume, self.hint, self.progress = run, resume, resume_hint, progress
+        self.run = run
         training, how = settings.training, settings.adapt
         self.batches, self.apart = dealt(
             len(store), training.batch_size, how.held_out, how.max_blocks, training.seed
@@ -244,22 +242,22 @@ class _Stage:
     def go(self) -> tuple[TrainingResult, dict[str, float | None]]:
         """The result, and the losses on what was held out."""
         training, head = self.settings.training, self.learner.output
-        if not self.resume:
-            for name in ("head", "main"):
-                shutil.rmtree(self.run / name, ignore_errors=True)
+        main = self.run.part("main", first=True)
+        if not self.run.resume:
+            for part in (main, self.run.part("head", first=True)):
+                part.remove()
         parameters = dict(self.factors.parameters if self.factors else self.learner.weights())
-        resume = self.resume
         if head is not None:
             own = {f"output_layer.{n}": p for n, p in head.named_parameters()}
             head.begin_with(torch.from_numpy(self.store.counts(self.learner.vocabulary)))
             if self.settings.adapt.head_steps:
                 self._teach(head, own)  # gives its result again where it had ended
-                resume = resume and (self.run / "main" / "checkpoint" / "state.json").is_file()
+                main = self.run.part("main", first=False)
             parameters |= own
         task = TextTask(self.learner, self.store, self.batches, parameters, training, autocast=self.autocast)
         before = task.held_out_loss(self.apart)
-        self.progress.phase("the model")
-        result = self._train(task, replace(training, batch_size=1), "main", resume=resume)
+        self.run.progress.phase("the model")
+        result = self._train(task, replace(training, batch_size=1), "main", main)
         self.learner.model.eval()
         return result, {"before": before, "after": task.held_out_loss(self.apart)}
 
@@ -271,16 +269,13 @@ class _Stage:
             learning_rate=how.head_rate, backbone_dropout=False,
         )  # fmt: skip
         head.alone = True
-        self.progress.phase("output layer")
+        self.run.progress.phase("output layer")
         task = TextTask(self.learner, self.store, few, own, settings, autocast=self.autocast)
-        self._train(task, settings, "head", resume=self.resume)
+        self._train(task, settings, "head", self.run.part("head", first=True))
         head.alone = False
 
-    def _train(self, task: TextTask, settings: TrainingSettings, name: str, *, resume: bool) -> TrainingResult:
-        return train(
-            task, settings, run_folder=self.run / name, resume=resume, progress=self.progress,
-            fingerprint=json.dumps(self.identity | {"part": name}, sort_keys=True), resume_hint=self.hint,
-        )  # fmt: skip
+    def _train(self, task: TextTask, settings: TrainingSettings, name: str, run: Run) -> TrainingResult:
+        return train(task, settings, run, fingerprint=json.dumps(self.identity | {"part": name}, sort_keys=True))
 
 
 def _facts(
@@ -306,11 +301,11 @@ def _facts(
     }  # fmt: skip
 
 
-def _write(found: ResolvedBackbone, stage: _Stage, out: Path, facts: dict[str, Any]) -> None:
+def _write(found: ResolvedBackbone, stage: _Stage, scratch: Path, out: Path, facts: dict[str, Any]) -> None:
     """The folder appears complete or not at all: it is made beside the checkpoints and then moved."""
-    learner, made = stage.learner, stage.run / "made"
+    learner, made = stage.learner, scratch / "made"
     if stage.factors is not None:
-        adapter = stage.run / "adapter"
+        adapter = scratch / "adapter"
         with replace_folder(adapter) as fresh:
             stage.factors.write(fresh, found.name)
         merge_lora(found.path, adapter, made)

@@ -3,12 +3,12 @@ the house's loop."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from xdner.settings import GroupedSettings, TrainingSettings
+from xdner.groups import Count, GroupedSettings, Positive, Rate, Within
+from xdner.settings import TrainingSettings
 
 __all__ = ["AdaptSettings", "AdaptationSettings"]
 
@@ -36,33 +36,20 @@ class AdaptSettings:
     """
 
     weights: Literal["full", "lora"] = "full"
-    block: int = 128
-    share: float = 0.15
+    block: Annotated[int, Within(16, 1 << 20)] = 128
+    share: Annotated[float, Within(0, 1, above=True, below=True)] = 0.15
     span: float = 0.0
-    longest_span: int = 10
-    max_blocks: int = 0
-    held_out: int = 64
-    head_steps: int = 300
-    head_rate: float = 1e-3
-    lora_rank: int = 16
-    lora_alpha: int = 32
+    longest_span: Positive = 10
+    max_blocks: Count = 0
+    held_out: Count = 64
+    head_steps: Count = 300
+    head_rate: Rate = 1e-3
+    lora_rank: Positive = 16
+    lora_alpha: Positive = 32
 
     def problems(self) -> Iterable[str]:
-        """What is wrong with the values, in words."""
-        if not 16 <= self.block <= 1 << 20:
-            yield f"adapt.block must be from 16 to {1 << 20}, not {self.block}"
-        if not 0 < self.share < 1:
-            yield f"adapt.share must be between 0 and 1, not {self.share}"
         if self.span != 0 and not 1 <= self.span <= 100:
             yield f"adapt.span must be 0 or from 1 to 100, not {self.span}"
-        for name in ("longest_span", "lora_rank", "lora_alpha"):
-            if getattr(self, name) < 1:
-                yield f"adapt.{name} must be at least 1, not {getattr(self, name)}"
-        for name in ("max_blocks", "held_out", "head_steps"):
-            if getattr(self, name) < 0:
-                yield f"adapt.{name} must not be negative, not {getattr(self, name)}"
-        if not 0 < self.head_rate < math.inf:
-            yield f"adapt.head_rate must be positive and finite, not {self.head_rate}"
 
 
 @dataclass(frozen=True, slots=True)

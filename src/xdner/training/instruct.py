@@ -28,7 +28,7 @@ from xdner.training.augmentation import Augmentation, mention_pool
 from xdner.training.domain_task import DomainTask, Item, make_items
 from xdner.training.factors import put_factors
 from xdner.training.loop import TrainingResult, train
-from xdner.training.progress import Progress
+from xdner.training.run import Run
 
 __all__ = ["Instructed", "Source", "instruct", "limited", "pools"]
 
@@ -56,10 +56,7 @@ def instruct(
     *,
     settings: Settings,
     score: Callable[[], float | None] | None = None,
-    run_folder: Path | None = None,
-    resume: bool = False,
-    resume_hint: str = "",
-    progress: Progress | None = None,
+    run: Run | None = None,
 ) -> Instructed:
     """Tune LoRA factors on the sources, with the backbone frozen under them, and write them in peft's format.
 
@@ -71,7 +68,7 @@ def instruct(
         out: folder of the factors, stored in 16 bits.
         settings: groups ``codec``, ``training`` and ``instruct``.
         score: dev score of the current weights, or ``None``.
-        run_folder, resume, resume_hint, progress: see :func:`xdner.training.loop.train`.
+        run: where checkpoints go, and what is shown.
 
     Raises:
         TrainingError: no sources, or peft is not installed.
@@ -108,11 +105,8 @@ def instruct(
     result = train(
         task,
         settings.training,
-        run_folder=run_folder,
-        resume=resume,
+        run,
         fingerprint=_run_fingerprint(backbone.fingerprint, sources, settings),
-        progress=progress,
-        resume_hint=resume_hint,
     )
     with replace_folder(out) as fresh:
         factors.write(fresh, backbone.name)

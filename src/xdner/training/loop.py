@@ -19,7 +19,6 @@ import shutil
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -31,7 +30,7 @@ from xdner.settings import TrainingSettings
 from xdner.training.batching import bucketed_batches, padding_share
 from xdner.training.checkpoint import Position, circumstances, identity, read_checkpoint, write_checkpoint
 from xdner.training.interruption import Stop, stop_on_signal
-from xdner.training.progress import Progress, SilentProgress
+from xdner.training.run import Run
 
 __all__ = ["EpochRecord", "TrainingResult", "TrainingTask", "rate", "train"]
 
@@ -104,12 +103,9 @@ class TrainingResult:
 def train(
     task: TrainingTask,
     settings: TrainingSettings,
+    run: Run | None = None,
     *,
-    run_folder: Path | None = None,
-    resume: bool = False,
     fingerprint: str = "",
-    progress: Progress | None = None,
-    resume_hint: str = "",
     keep_checkpoint: bool = True,
 ) -> TrainingResult:
     """Train until the epochs are over or dev has not improved for ``patience`` evaluations.
@@ -117,12 +113,8 @@ def train(
     Args:
         task: what is trained.
         settings: see :class:`~xdner.settings.TrainingSettings`.
-        run_folder: ``run_folder/checkpoint`` is written at the start, on the settings' interval and after every epoch;
-            ``run_folder/run.json`` records a run that ended.
-        resume: go on from that checkpoint. A run that had ended gives its result again.
+        run: where checkpoints go, and what is shown.
         fingerprint: names data and backbone; a checkpoint of another run (or of other settings or lengths) is refused.
-        progress: what is shown.
-        resume_hint: how to resume, for the message of an interruption.
         keep_checkpoint: leave the checkpoint of a run that ended, for a caller who removes it once the result is safe.
 
     Raises:
@@ -130,10 +122,10 @@ def train(
             cannot be used.
         TrainingInterrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
     """
-    run = _Run(task, settings, run_folder, fingerprint, progress or SilentProgress(), resume_hint)
-    result = run.go(resume)
-    if run.folder is not None and not keep_checkpoint:
-        shutil.rmtree(run.folder, ignore_errors=True)
+    loop = _Loop(task, settings, run or Run(), fingerprint)
+    result = loop.go()
+    if loop.folder is not None and not keep_checkpoint:
+        shutil.rmtree(loop.folder, ignore_errors=True)
     return result
 
 
@@ -148,20 +140,10 @@ def rate(step: int, total: int, warmup: float) -> float:
     return max(0.0, (total - step) / max(1, total - rising))
 
 
-class _Run:
-    def __init__(
-        self,
-        task: TrainingTask,
-        settings: TrainingSettings,
-        run_folder: Path | None,
-        fingerprint: str,
-        progress: Progress,
-        resume_hint: str,
-    ) -> None:
-        self.task = task
-        self.progress, self.resume_hint = progress, resume_hint
-        self.run_folder = run_folder
-        self.folder = None if run_folder is None else run_folder / "checkpoint"
+class _Loop:
+    def __init__(self, task: TrainingTask, settings: TrainingSettings, run: Run, fingerprint: str) -> None:
+        self.task, self.run, self.progress = task, run, run.progress
+        self.folder = None if run.folder is None else run.folder / "checkpoint"
         self.parameters = task.parameters()
         self.lengths, self.groups = task.lengths(), task.groups()
         self._check()
@@ -191,8 +173,8 @@ class _Run:
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
-    def go(self, resume: bool) -> TrainingResult:
-        if resume:
+    def go(self) -> TrainingResult:
+        if self.run.resume:
             self._restore()
         else:
             self._save()  # from here on, a run that is killed can be resumed
@@ -343,7 +325,7 @@ class _Run:
 
     def _restore(self) -> None:
         if self.folder is None:
-            raise TrainingError("a run without a folder cannot be resumed", hint="Pass run_folder.")
+            raise TrainingError("a run without a folder cannot be resumed", hint="Give the run a folder.")
         kept = read_checkpoint(self.folder, self.identity)
         values = {name: kept.tensors.get(f"parameter.{name}") for name in self.parameters}
         wrong = [n for n, p in self.parameters.items() if (v := values[n]) is None or v.shape != p.shape]
@@ -370,7 +352,7 @@ class _Run:
             self.progress.note(f"resumed, but the last bits of the result may differ: {'; '.join(changed)}")
 
     def _record(self, result: TrainingResult) -> None:
-        if self.run_folder is None:
+        if self.run.folder is None:
             return
         described = {
             name: getattr(result, name) for name in TrainingResult.__slots__ if name not in ("history", "state")
@@ -378,15 +360,15 @@ class _Run:
         described |= {"padding": result.padding, "history": self.at.history}
         described |= {"settings": asdict(self.settings), "run": self.identity, "made": circumstances()}
         try:
-            write_atomically(self.run_folder / "run.json", json.dumps(described, indent=1) + "\n")
+            write_atomically(self.run.folder / "run.json", json.dumps(described, indent=1) + "\n")
         except StorageError as error:  # the result itself is whole
             self.progress.note(f"the record of the run is lost: {error.message}")
 
     def _interrupt(self) -> None:
         if self._save():
-            where, hint = f"a checkpoint is in {self.folder}", self.resume_hint
+            where, hint = f"a checkpoint is in {self.folder}", self.run.hint
         elif self.saved is not None:
-            where, hint = f"this step could not be saved, the checkpoint of step {self.saved} is kept", self.resume_hint
+            where, hint = f"this step could not be saved, the checkpoint of step {self.saved} is kept", self.run.hint
         else:
             where, hint = "no checkpoint could be kept", "Start again; give the run a folder to be able to resume."
         raise TrainingInterrupted(f"stopped after step {self.at.step} of {self.total}; {where}", hint=hint or None)

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from xdner.backbone.base import Backbone
@@ -22,8 +21,8 @@ from xdner.text import Sentence
 from xdner.training.factors import put_factors
 from xdner.training.instruct import Source, limited
 from xdner.training.loop import TrainingResult, train
-from xdner.training.progress import Progress
 from xdner.training.prompt_task import PromptItem, PromptTask, duplicated
+from xdner.training.run import Run
 
 __all__ = ["RetrieverFactory", "Tuned", "prompt_items", "tune"]
 
@@ -87,10 +86,7 @@ def tune(
     make: RetrieverFactory,
     *,
     score: Callable[[], float | None] | None = None,
-    run_folder: Path | None = None,
-    resume: bool = False,
-    resume_hint: str = "",
-    progress: Progress | None = None,
+    run: Run | None = None,
 ) -> Tuned:
     """Tune LoRA factors on the sources, with the backbone frozen under them; afterwards it is as it was.
 
@@ -101,11 +97,11 @@ def tune(
         template: of the prompts.
         make: gives a retriever over a source's sentences.
         score: dev score of the current weights, or ``None``.
-        run_folder, resume, resume_hint, progress: see :func:`xdner.training.loop.train`.
+        run: where checkpoints go, and what is shown.
 
     Raises:
         TrainingError: no sources, peft is not installed, or the loss is not a number any more.
-        TrainingInterrupted: Ctrl-C; a checkpoint was kept if there is a run folder.
+        TrainingInterrupted: Ctrl-C; a checkpoint was kept if the run has a folder.
     """
     how = settings.tune
     items = prompt_items(sources, settings, make)
@@ -119,10 +115,8 @@ def tune(
             backbone, items, template, settings, parameters=factors.parameters, score=score or (lambda: None)
         )
         result = train(
-            task, settings.training, run_folder=run_folder, resume=resume,
-            fingerprint=_fingerprint(backbone.fingerprint, items, settings, template), progress=progress,
-            resume_hint=resume_hint,
-        )  # fmt: skip
+            task, settings.training, run, fingerprint=_fingerprint(backbone.fingerprint, items, settings, template)
+        )
         adapter = factors.adapter(backbone.name)
         dropped, lost = _account(task)
     finally:

@@ -1,4 +1,4 @@
-"""Whole jobs on files, as the command line does them; each can be called from Python with the same words."""
+"""Whole jobs on files, as the command line does them; each can be called from Python too."""
 
 from xdner.workflows.adaptation import adapt_backbone
 from xdner.workflows.backbones import instruct_backbone
@@ -7,6 +7,8 @@ from xdner.workflows.examples import example_folder
 from xdner.workflows.examples_domain import train_examples
 from xdner.workflows.indexing import explain_text, index_examples
 from xdner.workflows.initial import train_initial
+from xdner.workflows.material import DomainFiles
+from xdner.workflows.options import JobOptions
 from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
 from xdner.workflows.taggers import TAGGER_ABLATIONS, train_tagger
 
@@ -14,6 +16,8 @@ __all__ = [
     "ABLATIONS",
     "ALL",
     "TAGGER_ABLATIONS",
+    "DomainFiles",
+    "JobOptions",
     "Outcome",
     "adapt_backbone",
     "evaluate_domain",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from xdner.backbone.sources import resolve
 from xdner.files import write_atomically
 from xdner.settings import Settings
 from xdner.training.instruct import Instructed, instruct
-from xdner.training.progress import Progress
 from xdner.workflows.initial import sources_of
-from xdner.workflows.material import RESUME
+from xdner.workflows.options import JobOptions
 
 __all__ = ["instruct_backbone"]
 
@@ -32,32 +30,27 @@ INSTRUCT_DEFAULTS: dict[str, Any] = {
 def instruct_backbone(
     source_files: Sequence[str | Path],
     out: str | Path,
+    options: JobOptions | None = None,
     *,
     backbone: str | Path | None = None,
     format: str | None = None,
-    seed: int = 1,
-    config: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    dtype: str = "float32",
-    device: str = "cpu",
-    resume: bool = False,
-    progress: Progress | None = None,
 ) -> Instructed:
     """Instruction tuning on source files, merged into a new backbone folder ``out`` (its factors: ``out-adapter``).
 
     Args:
         source_files: labelled sentences, one file a domain (:func:`~xdner.workflows.initial.sources_of`).
+        options: settings, seed, and what is shown; the library is of no use here.
+        backbone: alias, hub id or folder; ``None`` is the embedded model as it came.
+        format: of the files; by content if ``None``.
     """
+    options = options or JobOptions()
     sources = sources_of(source_files, format=format)
     base = resolve(backbone if backbone is not None else RAW_BACKBONE)
-    settings = Settings.build(config, [*overrides, f"training.seed={seed}"], base=INSTRUCT_DEFAULTS)
-    model = load_backbone(base.path, device=device, dtype=dtype)
+    settings = Settings.build(options.config, options.chosen, base=INSTRUCT_DEFAULTS)
+    model = load_backbone(base.path, device=options.device, dtype=options.dtype)
     out = Path(out)
-    run_folder = out.with_name(out.name + "-run")
-    made = instruct(
-        model, sources, out.with_name(out.name + "-adapter"), settings=settings, run_folder=run_folder, resume=resume,
-        resume_hint=RESUME, progress=progress,
-    )  # fmt: skip
+    run = options.run(out.with_name(out.name + "-run"))
+    made = instruct(model, sources, out.with_name(out.name + "-adapter"), settings=settings, run=run)
     merge_lora(base.path, made.folder, out)
     manifest = {
         "name": out.name,
@@ -67,5 +60,5 @@ def instruct_backbone(
         "made": json.loads((made.folder / "instruct.json").read_text(encoding="utf-8")),
     }
     write_atomically(out / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    shutil.rmtree(run_folder, ignore_errors=True)
+    run.remove()
     return made

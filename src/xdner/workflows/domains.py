@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,8 +19,8 @@ from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.transfer import Source, shared_sentences
 from xdner.settings import Settings
-from xdner.training.progress import Progress
-from xdner.workflows.material import RESUME, read_material
+from xdner.workflows.material import DomainFiles
+from xdner.workflows.options import JobOptions
 
 __all__ = ["ABLATIONS", "ALL", "Outcome", "train_domain"]
 
@@ -78,24 +78,13 @@ class Outcome(Generic[E]):
 
 def train_domain(
     name: str,
-    train_file: str | Path,
+    files: DomainFiles,
+    options: JobOptions | None = None,
     *,
-    dev_file: str | Path | None = None,
-    domain_file: str | Path | None = None,
     backbone: str | Path | None = None,
-    library: str | Path | None = None,
     sources: Sequence[str] = (),
     source_data: Mapping[str, str | Path] | None = None,
     alphas: Mapping[str, float] | None = None,
-    format: str | None = None,
-    k_shot: int | None = None,
-    seed: int = 1,
-    config: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    dtype: str = "float32",
-    device: str = "cpu",
-    resume: bool = False,
-    progress: Progress | None = None,
 ) -> Outcome[DomainEntry]:
     """Train a domain from files and store it in a library.
 
@@ -104,64 +93,44 @@ def train_domain(
 
     Args:
         name: of the domain.
-        train_file, dev_file: labelled sentences.
-        domain_file: types and verbalizations; without it, the types that occur in the files, in default words.
+        files: its sentences and types.
+        options: library, settings, seed, and what is shown.
         backbone: alias, hub id or folder; ``None`` is the embedded default.
-        library: folder of trained domains.
         sources: known domains to draw on, of the library or shipped, or ``["all"]``; the settings' ``transfer.strategy``
             says how (``collaborative`` if it says ``none``).
         source_data: training sentences of sources, by name, as a chain needs them.
         alphas: α of single sources, by name.
-        format: of the files; by content if ``None``.
-        k_shot: train on a seeded sample of so many sentences.
-        seed: of everything random.
-        config, overrides: settings (:meth:`Settings.build`).
-        dtype, device: of the frozen weights.
-        resume: go on after an interruption.
-        progress: what is shown.
 
     Raises:
         XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
     """
-    material = read_material(
-        name, train_file, dev_file=dev_file, domain_file=domain_file, format=format, k_shot=k_shot, seed=seed
-    )
+    options = options or JobOptions()
+    material = files.read(name, options.seed)
     warnings: list[str] = []
-    overrides = [*overrides, f"training.seed={seed}"]
     # Mistakes in settings and names, before the backbone is loaded.
-    Settings.build(config, overrides)
-    store = Library(library)
+    Settings.build(options.config, options.chosen)
+    store = options.store()
     named = {source: find_prefix(source, store) for source in sources if source != ALL}
-    model = load_backbone(backbone, device=device, dtype=dtype)
+    model = load_backbone(backbone, device=options.device, dtype=options.dtype)
     store.check_backbone(model.fingerprint, model.name)
-    settings, initial = _with_initial(store, model, config, overrides)
+    settings, initial = _with_initial(store, model, options)
     if sources and settings.transfer.strategy == "none":
         settings = replace(settings, transfer=replace(settings.transfer, strategy="collaborative"))
     if ALL in sources:
         named, damaged = known_entries(store, model.fingerprint, initial.hash(), without=[name])
         warnings += [f"{source} is damaged and was left out: {error.message}" for source, error in damaged.items()]
         sources = list(named)
-    data = {source: tuple(read_corpus(path, format=format)) for source, path in (source_data or {}).items()}
+    data = {source: tuple(read_corpus(path, format=files.format)) for source, path in (source_data or {}).items()}
     drawn = [Source(named[source], data.get(source, ())) for source in sources]
     for source in drawn:
         if shared := shared_sentences(source.entry, material.sentences, material.dev or ()):
             warnings.append(f"{source.name} was trained on {shared} of these sentences; scores will flatter it")
     recognizer = CPNER(model, settings=settings, initial=initial)
-    run_folder = store.folder / ".runs" / name
-    trained = recognizer.train(
-        material.domain,
-        material.sentences,
-        material.dev,
-        sources=drawn,
-        alphas=alphas,
-        run_folder=run_folder,
-        resume=resume,
-        resume_hint=RESUME,
-        progress=progress,
-    )
+    run = options.domain_run(name)
+    trained = recognizer.train(material.domain, material.sentences, material.dev, sources=drawn, alphas=alphas, run=run)
     if store.initial_prefix() is None:
         store.set_initial(initial)
-    folder = material.keep(store, trained.entry, run_folder)
+    folder = material.keep(store, trained.entry, run)
     failed = sum(phase.result.failed_checkpoints for phase in trained.transfer.phases)
     remarks = material.remarks(trained.inexpressible, "cannot be expressed", failed)
     result = trained.result
@@ -171,16 +140,14 @@ def train_domain(
     )  # fmt: skip
 
 
-def _with_initial(
-    store: Library, model: Backbone, config: str | Path | None, overrides: Sequence[str]
-) -> tuple[Settings, Prefix]:
+def _with_initial(store: Library, model: Backbone, options: JobOptions) -> tuple[Settings, Prefix]:
     """The settings of a run in a library, and the δ₀ that all its domains share."""
     initial = store.initial_prefix()
     if initial is None:
-        settings = Settings.build(config, overrides, model.recommended)
+        settings = Settings.build(options.config, options.chosen, model.recommended)
         asked = settings.prefix != Settings.build(base=model.recommended).prefix
         shipped = None if asked else bundled_initial(model.fingerprint, settings.prefix.length)
         return settings, shipped or CPNER(model, settings=settings).initial_prefix()
     base = {group: dict(values) for group, values in model.recommended.items()}
     base.setdefault("prefix", {})["length"] = initial.length
-    return Settings.build(config, overrides, base), initial
+    return Settings.build(options.config, options.chosen, base), initial

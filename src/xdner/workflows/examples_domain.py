@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from xdner.corpora.io import read_corpus
 from xdner.domain import Domain
 from xdner.errors import LibraryError, SettingsError
-from xdner.files import storage_errors
 from xdner.generation.endpoint import is_endpoint
 from xdner.library.bundled import find_entry
 from xdner.library.entry import sentence_hashes
@@ -22,98 +19,72 @@ from xdner.prompting.template import find_template
 from xdner.recognizers.if_wraner import IFWRANER, check_same_model
 from xdner.recognizers.warmup import check_labels
 from xdner.retrieval.pool import Pool, has_pool, open_pool
-from xdner.text import Sentence
 from xdner.training.instruct import Source
-from xdner.training.progress import Progress
 from xdner.training.tuning import Tuned
 from xdner.workflows.domains import Outcome
 from xdner.workflows.initial import sources_of
-from xdner.workflows.material import RESUME, Material, domain_of, read_material
+from xdner.workflows.material import DomainFiles, Material, domain_of
+from xdner.workflows.options import JobOptions
 
 __all__ = ["open_examples", "train_examples"]
 
 
 def train_examples(
     name: str,
-    examples_file: str | Path | None = None,
+    files: DomainFiles,
+    options: JobOptions | None = None,
     *,
-    dev_file: str | Path | None = None,
-    domain_file: str | Path | None = None,
     llm: str | Path | None = None,
     model: str | None = None,
     adapter: str | Path | None = None,
-    library: str | Path | None = None,
     source_files: Sequence[str | Path] = (),
     start: str | None = None,
-    format: str | None = None,
-    k_shot: int | None = None,
-    seed: int = 1,
-    config: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    dtype: str = "float32",
-    device: str = "cpu",
-    resume: bool = False,
-    progress: Progress | None = None,
 ) -> Outcome[ExamplesEntry]:
     """Make an IF-WRANER domain from files and store it in a library.
 
     Args:
         name: of the domain.
-        examples_file: labelled sentences that are shown to the model; nothing is trained on them. Without them the domain
-            has the types of ``domain_file``, or else of all sources.
-        dev_file: labelled sentences that choose the best epoch of the tuning.
-        domain_file: types with descriptions; without it, those that occur in the files.
+        files: ``train`` are sentences that are shown to the model; nothing is trained on them. Without them the domain has
+            the types of ``domain``, or else of all sources. ``dev`` chooses the best epoch of the tuning.
+        options: library, settings (:class:`~xdner.prompting.settings.WranerSettings`), seed, and what is shown.
         llm: alias, hub id, folder, or address of an endpoint; ``None`` is the embedded ``smollm2-135m``, or that of the start.
         model: name of the model behind an endpoint.
         adapter: LoRA factors of the language model, a folder in peft's format.
-        library: folder of domains.
         source_files: labelled sentences that the language model is tuned on, one file a domain.
         start: an IF-WRANER domain of the library, whose tuned model is taken: a new domain then takes seconds.
-        format: of the files; by content if ``None``.
-        k_shot: a seeded sample of so many examples.
-        seed: of everything random.
-        config, overrides: settings (:class:`~xdner.prompting.settings.WranerSettings`).
-        dtype, device: of a local model.
-        resume: go on after an interruption.
-        progress: what is shown.
 
     Raises:
         XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
     """
-    sources = sources_of(source_files, format=format)
-    store = Library(library)
+    options = options or JobOptions()
+    sources = sources_of(source_files, format=files.format)
+    store = options.store()
     ready = None if start is None else _start(start, store)
     # Mistakes in settings, files and names, before weights are loaded.
     base = ready.settings.to_dict() if ready is not None else None
-    settings = WranerSettings.build(config, [*overrides, f"training.seed={seed}"], base)
+    settings = WranerSettings.build(options.config, options.chosen, base)
     if ready is None:
         find_template(settings.prompt.template)
     pool = pool_of(store, name)
-    material = _material(
-        name, examples_file, sources, pool, dev_file=dev_file, domain_file=domain_file or _begun(store, name),
-        format=format, k_shot=k_shot, seed=seed,
-    )  # fmt: skip
+    files = replace(files, domain=files.domain or _begun(store, name))
+    material = _material(name, files, sources, pool, options.seed)
     remote = is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint")
-    _check(sources, ready, adapter=adapter is not None, resume=resume, endpoint=remote)
+    _check(sources, ready, adapter=adapter is not None, resume=options.resume, endpoint=remote)
     check_labels(material.domain, material.sentences, material.dev or ())
-    recognizer = _recognizer(ready, settings, llm=llm, model=model, adapter=adapter, dtype=dtype, device=device)
-    run_folder = store.folder / ".runs" / name
+    recognizer = _recognizer(
+        ready, settings, llm=llm, model=model, adapter=adapter, dtype=options.dtype, device=options.device
+    )
+    run = options.domain_run(name)
     tuned = None
     if sources:
         dev = None if not material.dev else (material.domain, material.sentences, material.dev)
-        tuned = recognizer.tune(
-            sources, dev=dev, run_folder=run_folder, resume=resume, resume_hint=RESUME, progress=progress
-        )
+        tuned = recognizer.tune(sources, dev=dev, run=run)
     entry = recognizer.add_domain(material.domain, material.sentences)
-    entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, seed)})
-    folder = store.add(entry)
-    if material.sampled is not None:
-        material.sampled.write(folder / "sample.json")
-    with storage_errors(run_folder):
-        shutil.rmtree(run_folder, ignore_errors=True)
+    entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, options.seed)})
+    folder = material.keep(store, entry, run)
     remarks = [*material.warnings, *_remarks(entry, material, tuned, settings)]
     if pool is not None and not pool.holds(entry.examples):
-        again = f"xdner index {name} --examples {examples_file} --replace"
+        again = f"xdner index {name} --examples {files.train} --replace"
         again += "" if all(s.entities for s in entry.examples) else " --skip-empty"
         remarks.append(f"the index has other examples and is not used until it is made again: {again}")
     return _outcome(entry, folder, tuned, remarks)
@@ -222,33 +193,20 @@ def _check(
         raise SettingsError(problems, hint="Leave one of the options out.")
 
 
-def _material(
-    name: str,
-    examples_file: str | Path | None,
-    sources: Sequence[Source],
-    pool: Pool | None,
-    *,
-    dev_file: str | Path | None,
-    domain_file: str | Path | None,
-    format: str | None,
-    k_shot: int | None,
-    seed: int,
-) -> Material:
-    if examples_file is not None:
-        return read_material(
-            name, examples_file, dev_file=dev_file, domain_file=domain_file, format=format, k_shot=k_shot, seed=seed
-        )
-    if domain_file is None and not sources and pool is None:
+def _material(name: str, files: DomainFiles, sources: Sequence[Source], pool: Pool | None, seed: int) -> Material:
+    if files.train is not None:
+        return files.read(name, seed)
+    if files.domain is None and not sources and pool is None:
         raise SettingsError(
             ["there is nothing that says which types the domain has"],
             hint="Give labelled sentences with --examples FILE, or types with --domain-file FILE.toml.",
         )
-    if k_shot is not None:
+    if files.k_shot is not None:
         raise SettingsError(["--k-shot samples examples, and there are none"], hint="Give --examples FILE.")
-    dev: Sequence[Sentence] | None = read_corpus(dev_file, format=format) if dev_file is not None else None
+    dev = files.read_dev()
     examples = () if pool is None else tuple(e.sentence for e in pool.examples.values())
-    if domain_file is not None or examples:
-        return Material(domain_of(name, domain_file, examples, "the index"), examples, dev, None, ())
+    if files.domain is not None or examples:
+        return Material(domain_of(name, files.domain, examples, "the index"), examples, dev, None, ())
     every = {label.name: label for s in sources for label in s.domain.labels}
     return Material(Domain(name, tuple(every.values())), (), dev, None, ())
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from xdner.backbone.load import load_backbone
 from xdner.corpora.io import read_corpus
 from xdner.errors import LibraryError, TrainingError
-from xdner.files import storage_errors
-from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.reader import Reader
 from xdner.recognizers.shared_start import train_shared_start
 from xdner.settings import Settings
 from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult
-from xdner.training.progress import Progress
-from xdner.workflows.material import RESUME, domain_of
+from xdner.workflows.material import domain_of
+from xdner.workflows.options import JobOptions
 
 __all__ = ["sources_of", "train_initial"]
 
@@ -52,28 +49,24 @@ def sources_of(files: Sequence[str | Path], *, format: str | None = None) -> lis
 
 def train_initial(
     source_files: Sequence[str | Path],
+    options: JobOptions | None = None,
     *,
     backbone: str | Path | None = None,
-    library: str | Path | None = None,
     format: str | None = None,
-    seed: int = 1,
-    config: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    dtype: str = "float32",
-    device: str = "cpu",
-    resume: bool = False,
-    progress: Progress | None = None,
 ) -> tuple[Prefix, TrainingResult]:
     """Train δ₀ on source files together and make it the start of all domains of a new library.
 
     Args:
         source_files: labelled sentences, one file a domain; more source domains make a better start.
-        library: a folder without domains that have a prefix.
+        options: its library is a folder without domains that have a prefix.
+        backbone: alias, hub id or folder; ``None`` is the embedded default.
+        format: of the files; by content if ``None``.
 
     Raises:
         LibraryError: the library has such domains or a δ₀ already; they could not be combined with new ones.
     """
-    store = Library(library)
+    options = options or JobOptions()
+    store = options.store()
     sound, damaged = store.load_all()
     # A LANER domain has no prefix: where it started does not matter.
     if damaged or any(entry.prefixes for entry in sound.values()) or store.initial_prefix() is not None:
@@ -82,19 +75,14 @@ def train_initial(
             hint="Choose a new folder with --library: all domains of a library start from one prefix.",
         )
     sources = sources_of(source_files, format=format)
-    seeded = [*overrides, f"training.seed={seed}"]
-    Settings.build(config, seeded)  # mistakes in settings, before the backbone is loaded
-    model = load_backbone(backbone, device=device, dtype=dtype)
+    Settings.build(options.config, options.chosen)  # mistakes in settings, before the backbone is loaded
+    model = load_backbone(backbone, device=options.device, dtype=options.dtype)
     base = {group: dict(values) for group, values in model.recommended.items()}
     for group, values in INITIAL_DEFAULTS.items():
         base[group] = base.get(group, {}) | values
-    settings = Settings.build(config, seeded, base)
-    run_folder = store.folder / ".runs" / "initial"
-    made, result = train_shared_start(
-        Reader(model, settings.decoding), sources, settings, run_folder=run_folder, resume=resume,
-        resume_hint=RESUME, progress=progress,
-    )  # fmt: skip
+    settings = Settings.build(options.config, options.chosen, base)
+    run = options.domain_run("initial")
+    made, result = train_shared_start(Reader(model, settings.decoding), sources, settings, run)
     store.set_initial(made)
-    with storage_errors(run_folder):
-        shutil.rmtree(run_folder, ignore_errors=True)
+    run.remove()
     return made, result

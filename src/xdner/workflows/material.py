@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xdner.corpora.corpus import Corpus
 from xdner.corpora.io import read_corpus
 from xdner.corpora.splits import Manifest, sample
 from xdner.domain import Domain
-from xdner.errors import DomainError
-from xdner.files import storage_errors
+from xdner.errors import DomainError, SettingsError
 from xdner.library.kinds import Entry
 from xdner.library.store import Library
 from xdner.text import Sentence
+from xdner.training.run import Run
 
-__all__ = ["RESUME", "Material", "domain_of", "read_material"]
-
-#: For the message after Ctrl-C.
-RESUME = "Run the same command again with --resume."
+__all__ = ["DomainFiles", "Material", "domain_of"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,8 @@ class Material:
     sampled: Manifest | None
     warnings: tuple[str, ...]
 
-    def keep(self, store: Library, entry: Entry, run_folder: Path) -> Path:
-        """Store the trained domain, and remove what the run left.
+    def keep(self, store: Library, entry: Entry, run: Run) -> Path:
+        """Store the domain, and remove what its training left.
 
         Returns:
             The domain's folder.
@@ -49,8 +46,7 @@ class Material:
         folder = store.add(entry)
         if self.sampled is not None:
             self.sampled.write(folder / "sample.json")
-        with storage_errors(run_folder):
-            shutil.rmtree(run_folder, ignore_errors=True)
+        run.remove()
         return folder
 
     def remarks(self, inexpressible: Mapping[str, int], cannot: str, failed_checkpoints: int) -> list[str]:
@@ -72,31 +68,50 @@ class Material:
         return made
 
 
-def read_material(
-    name: str,
-    train_file: str | Path,
-    *,
-    dev_file: str | Path | None,
-    domain_file: str | Path | None,
-    format: str | None,
-    k_shot: int | None,
-    seed: int,
-) -> Material:
-    """Read a domain's files; see :func:`~xdner.workflows.domains.train_domain` for the arguments.
+@dataclass(frozen=True)
+class DomainFiles:
+    """Where a domain's sentences and types are.
 
-    Raises:
-        CorpusError, DomainError: a file is broken, or there are no types.
+    Attributes:
+        train: labelled sentences to learn from, or to show as examples.
+        dev: labelled sentences that choose the best epoch.
+        domain: types and verbalizations; without it, the types that occur in the files, in default words.
+        format: of the files; by content if ``None``.
+        k_shot: a seeded sample of so many sentences of ``train``.
     """
-    corpus = read_corpus(train_file, format=format)
-    dev = read_corpus(dev_file, format=format) if dev_file is not None else None
-    warnings = [f"{path}: {what} ({n})" for c, path in ((corpus, train_file), (dev, dev_file)) if c is not None
-                for what, n in c.warnings.items()]  # fmt: skip
-    sentences: Sequence[Sentence] = corpus
-    sampled = None
-    if k_shot is not None:
-        sentences, sampled = sample(corpus, "sentences", k_shot, seed)
-    domain = domain_of(name, domain_file, [*corpus, *(dev or ())], str(train_file))
-    return Material(domain, sentences, dev, sampled, tuple(warnings))
+
+    train: str | Path | None = None
+    dev: str | Path | None = None
+    domain: str | Path | None = None
+    format: str | None = None
+    k_shot: int | None = None
+
+    def read(self, name: str, seed: int) -> Material:
+        """The domain of this name with its sentences.
+
+        Raises:
+            SettingsError: no file with sentences.
+            CorpusError, DomainError: a file is broken, or there are no types.
+        """
+        if self.train is None:
+            raise SettingsError(["there is nothing to train on"], hint="Give labelled sentences with --train FILE.")
+        corpus, dev = read_corpus(self.train, format=self.format), self.read_dev()
+        warnings = [f"{path}: {what} ({n})" for c, path in ((corpus, self.train), (dev, self.dev)) if c is not None
+                    for what, n in c.warnings.items()]  # fmt: skip
+        sentences: Sequence[Sentence] = corpus
+        sampled = None
+        if self.k_shot is not None:
+            sentences, sampled = sample(corpus, "sentences", self.k_shot, seed)
+        domain = domain_of(name, self.domain, [*corpus, *(dev or ())], str(self.train))
+        return Material(domain, sentences, dev, sampled, tuple(warnings))
+
+    def read_dev(self) -> Corpus | None:
+        """The sentences that choose the best epoch, if there are any.
+
+        Raises:
+            CorpusError: the file is broken.
+        """
+        return None if self.dev is None else read_corpus(self.dev, format=self.format)
 
 
 def domain_of(name: str, file: str | Path | None, sentences: Sequence[Sentence], path: str) -> Domain:

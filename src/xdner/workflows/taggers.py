@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from xdner.errors import LibraryError
@@ -12,10 +12,10 @@ from xdner.library.store import Library
 from xdner.library.tagger_entry import TaggerEntry
 from xdner.recognizers.laner import LANER
 from xdner.tagger.settings import LanerSettings
-from xdner.training.progress import Progress
 from xdner.workflows.domains import Outcome
 from xdner.workflows.initial import sources_of
-from xdner.workflows.material import RESUME, read_material
+from xdner.workflows.material import DomainFiles
+from xdner.workflows.options import JobOptions
 
 __all__ = ["TAGGER_ABLATIONS", "train_tagger"]
 
@@ -28,52 +28,33 @@ TAGGER_ABLATIONS = {
 
 def train_tagger(
     name: str,
-    train_file: str | Path,
+    files: DomainFiles,
+    options: JobOptions | None = None,
     *,
-    dev_file: str | Path | None = None,
-    domain_file: str | Path | None = None,
     encoder: str | Path | None = None,
-    library: str | Path | None = None,
     source_files: Sequence[str | Path] = (),
     start: str | None = None,
-    format: str | None = None,
-    k_shot: int | None = None,
-    seed: int = 1,
-    config: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    device: str = "cpu",
-    resume: bool = False,
-    progress: Progress | None = None,
 ) -> Outcome[TaggerEntry]:
     """Train a LANER domain from files and store it in a library.
 
     Args:
         name: of the domain.
-        train_file, dev_file: labelled sentences.
-        domain_file: types; without it, those that occur in the files.
+        files: its sentences and types.
+        options: library, settings (:class:`~xdner.tagger.settings.LanerSettings`), seed, and what is shown.
         encoder: alias, hub id or folder; ``None`` is the embedded one, or with ``start`` that of the start.
-        library: folder of trained domains.
         source_files: labelled sentences that are learned first, one file a domain.
         start: a LANER domain of the library to go on from: a source stage that is already done.
-        format: of the files; by content if ``None``.
-        k_shot: train on a seeded sample of so many sentences.
-        seed: of everything random.
-        config, overrides: settings (:class:`~xdner.tagger.settings.LanerSettings`).
-        device: ``cpu``, ``cuda``, …
-        resume: go on after an interruption.
-        progress: what is shown.
 
     Raises:
         XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
     """
-    material = read_material(
-        name, train_file, dev_file=dev_file, domain_file=domain_file, format=format, k_shot=k_shot, seed=seed
-    )
+    options = options or JobOptions()
+    material = files.read(name, options.seed)
     warnings: list[str] = []
-    sources = sources_of(source_files, format=format)
+    sources = sources_of(source_files, format=files.format)
     # Mistakes in settings and names, before weights are loaded.
-    settings = LanerSettings.build(config, [*overrides, f"training.seed={seed}"])
-    store = Library(library)
+    settings = LanerSettings.build(options.config, options.chosen)
+    store, device = options.store(), options.device
     ready = None if start is None else _start(start, store)
     if ready is None or encoder is not None:
         recognizer = LANER.from_pretrained(encoder, device=device, settings=settings)
@@ -85,12 +66,9 @@ def train_tagger(
         seen |= ready.seen
     if shared := len(seen & sentence_hashes([*material.sentences, *(material.dev or ())])):
         warnings.append(f"the sources have {shared} of these sentences; scores will flatter them")
-    run_folder = store.folder / ".runs" / name
-    trained = recognizer.train(
-        material.domain, material.sentences, material.dev, sources=sources, start=start, run_folder=run_folder,
-        resume=resume, resume_hint=RESUME, progress=progress,
-    )  # fmt: skip
-    folder = material.keep(store, trained.entry, run_folder)
+    run = options.domain_run(name)
+    trained = recognizer.train(material.domain, material.sentences, material.dev, sources=sources, start=start, run=run)
+    folder = material.keep(store, trained.entry, run)
     failed = sum(result.failed_checkpoints for _, result in trained.run.phases)
     remarks = material.remarks(trained.inexpressible, "have no BIO tags", failed)
     result = trained.result

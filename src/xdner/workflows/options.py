@@ -1,0 +1,57 @@
+"""What every job has: where its domains are, how it is computed, and what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xdner.library.store import Library
+from xdner.training.progress import Progress, SilentProgress
+from xdner.training.run import Run
+
+__all__ = ["JobOptions"]
+
+#: For the message after Ctrl-C.
+_RESUME = "Run the same command again with --resume."
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """Of a job that trains something.
+
+    Attributes:
+        library: folder of trained domains; ``None``: the user's own.
+        seed: of everything random.
+        config: TOML file with settings.
+        overrides: settings over those of the file, ``name=value``.
+        dtype, device: of frozen weights.
+        resume: go on after an interruption.
+        progress: what is shown.
+    """
+
+    library: str | Path | None = None
+    seed: int = 1
+    config: str | Path | None = None
+    overrides: Sequence[str] = ()
+    dtype: str = "float32"
+    device: str = "cpu"
+    resume: bool = False
+    progress: Progress = field(default_factory=SilentProgress)
+
+    @property
+    def chosen(self) -> list[str]:
+        """The settings that were chosen one by one, the seed among them."""
+        return [*self.overrides, f"training.seed={self.seed}"]
+
+    def store(self) -> Library:
+        """The library."""
+        return Library(self.library)
+
+    def run(self, folder: Path) -> Run:
+        """The training, with its checkpoints in this folder."""
+        return Run(folder, self.resume, _RESUME, self.progress)
+
+    def domain_run(self, name: str) -> Run:
+        """The training of a domain, with its checkpoints in the library's own folder for them."""
+        return self.run(self.store().folder / ".runs" / name)

@@ -12,11 +12,10 @@ import torch
 
 from xdner.backbone.causal import CausalBackbone
 from xdner.domain import Domain
-from xdner.errors import DomainError, TrainingError, TrainingInterrupted
+from xdner.errors import DomainError, SettingsError, TrainingError, TrainingInterrupted
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
 from xdner.retrieval.base import Example, Hit, Retriever
-from xdner.settings import SettingsError
 from xdner.testing.examples import SHORT, people, shared_words
 from xdner.testing.models import tiny_causal
 from xdner.testing.tokenizers import byte_level_tokenizer

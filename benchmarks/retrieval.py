@@ -83,7 +83,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     methods = {m: options.seeds if m == "random" else options.seeds[:1] for m in options.methods}
     say("at equal k")
-    at_k = bench.at_k(methods, options.k)
+    at_k = bench.at_k(methods, sorted({*options.k, settings.k}))  # tables are about the setting's
     say("at equal tokens")
     at_budget = bench.at_budget(methods, options.budgets)
     say("by size of the pool")
@@ -191,7 +191,7 @@ def _difference(run: Mapping[str, Any], k: str) -> str:
     from benchmarks.layout import points
 
     lines = []
-    if "sentence" not in run["at_k"]:
+    if "sentence" not in run["at_k"] or not any(m.startswith("word") for m in run["at_k"]):
         return ""
     other = [np.array(v) for v in run["at_k"]["sentence"][k]["types"]]
     for method in (m for m in run["at_k"] if m.startswith("word")):

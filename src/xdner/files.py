@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xdner.errors import StorageError
 
-__all__ = ["replace_folder", "storage_errors", "write_atomically"]
+__all__ = ["discard", "replace_folder", "storage_errors", "write_atomically"]
 
 
 @contextlib.contextmanager
@@ -81,14 +81,14 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
                 os.replace(target, old)
             os.replace(fresh, target)
     except BaseException:
-        _discard(fresh)
+        discard(fresh)
         if old.exists() and not target.exists():
             os.replace(old, target)
         raise
     finally:
         # If neither move could be made, the old folder is the only copy: it stays.
         if os.path.exists(target):
-            _discard(old)
+            discard(old)
 
 
 def _usable(path: str | Path) -> Path:
@@ -104,8 +104,9 @@ def _beside(path: Path) -> Path:
     return path.parent / f".{path.name[:32]}.{secrets.token_hex(6)}.part"
 
 
-def _discard(path: Path) -> None:
-    if path.is_dir():
+def discard(path: Path) -> None:
+    """Delete a file or folder as far as possible; what is left is for whoever comes next."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -56,12 +56,18 @@ def test_a_budget_takes_the_best_that_still_fit(encoder: Path) -> None:
     assert [h.example.sentence.text for h in taken] == ["a a a", "c c"]
 
 
+def test_without_words_there_is_no_difference_to_tell() -> None:
+    values = {"5": {"types": [[0.5, 1.0]]}}
+    assert retrieval._difference({"at_k": {"sentence": values, "none": values}}, "5") == ""
+    assert retrieval._difference({"at_k": {"sentence": values, "word": values}}, "5").startswith("**word - sentence")
+
+
 def test_the_program(
     data: Path, encoder: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["--out", str(tmp_path / "out")]
     asked = ["--data", str(data), "--domains", "ai", "science", "--encoder", str(encoder), "--generator", str(backbone),
-             "--layers", "0", "1", "--k", "1", "2", "5", "--budgets", "60", "--pools", "1", "--seeds", "1", "2",
+             "--layers", "0", "1", "--k", "1", "2", "--budgets", "60", "--pools", "1", "--seeds", "1", "2",
              "--set", "layer=1"]  # fmt: skip
     assert retrieval.main([*asked, *out]) == 0
     shown = capsys.readouterr().out

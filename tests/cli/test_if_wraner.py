@@ -178,6 +178,9 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     remote = train("x", tmp_path, "--llm", "http://127.0.0.1:9/v1", *examples)
     assert "which model at http://127.0.0.1:9/v1" in refused(*remote)
     assert "cannot be" in refused(*remote, "--model", "m", *source)
+    other = save_tiny_backbone(tmp_path / "other", seed=7)
+    swapped = refused(*train("x", library, "--from", "tuned", "--llm", other, *examples))
+    assert "'tuned' was made for the language model llm, this is other" in swapped
     both = train("x", library, "--from", "tuned", *examples, *source)
     assert "give one of them" in refused(*both)
     plain = ["train", "x", "--library", str(tmp_path)]
@@ -212,7 +215,9 @@ def test_an_index_becomes_a_domain_and_both_stay_together(files: Path, tmp_path:
     assert len(json.loads(run(*moved).stdout)["examples"]) == 3
     # Made again from other examples, the domain goes before its index, which says so.
     again = run(*train("towns", library, *own, "--examples", files / "towns.txt"))
-    assert "the index has other examples and is not used until it is made again" in " ".join(again.stderr.split())
+    told = " ".join(again.stderr.split())
+    assert "the index has other examples and is not used until it is made again" in told
+    assert told.endswith("--replace --skip-empty") or "--replace --skip-empty " in told
 
 
 def test_a_domain_of_examples_gets_an_index_with_them(files: Path, tmp_path: Path) -> None:

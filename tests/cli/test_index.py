@@ -73,6 +73,10 @@ def test_changes(files: Path, encoder: Path) -> None:
     assert "1 sentences without entities were left out" in made.stderr
     told = json.loads(made.stdout)
     assert (told["examples"], told["change"]["unchanged"], told["change"]["removed"]) == (1, 0, 3)
+    # What a hint says can be done: a damaged index is made again.
+    (files / "library" / "sea" / "index" / "index.json").write_text("{")
+    assert "--replace" in refused("index", "sea", "--examples", str(files / "two.jsonl"), *where)
+    assert run(*index(files, encoder, "two.jsonl", "--replace", "--encoder", str(encoder))).exit_code == 0
 
 
 def test_mistakes_give_one_error_with_the_next_step(files: Path, encoder: Path, tmp_path: Path) -> None:
@@ -90,6 +94,7 @@ def test_mistakes_give_one_error_with_the_next_step(files: Path, encoder: Path, 
         assert "was made with tiny" in told
         assert "asked with other" in told
         assert "layer 2" in refused(*command, "--set", "layer=2", *where)
+        assert "asked with other" in refused(*command, "--set", f"encoder={other}", *where)
     elsewhere = refused("index", "sea", "--examples", str(files / "new.jsonl"), "--index", "http://127.0.0.1:1", *where)
     assert "not in http://127.0.0.1:1" in elsewhere
     down = [*index(files, encoder, "all.txt", "--encoder", str(encoder)), "--index", "http://127.0.0.1:1", "--replace"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -156,6 +157,25 @@ def test_types_are_known_by_their_words_and_by_their_names() -> None:
         assert [(e.text, e.label) for e in placed.entities] == [("Queen", "Band"), ("rock", "musicgenre")]
     twice = parse('{"band": ["Queen"], "Band": ["rock"]}', sentence, domain)
     assert len(twice.entities) == 2
+
+
+def test_the_words_of_one_type_may_be_the_name_of_another() -> None:
+    domain = Domain("d", (Label("Person", "human"), Label("per", "Person"), Label("Place")))
+    sentence = Sentence.from_text("Ann saw Bob in Rome", [(0, 3, "per"), (8, 11, "Person"), (15, 19, "Place")])
+    placed = parse(write(sentence, domain).text, sentence, domain)
+    assert [e.key for e in placed.entities] == [e.key for e in sentence.entities]
+
+
+def test_a_code_fence_is_taken_off_in_no_time() -> None:
+    sentence, answer = Sentence.from_text("Ann"), '{"person": ["Ann"]}'
+    for fenced in ("```\n{}\n```", " ```JSON \n\n{}```\n", "```json\r\n{}\r\n```"):
+        assert parse(fenced.format(answer), sentence, D).notes == {}
+    for other in ("```python\n{}\n```", "```{}```", "```json\n{}", "{}\n```"):
+        assert parse(other.format(answer), sentence, D).notes == {"malformed_answers": 1}
+    began = time.monotonic()
+    for runaway in ("```json" + "\n" * 100_000 + "x", "```" + " \n" * 50_000 + "{"):
+        assert parse(runaway, sentence, D).notes == {"malformed_answers": 1}
+    assert time.monotonic() - began < 2
 
 
 def test_what_cannot_be_said_is_counted_by_reason() -> None:

@@ -259,6 +259,10 @@ def test_a_prompt_that_is_too_long_has_fewer_demonstrations_and_says_so() -> Non
         (lambda: EndpointModel("ftp://x", "m", WranerSettings.build()), "not the address"),
         (lambda: EndpointModel("http://", "m", WranerSettings.build()), "not the address"),
         (lambda: EndpointModel("http://[", "m", WranerSettings.build()), "not a URL"),
+        (lambda: EndpointModel("http://x/v1\n", "m", WranerSettings.build()), "not a URL"),
+        (lambda: EndpointModel("http://a b/v1", "m", WranerSettings.build()), "not a URL"),
+        (lambda: EndpointModel("http://\u00fc..x/v1", "m", WranerSettings.build()), "not a URL"),
+        (lambda: EndpointModel(f"http://{'a' * 70}.com/v1", "m", WranerSettings.build()), "not a URL"),
         (lambda: EndpointModel("http://me:sk-very-secret-0815@x/v1", "m", WranerSettings.build()), "holds a password"),
         (lambda: EndpointModel("http://x/v1?key=sk-very-secret-0815", "m", WranerSettings.build()), "or a query"),
     ],
@@ -278,6 +282,27 @@ def test_keys_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="not the key itself") as wrong:
         WranerSettings.build(None, [f"llm.key_variable={KEY}"])
     assert KEY not in str(wrong.value)
+
+
+@pytest.mark.parametrize("before", [0, 180, 199, 3990])
+def test_a_key_is_masked_before_a_message_is_cut(before: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "sk-" + "0123456789abcdef" * 10
+    monkeypatch.setenv("XDNER_LLM_KEY", long)
+    echo = "x" * before + f" wrong key {long}."
+    for body in (
+        echo.encode(),
+        {"error": {"message": echo}},
+        json.dumps({"error": echo}).replace("k", "\\u006b").encode(),
+    ):
+        with serving(lambda n, _, body=body: Said(body, 401)) as endpoint, pytest.raises(EndpointError) as caught:
+            ask(model_of(endpoint))
+        assert not any(long[:n] in str(caught.value) for n in (5, 8, 20))
+
+
+def test_waits_grow_to_the_longest_whatever_the_number_of_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EndpointModel, "_once", lambda *_: (None, "busy", None))
+    with pytest.raises(EndpointError, match="failed 1101 times, at last: busy"):
+        ask(model_of("http://127.0.0.1:9/v1", "llm.retries=1100", "llm.longest_wait=0"))
 
 
 def test_which_names_are_addresses() -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from xdner.errors import DataError, IndexMismatchError, RetrievalError
+from xdner.retrieval import pool as pool_module
 from xdner.retrieval.manifest import CACHE, MANIFEST
 from xdner.retrieval.milvus import SHIFT, MilvusRows
 from xdner.retrieval.pool import Change, Pool, has_pool, open_pool
 from xdner.retrieval.settings import RetrievalSettings
+from xdner.retrieval.stop_words import stop_words
 from xdner.retrieval.words import WordEmbedder
 from xdner.testing.pools import SENTENCES
 from xdner.text import Sentence
@@ -244,7 +248,7 @@ def test_a_server_that_is_silent_or_talks_nonsense(tmp_path: Path, embedder: Mak
 
         thread = threading.Thread(target=serve)
         thread.start()
-        uri = f"http://user:secret@127.0.0.1:{listening.getsockname()[1]}"
+        uri = f"http://127.0.0.1:{listening.getsockname()[1]}"
         began = time.monotonic()
         try:
             pool = Pool.create(tmp_path / "i", embedder().embedding, uri=uri, settings=RetrievalSettings(timeout=1.0))
@@ -253,7 +257,7 @@ def test_a_server_that_is_silent_or_talks_nonsense(tmp_path: Path, embedder: Mak
         finally:
             stop.set()
             thread.join()
-    assert "secret" not in str(caught.value)
+    assert "Is a Milvus server running there" in (caught.value.hint or "")
     assert time.monotonic() - began < 20
     assert not has_pool(tmp_path / "i")
 
@@ -296,3 +300,84 @@ def test_a_backend_without_ivf(tmp_path: Path, embedder: Make, monkeypatch: pyte
     pool = Pool.create(tmp_path / "i", embedder().embedding)
     pool.add([Sentence.from_words([*"abcdefgh" * 5, f"x{n}"], [(0, 1, "x")]) for n in range(4)], embedder())
     assert (pool.manifest.kind, pool.manifest.clusters) == ("FLAT", 0)
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c", "\ud800", "\r"])
+def test_characters_that_look_like_line_ends_are_kept(pool: Pool, embedder: Make, character: str) -> None:
+    odd = Sentence.from_text(f"Oslo{character} sea", [(0, 4, "city")], id=f"odd{character}")
+    pool.add([odd], embedder())
+    assert odd in [e.sentence for e in open_pool(pool.folder).examples.values()]
+
+
+def test_rows_are_marked_with_the_stop_words_of_the_index_that_is_made(pool: Pool, embedder: Make) -> None:
+    other = Pool.create(pool.folder, embedder().embedding, settings=RetrievalSettings(stop_words="none"))
+    other.replace(SENTENCES, embedder())
+    assert open_pool(pool.folder).manifest.stop_words == "none"
+    with other.rows() as rows:
+        found = rows._client.query(other.manifest.collection, filter="content == false", output_fields=["id"])
+    assert found == []  # "the" and "of" are content now
+
+
+def test_a_writer_that_is_stopped_after_it_was_done_loses_nothing(
+    pool: Pool, embedder: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, more = pool_module.write_examples, [Sentence.from_words(["north", "wind"], [(1, 2, "wind")])]
+
+    def stopped(*arguments: Any) -> Any:
+        whole(*arguments)
+        raise KeyboardInterrupt
+
+    for change in (lambda: pool.add(more, embedder()), lambda: pool.replace([*SENTENCES[:2], *more], embedder())):
+        with monkeypatch.context() as patch:
+            patch.setattr(pool_module, "write_examples", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                change()
+        again = open_pool(pool.folder)
+        assert "north wind" in texts(again)
+        assert stored(again) == set(again.keys().tolist())
+
+
+def test_what_killed_writers_left_is_swept(pool: Pool, embedder: Make) -> None:
+    (pool.folder / "xdner_0123456789abcdef.db").mkdir()
+    (pool.folder / "xdner_0123456789abcdef.db" / "rows").write_bytes(b"x")
+    for name in ("examples.77.jsonl", ".index.json.0123456789ab.part", "mine.txt"):
+        (pool.folder / name).write_text("x")
+    pool.add([Sentence.from_words(["a"], [(0, 1, "x")])], embedder())
+    left = {p.name for p in pool.folder.iterdir()}
+    assert left == {MANIFEST, CACHE, ".lock", "mine.txt", pool.manifest.database, pool.manifest.file}
+    assert len(texts(open_pool(pool.folder))) == 5
+
+
+def test_a_package_that_is_missing_is_told_before_anything_is_embedded(
+    tmp_path: Path, embedder: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WordEmbedder, "embed", lambda *_: pytest.fail("embedded in vain"))
+    pool = Pool.create(tmp_path / "i", embedder().embedding)
+    for package in ("pymilvus", "milvus_lite", "bm25s"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            stop_words.cache_clear()
+            for act in (pool.add, pool.replace):
+                with pytest.raises(RetrievalError, match=f"the package {package}") as caught:
+                    act(SENTENCES, embedder())
+                assert "xdner[retrieval]" in (caught.value.hint or "")
+    assert not (tmp_path / "i").exists()
+
+
+def test_a_password_is_not_stored(tmp_path: Path, embedder: Make) -> None:
+    with pytest.raises(RetrievalError, match="http://host:19530 was given with a password") as caught:
+        Pool.create(tmp_path, embedder().embedding, uri="http://me:secret@host:19530")
+    assert "secret" not in str(caught.value)
+    assert "MILVUS_TOKEN" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("file", [MANIFEST, "examples"])
+def test_what_is_damaged_can_be_made_again(pool: Pool, embedder: Make, file: str) -> None:
+    (pool.folder / (pool.manifest.file if file == "examples" else file)).write_bytes(b"{")
+    again = Pool.create(pool.folder, embedder().embedding)
+    with pytest.raises(RetrievalError, match="--replace"):
+        again.add(SENTENCES, embedder())
+    assert again.replace(SENTENCES[:2], embedder()).added == 2
+    assert texts(open_pool(pool.folder)) == [s.text for s in SENTENCES[:2]]
+    again.add(SENTENCES[2:], embedder())  # and the rest of the damaged one is swept
+    assert len(list(pool.folder.glob("*.db"))) == len(list(pool.folder.glob("examples.*"))) == 1

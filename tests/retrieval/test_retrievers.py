@@ -173,3 +173,32 @@ def test_two_looks_find_what_one_finds(rows: int, monkeypatch: pytest.MonkeyPatc
     assert (exact[0] == twice[0]).all()
     assert np.allclose(exact[1], twice[1], atol=1e-6)
     assert (Matrix(np.arange(5), vectors[:5]).search(vectors[:1], 7)[0][0, 5:] == -1).all()
+
+
+def test_two_looks_find_the_nearest_among_rows_that_16_bits_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a word that stands in hundreds of examples: all rows are alike to the third digit."""
+    rng = np.random.default_rng(1)
+    vectors = np.ones(24, np.float32) + 0.02 * rng.standard_normal((64 * 20, 24)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    exact = Matrix(np.arange(len(vectors)), vectors).search(vectors[:40], 8)
+    monkeypatch.setattr("xdner.retrieval.matrix._MANY", 1)
+    monkeypatch.setattr("xdner.retrieval.matrix.native_bfloat16", lambda device: True)
+    twice = Matrix(np.arange(len(vectors)), vectors).search(vectors[:40], 8)
+    assert (exact[0] == twice[0]).all()
+    assert np.allclose(exact[1], twice[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_of_the_query_are_left_out_whatever_their_spaces_and_case(
+    pool: Pool, embedder: Make, method: str
+) -> None:
+    copies = [
+        Sentence.from_text(t, [(0, 3, "person")]) for t in ("Ann  Lee in\tRome", "ANN LEE IN ROME", "ann lee in rome")
+    ]
+    pool.add(copies, embedder())
+    for of in (pool, [e for _, e in sorted(pool.examples.items())]):
+        retriever = build_retriever(of, settings(method=method, candidates=1), embedder())
+        for query in (SENTENCES[0], *copies, Sentence.from_text("ann lee IN Rome")):
+            (hits,) = retriever.retrieve([query], 7)
+            assert hits
+            assert not {h.example.sentence.text for h in hits} & {s.text for s in (SENTENCES[0], *copies)}

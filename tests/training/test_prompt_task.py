@@ -12,11 +12,10 @@ import torch
 
 from xdner.backbone.causal import CausalBackbone
 from xdner.domain import Domain
-from xdner.errors import DomainError, TrainingError, TrainingInterrupted
+from xdner.errors import DomainError, SettingsError, TrainingError, TrainingInterrupted
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
 from xdner.retrieval.base import Example, Hit, Retriever
-from xdner.settings import SettingsError
 from xdner.testing.examples import SHORT, people, shared_words
 from xdner.testing.models import tiny_causal
 from xdner.testing.tokenizers import byte_level_tokenizer
@@ -122,6 +121,22 @@ def test_demonstrations_that_do_not_fit_are_left_out() -> None:
     best = item.demonstrations[0].text.split()[0]
     assert shown == 0 or best in text_of(narrow, prompt)
     assert wide.prompt(item, item.domain)[3] == 2
+
+
+def test_a_sentence_that_is_too_long_is_learned_in_windows() -> None:
+    words = ["Ann", "saw", "Rome", "."] * 40
+    spans = [(i, i + 1, "person" if i % 4 == 0 else "place") for i in range(0, 160, 2)]
+    long = Source(PEOPLE.domain, [*PEOPLE.sentences, Sentence.from_words(words, spans)])
+    task = task_of(quick("max_pieces=300", "duplicate=0"), [long])
+    assert max(task.lengths()) <= task.limit == 300
+    windows = task.items[len(PEOPLE.sentences) :]
+    assert len(windows) > 2
+    assert [w.text for item in windows for w in item.sentence.words] == words
+    assert sum(len(item.sentence.entities) for item in windows) == len(spans)
+    with pytest.raises(TrainingError, match=r"types of 'many' and one word is longer than 64 tokens"):
+        task_of(
+            quick("max_pieces=64"), [Source(Domain.from_labels("many", [f"kind{i}" for i in range(30)]), people()[-1:])]
+        )
 
 
 def test_the_loss_is_on_the_answer_only() -> None:

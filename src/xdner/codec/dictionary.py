@@ -7,7 +7,7 @@
 The paper (arXiv 2411.00451) asks for such a dictionary; that it is JSON, and the rest of this page, is ours:
 
 1. Types stand in the domain's order, only those that have mentions; a type's mentions stand from left to right, each string
-   once. Reading, any order will do, and a type may be called by its name in the corpus.
+   once. Reading, any order will do, and a type may be called by its name in the corpus, unless that is another type's words.
 2. A mention is compared with the sentence's words character by character, white space aside; it must begin and end where
    words do.
 3. A string stands for *all* its places: an answer need not repeat what a text repeats. Longer strings are placed first, and
@@ -21,7 +21,6 @@ What cannot be read is counted: ``malformed_answers`` (no JSON object; a code fe
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from xdner.text import Entity, Sentence
 
 __all__ = ["Listed", "Placed", "Written", "align", "bare", "escaped", "parse", "write"]
 
-_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
+_FENCE = "```"
 #: Characters of an answer that are read at most; a model that has run away writes more.
 _LONGEST = 1_000_000
 
@@ -145,19 +144,18 @@ def parse(text: str, sentence: Sentence, domain: Domain) -> Placed:
         sentence: what it is about.
         domain: its types.
     """
-    fenced = _FENCE.fullmatch(text[:_LONGEST])
     try:
-        pairs = json.loads(fenced[1] if fenced else text[:_LONGEST], object_pairs_hook=_Pairs)
+        pairs = json.loads(_unfenced(text[:_LONGEST]), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):
         return Placed((), {"malformed_answers": 1})
     if not isinstance(pairs, _Pairs):
         return Placed((), {"malformed_answers": 1})
-    known = {label.name: label.name for label in domain.labels}
-    known |= {_folded(label.verbalization): label.name for label in domain.labels}
+    # Answers are in words; a name counts where it is nobody's words.
+    words = {_folded(label.verbalization): label.name for label in domain.labels}
     notes: Counter[str] = Counter()
     listed: list[Listed] = []
     for key, value in pairs:
-        label = known.get(key.strip()) or known.get(_folded(key))
+        label = words.get(_folded(key)) or (key.strip() if key.strip() in domain else None)
         if label is None:
             notes["unknown_types"] += 1
         elif not isinstance(value, list) or isinstance(value, _Pairs) or not all(isinstance(x, str) for x in value):
@@ -170,6 +168,16 @@ def parse(text: str, sentence: Sentence, domain: Domain) -> Placed:
 
 class _Pairs(list[tuple[str, object]]):
     """A JSON object as it stands: a type that is written twice keeps both its lists."""
+
+
+def _unfenced(text: str) -> str:
+    """Without the code fence around it, if it has one."""
+    inner = text.strip()
+    if not (inner.startswith(_FENCE) and inner.endswith(_FENCE) and "\n" in inner):
+        return text
+    opening, _, rest = inner.partition("\n")
+    language = opening.removeprefix(_FENCE).strip().lower()
+    return rest.removesuffix(_FENCE) if language in ("", "json") else text
 
 
 def _folded(text: str) -> str:

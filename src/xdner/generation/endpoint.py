@@ -186,7 +186,7 @@ class EndpointModel:
         for attempt in range(how.retries + 1):
             if stop.is_set():
                 raise _Stopped
-            pause = min(how.backoff * 2.0**attempt, how.longest_wait)
+            pause = min(how.backoff * 2.0 ** min(attempt, 60), how.longest_wait)
             reply, failure, asked = self._once(client, body)
             if reply is not None:
                 flaw = reply if reply.flaw else None
@@ -235,7 +235,7 @@ class EndpointModel:
         status = response.status_code
         if status == 200:
             return _read(content), "", None
-        said = _without(_message(content), key)
+        said = _message(content, key)
         told = f"HTTP {status}" + (f": {said}" if said else "")
         if status in _PASSING:
             return None, told, _retry_after(response.headers.get("retry-after"))
@@ -259,6 +259,9 @@ def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port
+        (host or "").encode("idna")  # empty or endless parts of a name
+        if not url.isprintable() or " " in url:
+            raise ValueError
     except ValueError:
         raise EndpointError("the endpoint's address is not a URL", hint=hint) from None
     if parts.username or parts.password or parts.query or parts.fragment:
@@ -283,9 +286,9 @@ def _without(text: str, key: str) -> str:
     return text.replace(key, "***") if key else text
 
 
-def _message(content: bytes) -> str:
-    """What a server says about a failure, in one short line."""
-    text = content[:4000].decode("utf-8", "replace")
+def _message(content: bytes, key: str) -> str:
+    """What a server says about a failure, in one short line, without the key."""
+    text = content.decode("utf-8", "replace")
     try:
         data = json.loads(text)
         error = data.get("error", data.get("message", data.get("detail", data))) if isinstance(data, dict) else data
@@ -295,6 +298,8 @@ def _message(content: bytes) -> str:
         text += f" ({code})" if isinstance(code, str) and code not in text else ""
     except (ValueError, RecursionError):
         pass
+    # Before it is cut: half a key would not be found.
+    text = _without(text, key)[:4000]
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= 200 else line[:200] + "…"
 

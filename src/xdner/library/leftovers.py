@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tomllib
 from pathlib import Path
 
 from xdner.errors import LibraryError
+from xdner.files import discard
 
-__all__ = ["discard", "entries", "is_begun", "is_domain", "is_leftover", "orphans", "recover"]
+__all__ = ["entries", "is_begun", "is_domain", "is_leftover", "orphans", "recover"]
 
 _LEFTOVER = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.(?P<kind>part|old)", re.DOTALL)
 _STEM = 32  # so many characters of a folder's name are in its leftovers' names
@@ -86,14 +86,6 @@ def recover(folder: Path) -> None:
         # Something else may have taken the orphan's place: then this is the only copy, and stays.
         if _kind(path.name) == "part" or not is_domain(path) or is_domain(folder / _target(path)):
             discard(path)
-
-
-def discard(path: Path) -> None:
-    """Delete a file or folder as far as possible; what is left is the next writer's to sweep."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _kind(name: str) -> str:

@@ -27,10 +27,10 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from xdner.errors import LibraryError, UnknownDomainError, XdnerError
-from xdner.files import replace_folder, storage_errors, write_atomically
+from xdner.files import discard, replace_folder, storage_errors, write_atomically
 from xdner.library.archive import files_of, pack, unpack
 from xdner.library.kinds import Entry
-from xdner.library.leftovers import discard, entries, is_begun, is_domain, orphans, recover
+from xdner.library.leftovers import entries, is_begun, is_domain, orphans, recover
 from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
 from xdner.library.reading import identity, read_domain, read_unpacked, sound
 from xdner.library.verdict import INITIAL, Verdict, verdicts

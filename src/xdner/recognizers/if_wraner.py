@@ -37,7 +37,7 @@ from xdner.training.instruct import Source
 from xdner.training.run import Run
 from xdner.training.tuning import RetrieverFactory, Tuned, tune
 
-__all__ = ["DEFAULT_LLM", "IFWRANER"]
+__all__ = ["DEFAULT_LLM", "IFWRANER", "check_same_model"]
 
 #: What is asked when no language model is named: the embedded one as it came.
 DEFAULT_LLM = "smollm2-135m"
@@ -119,7 +119,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
             retriever: its name, for ``retrieval.method``, or what makes one from examples and settings.
             adapter: LoRA factors in peft's format for a local model: a folder.
             model: name of the model behind the endpoint.
-            device, dtype: of a local model's weights.
+            device, dtype: of a local model's weights; the retriever's encoder has the same device.
             settings: see :class:`~xdner.prompting.settings.WranerSettings`.
             template: of the prompts; by default the one that the settings name.
 
@@ -145,7 +145,12 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         if model is not None:
             raise SettingsError([f"--model {model} names a model behind an endpoint"], hint="Give --llm http://…/v1.")
         backbone = load_backbone(DEFAULT_LLM if llm is None else llm, device=device, dtype=dtype)
-        made = cls(LocalModel(backbone, settings), settings=settings, retriever=retriever, template=template)
+        made = cls(
+            LocalModel(backbone, settings),
+            settings=settings,
+            retriever=retriever or Retrievers(device),
+            template=template,
+        )
         if given is not None:
             made.adopt(given)
         return made

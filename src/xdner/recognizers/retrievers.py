@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from xdner.backbone.encoder import Encoder, load_encoder
 from xdner.prompting.settings import WranerSettings
 from xdner.retrieval.base import Example, Retriever
+from xdner.retrieval.baselines import NoRetriever
 from xdner.retrieval.build import build_retriever, embedder_of
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.words import WordEmbedder
@@ -35,10 +36,9 @@ class Retrievers:
             BackboneNotFoundError: there is no such encoder, or it was not pulled.
         """
         how = settings.retrieval
-        needed = how.method in _EMBEDDED and bool(examples)
-        embedder = WordEmbedder(self.encoder(how.encoder), how) if needed else None
-        if not examples:  # nothing to find, whatever the method
-            return build_retriever((), WranerSettings.build(None, ["retrieval.method=none"]).retrieval)
+        if not examples or not how.k:  # nothing to find, or nobody asks
+            return NoRetriever()
+        embedder = WordEmbedder(self.encoder(how.encoder), how) if how.method in _EMBEDDED else None
         return build_retriever(examples, how, embedder)
 
     def of_pool(self, pool: Pool, settings: WranerSettings) -> Retriever:
@@ -50,6 +50,8 @@ class Retrievers:
             RetrievalError: it is empty, or cannot be read.
         """
         how = settings.retrieval
+        if not how.k:
+            return NoRetriever()
         pool.timeout = how.timeout
         needed = how.method in _EMBEDDED
         embedder = embedder_of(pool, self.encoder(pool.manifest.embedding.source)) if needed else None

@@ -13,7 +13,12 @@ from typing import Protocol
 
 from xdner.text import Sentence
 
-__all__ = ["Example", "Hit", "Match", "Retriever"]
+__all__ = ["Example", "Hit", "Match", "Retriever", "text_key"]
+
+
+def text_key(sentence: Sentence) -> str:
+    """What a query and its own copies among the examples have in common: all characters but white space, without case."""
+    return "".join(sentence.text.split()).casefold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class Retriever(Protocol):
     def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
         """The best ``k`` examples of each query, best first, at most one of the same text.
 
-        An example whose text is the query's own is never among them: training retrieves from a pool that holds the
-        query itself. Fewer than ``k`` come back where the pool has no more.
+        An example whose text is the query's own, white space and case aside, is never among them: training retrieves from
+        a pool that holds the query itself. Fewer than ``k`` come back where the pool has no more.
         """
         ...

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from itertools import islice
 
 import numpy as np
 
 from xdner.errors import RetrievalError
-from xdner.retrieval.base import Example, Hit
+from xdner.retrieval.base import Example, Hit, text_key
 from xdner.retrieval.examples import unique
 from xdner.retrieval.stop_words import queried_words
 from xdner.retrieval.words import WordEmbedder
@@ -20,9 +21,10 @@ __all__ = ["BM25Retriever", "DensestRetriever", "NoRetriever", "RandomRetriever"
 
 def _best(examples: Sequence[Example], scores: np.ndarray, query: Sentence, k: int) -> tuple[Hit, ...]:
     """The ``k`` best by score; of equals the first; never the query itself."""
-    order = np.argsort(-scores, kind="stable")[: k + 1]
-    hits = [Hit(examples[i], float(scores[i])) for i in order.tolist() if examples[i].sentence.text != query.text]
-    return tuple(hits[:k])
+    own = text_key(query)
+    order = np.argsort(-scores, kind="stable").tolist()
+    others = (Hit(examples[i], float(scores[i])) for i in order if text_key(examples[i].sentence) != own)
+    return tuple(islice(others, k))
 
 
 class SentenceRetriever:
@@ -72,13 +74,15 @@ class RandomRetriever:
 
     def __init__(self, examples: Iterable[Example], seed: int = 1) -> None:
         self.examples, self.seed = unique(examples), seed
+        self._keys = [text_key(e.sentence) for e in self.examples]
 
     def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
         """See :class:`~xdner.retrieval.base.Retriever`."""
         found = []
         for query in queries:
             digest = sha256(f"{self.seed}\0{query.text}".encode("utf-8", "surrogatepass")).digest()
-            others = [e for e in self.examples if e.sentence.text != query.text]
+            own = text_key(query)
+            others = [e for e, key in zip(self.examples, self._keys, strict=True) if key != own]
             chosen = random.Random(digest).sample(others, min(k, len(others)))
             found.append(tuple(Hit(e, 0.0) for e in chosen))
         return found

@@ -14,23 +14,26 @@ one step, after everything it speaks of is written, so a change is there wholly 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xdner.errors import DataError, RetrievalError
-from xdner.files import write_atomically
+from xdner.files import discard, write_atomically
 from xdner.retrieval.base import Example
 from xdner.retrieval.words import Embedding
 from xdner.text import Sentence, Word
 
-__all__ = ["CACHE", "MANIFEST", "Manifest", "read_examples", "write_examples"]
+__all__ = ["CACHE", "MANIFEST", "Manifest", "read_examples", "tidy", "write_examples"]
 
 MANIFEST, CACHE = "index.json", "rows.safetensors"
 _FORMAT = 1
+_LEFT = re.compile(r"xdner_[0-9a-f]{16}\.db|examples\.\d+\.jsonl|\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _HINT = "Restore the folder, or make the index again: xdner index NAME --examples FILE --replace."
 
 
@@ -141,7 +144,8 @@ def write_examples(folder: Path, manifest: Manifest, examples: Mapping[int, Exam
     write_atomically(folder / made.file, data)
     made.write(folder)
     if manifest.sha256 and manifest.file != made.file:
-        (folder / manifest.file).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next writer removes it
+            (folder / manifest.file).unlink(missing_ok=True)
     return made
 
 
@@ -162,12 +166,21 @@ def read_examples(folder: Path, manifest: Manifest) -> dict[int, Example]:
         raise RetrievalError(f"{path} is truncated or was altered: its hash is another one", hint=_HINT)
     found: dict[int, Example] = {}
     try:
-        for line in data.decode("utf-8", "surrogatepass").splitlines():
+        # Not splitlines: a text may hold line separators of Unicode.
+        for line in data.decode("utf-8", "surrogatepass").split("\n")[:-1]:
             record = json.loads(line)
             found[record["number"]] = Example(record["id"], _sentence(record))
     except (ValueError, KeyError, TypeError, DataError) as error:
         raise RetrievalError(f"{path} is damaged: {error}", hint=_HINT) from None
     return found
+
+
+def tidy(folder: Path, manifest: Manifest) -> None:
+    """Remove the files of writers that were killed; only for whoever holds the lock."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name not in (manifest.database, manifest.file) and _LEFT.fullmatch(path.name):
+                discard(path)
 
 
 def _sentence(record: Mapping[str, Any]) -> Sentence:

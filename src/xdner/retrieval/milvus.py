@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from xdner.errors import RetrievalError
 from xdner.retrieval.words import Vectors
 
-__all__ = ["SHIFT", "MilvusRows", "Row", "is_server"]
+__all__ = ["SHIFT", "MilvusRows", "Row", "is_server", "require_client", "shown"]
 
 #: A key's lower bits count words.
 SHIFT = 20
@@ -58,12 +58,29 @@ def is_server(uri: str) -> bool:
     return "://" in uri
 
 
+def require_client(*, local: bool) -> None:
+    """Refuse to go on without the packages that an index needs.
+
+    Raises:
+        RetrievalError: one is not installed.
+    """
+    try:
+        import pymilvus  # noqa: F401
+
+        if local:
+            import milvus_lite  # noqa: F401
+    except ImportError as error:
+        raise RetrievalError(
+            f"an index needs the package {error.name}", hint="pip install 'xdner[retrieval]'"
+        ) from None
+
+
 class MilvusRows:
     """A collection of rows.
 
     Args:
-        uri: a local file ending with ``.db``, or ``http://host:19530`` (``https://``, ``user:password@`` as pymilvus has it;
-            a token may stand in ``$MILVUS_TOKEN``, and is never stored).
+        uri: a local file ending with ``.db``, or ``http://host:19530`` (or ``https://``; a token, or
+            ``user:password``, may stand in ``$MILVUS_TOKEN``, and is never stored).
         collection: its name.
         dimension: of the vectors.
         timeout: seconds for one call to a server.
@@ -80,15 +97,9 @@ class MilvusRows:
         self._client = self._connect()
 
     def _connect(self) -> Any:
-        try:
-            from pymilvus import MilvusClient
+        require_client(local=self._path is not None)
+        from pymilvus import MilvusClient
 
-            if self._path is not None:
-                import milvus_lite  # noqa: F401
-        except ImportError as error:
-            raise RetrievalError(
-                f"an index needs the package {error.name}", hint="pip install 'xdner[retrieval]'"
-            ) from None
         # They print every error, tracebacks and all, before they raise it.
         for name in _NOISY:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -242,7 +253,7 @@ class MilvusRows:
 
         for row, vector in rows:
             waiting.append(
-                {"id": row.key, "example": row.example, "word": row.word, "label": row.label[:_LABEL],
+                {"id": row.key, "example": row.example, "word": row.word, "label": _fitting(row.label),
                  "content": row.content, "vector": vector}
             )  # fmt: skip
             if len(waiting) == _BATCH:
@@ -305,6 +316,11 @@ class MilvusRows:
             )
             made = RetrievalError(f"{self.title} {what}: {reason[:300]}", hint=hint)
             raise made from error
+
+
+def _fitting(label: str) -> str:
+    """Milvus counts bytes."""
+    return label.encode("utf-8", "replace")[:_LABEL].decode("utf-8", "ignore")
 
 
 def shown(uri: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,14 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from xdner.errors import IndexMismatchError, RetrievalError, StorageError
-from xdner.files import storage_errors
+from xdner.files import discard, storage_errors
 from xdner.retrieval.base import Example
 from xdner.retrieval.examples import checked, keys_of, rows_of
-from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest, read_examples, write_examples
+from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest, read_examples, tidy, write_examples
 from xdner.retrieval.matrix import Matrix
-from xdner.retrieval.milvus import SHIFT, MilvusRows, shown
+from xdner.retrieval.milvus import SHIFT, MilvusRows, require_client, shown
 from xdner.retrieval.settings import RetrievalSettings
+from xdner.retrieval.stop_words import stop_words
 from xdner.retrieval.words import Embedding, Vectors, WordEmbedder
 from xdner.text import Sentence
 
@@ -109,13 +109,18 @@ class Pool:
             settings: ``stop_words`` and ``timeout``.
 
         Raises:
-            RetrievalError: the address is none.
+            RetrievalError: the address is none, or holds a password, which would be stored.
         """
         settings = settings or RetrievalSettings()
         if uri and not uri.startswith(("http://", "https://")):
             raise RetrievalError(
                 f"{uri!r} is not the address of a Milvus server",
                 hint="Write --index http://host:19530, or leave it out.",
+            )
+        if shown(uri) != uri:
+            raise RetrievalError(
+                f"the address {shown(uri)} was given with a password, which the index would store",
+                hint="Put it into the environment instead: MILVUS_TOKEN=user:password.",
             )
         manifest = Manifest(embedding, uri, _collection(), stop_words=settings.stop_words)
         return cls(Path(folder), manifest, timeout=settings.timeout)
@@ -228,6 +233,7 @@ class Pool:
         """
         self.require(embedder.embedding)
         wanted = checked(sentences)
+        self._require_packages()
         with self._writing():
             self.require(embedder.embedding)
             by_text = {e.sentence.text: n for n, e in self.examples.items()}
@@ -241,11 +247,12 @@ class Pool:
         return Change(len(fresh) - len(gone), len(gone), len(wanted) - len(fresh))
 
     def replace(self, sentences: Iterable[Sentence], embedder: WordEmbedder, progress: Told = _silent) -> Change:
-        """Have these sentences and no others, in a new collection with this embedder; see :meth:`add`."""
+        """Have these sentences and no others, in a new collection with this embedder, whatever was there; see :meth:`add`."""
         wanted = checked(sentences)
+        self._require_packages()
         vectors = _embedded(wanted, embedder, progress)
         like = self.manifest.with_(embedding=embedder.embedding)
-        with self._writing():
+        with self._writing(anew=True):
             known = {e.id for e in self.examples.values()}
             self._fill(wanted, vectors, like, progress)
         kept = sum(e.id in known for e in wanted)
@@ -270,6 +277,11 @@ class Pool:
                     self._sweep(rows)
         return Change(removed=len(numbers))
 
+    def _require_packages(self) -> None:
+        """Before minutes of embedding."""
+        require_client(local=not self.manifest.uri)
+        stop_words(self.manifest.stop_words)
+
     def _fill(self, fresh: Sequence[Example], vectors: Sequence[Vectors], like: Manifest, progress: Told) -> None:
         """A new collection with these examples takes the place of what is there."""
         old, after = self.manifest, dict(enumerate(fresh))
@@ -284,11 +296,14 @@ class Pool:
         try:
             with self._open(new) as rows:
                 kind, clusters = rows.create(sum(map(len, vectors)))
-                self._insert(rows, after, vectors, progress)
+                self._insert(rows, after, vectors, new.stop_words, progress)
             total = sum(map(len, vectors))
             made = write_examples(self.folder, new.with_(kind=kind, clusters=clusters, indexed=total), after)
         except BaseException:
-            self._discard(new)
+            with contextlib.suppress(RetrievalError):
+                self._look()
+            if self.manifest.collection != new.collection:  # else it was stopped after it was done
+                self._discard(new)
             raise
         self.manifest, self.examples = made, after
         self._keep(Matrix(self.keys(), np.concatenate(vectors)))
@@ -309,13 +324,14 @@ class Pool:
             self.manifest = self.manifest.with_(pending=True)
             self.manifest.write(self.folder)
             try:
-                self._insert(rows, new, vectors, progress)
+                self._insert(rows, new, vectors, self.manifest.stop_words, progress)
                 if total > _GROWN * self.manifest.indexed:
                     kind, clusters = rows.build_index(total)
                     self.manifest = self.manifest.with_(kind=kind, clusters=clusters, indexed=total)
                 self._commit(after, gone, first + len(fresh))
             except BaseException:
                 with contextlib.suppress(RetrievalError, StorageError):  # else the next writer does it
+                    self._look()  # it may have been stopped after it was done
                     self._sweep(rows)
                 raise
             self._sweep(rows)
@@ -324,11 +340,16 @@ class Pool:
             self._keep(Matrix(self.keys(), np.concatenate([old.vectors[kept], *vectors])))
 
     def _insert(
-        self, rows: MilvusRows, examples: Mapping[int, Example], vectors: Sequence[Vectors], progress: Told
+        self,
+        rows: MilvusRows,
+        examples: Mapping[int, Example],
+        vectors: Sequence[Vectors],
+        language: str,
+        progress: Told,
     ) -> None:
         total = sum(map(len, vectors))
         progress("storing words", 0, total)
-        for written in rows.insert(rows_of(examples, vectors, self.manifest.stop_words)):
+        for written in rows.insert(rows_of(examples, vectors, language)):
             progress("storing words", written, total)
 
     def _commit(self, after: dict[int, Example], gone: Sequence[int], next: int | None = None) -> None:
@@ -355,11 +376,17 @@ class Pool:
             with contextlib.suppress(RetrievalError), self._open(manifest) as rows:
                 rows.drop()
         else:
-            shutil.rmtree(self.folder / manifest.database, ignore_errors=True)
+            discard(self.folder / manifest.database)
+
+    def _look(self) -> None:
+        """Take up what the folder says now."""
+        now = Manifest.read(self.folder)
+        if now is not None and now != self.manifest:
+            self.manifest, self.examples, self._matrix = now, read_examples(self.folder, now), None
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the lock, and know what the writer before has left."""
+    def _writing(self, *, anew: bool = False) -> Iterator[None]:
+        """Hold the lock, and know what the writer before has left; what is damaged is no obstacle to a pool made ``anew``."""
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock")
@@ -371,9 +398,12 @@ class Pool:
                     hint="Try again when it has ended.",
                 ) from None
         try:
-            now = Manifest.read(self.folder)
-            if now is not None and now != self.manifest:
-                self.manifest, self.examples, self._matrix = now, read_examples(self.folder, now), None
+            try:
+                self._look()
+                tidy(self.folder, self.manifest)
+            except RetrievalError:
+                if not anew:
+                    raise
             yield
         finally:
             lock.release()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xdner.retrieval.aggregate import Brought, choose
-from xdner.retrieval.base import Example, Hit
+from xdner.retrieval.base import Example, Hit, text_key
 from xdner.retrieval.examples import keys_of, stacked, unique, word_labels
 from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.milvus import SHIFT, MilvusRows
@@ -53,7 +53,9 @@ class WordRetriever:
         else:
             self.examples, self._language = dict(enumerate(unique(pool))), self.settings.stop_words
         self._labels = {n: word_labels(e.sentence) for n, e in self.examples.items()}
-        self._numbers = {e.sentence.text: n for n, e in self.examples.items()}
+        self._copies: dict[str, set[int]] = {}
+        for number, example in self.examples.items():
+            self._copies.setdefault(text_key(example.sentence), set()).add(number)
         self._counts = Counter(w for e in self.examples.values() for w in {w.text.lower() for w in e.sentence.words})
         if not isinstance(pool, Pool):
             vectors = embedder.embed([e.sentence for e in self.examples.values()])
@@ -83,20 +85,20 @@ class WordRetriever:
         self, queries: Sequence[Sentence], asked: Sequence[Sequence[int]], vectors: Sequence[Vectors]
     ) -> list[list[Brought]]:
         """Of each query, the nearest rows of each of its words, without those of the query's own text."""
-        own = [self._numbers.get(q.text, -1) for q in queries]
+        own = [self._copies.get(text_key(q), set()) for q in queries]
         limit = self.settings.candidates
         # Room for the words of the query itself, where the pool holds it.
-        spare = max((len(self.examples[n].sentence.words) for n in own if n >= 0), default=0)
+        spare = max((sum(len(self.examples[n].sentence.words) for n in copies) for copies in own), default=0)
         keys, cosines = self._search(stacked(vectors, self.embedder.embedding.dimension), limit + spare)
         found, at = [], 0
-        for number, words in zip(own, asked, strict=True):
+        for copies, words in zip(own, asked, strict=True):
             brought = []
             for row, word in enumerate(words, start=at):
                 left = limit
                 for key, cosine in zip(keys[row].tolist(), cosines[row].tolist(), strict=True):
                     example, place = key >> SHIFT, key & ((1 << SHIFT) - 1)
                     # Rows that a writer has not swept yet are of no example.
-                    if key < 0 or example == number or example not in self._labels:
+                    if key < 0 or example in copies or example not in self._labels:
                         continue
                     brought.append(Brought(word, example, place, self._labels[example][place], cosine))
                     left -= 1

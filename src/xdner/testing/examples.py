@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdner.prompting.settings import WranerSettings
-from xdner.retrieval.base import Example, Hit, Retriever
+from xdner.retrieval.base import Example, Hit, Retriever, text_key
 from xdner.text import Sentence
 
 __all__ = ["SHORT", "SharedWords", "people", "shared_words"]
@@ -35,7 +35,7 @@ class SharedWords:
             hits = {
                 e.sentence.text: Hit(e, len(own & {w.text.casefold() for w in e.sentence.words}))
                 for e in self.pool
-                if e.sentence.text != query.text
+                if text_key(e.sentence) != text_key(query)
             }
             made.append(tuple(sorted(hits.values(), key=lambda h: (-h.score, h.example.id))[:k]))
         return made

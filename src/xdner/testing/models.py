@@ -84,9 +84,9 @@ def _louder(model: PreTrainedModel) -> PreTrainedModel:
     return model.eval()
 
 
-def save_tiny_backbone(folder: Path, architecture: str = "llama") -> Path:
+def save_tiny_backbone(folder: Path, architecture: str = "llama", *, seed: int = 0) -> Path:
     """A tiny backbone as a folder that every command takes as ``--backbone``."""
-    model = tiny_causal(architecture) if architecture in CAUSAL else tiny_t5(architecture)
+    model = (tiny_causal if architecture in CAUSAL else tiny_t5)(architecture, seed=seed)
     model.save_pretrained(folder)
     (byte_level_tokenizer() if architecture in CAUSAL else t5_like_tokenizer()).save_pretrained(folder)
     return folder

@@ -17,10 +17,11 @@ from torch import Tensor
 from xdner.backbone.base import Backbone
 from xdner.codec.dictionary_grammar import DictionaryGrammar
 from xdner.codec.target import Target
+from xdner.codec.windows import split_windows
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
 from xdner.errors import TrainingError
-from xdner.prompting.prompt import PromptWriter
+from xdner.prompting.prompt import PromptWriter, sub_sentence
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
 from xdner.text import Sentence
@@ -68,7 +69,7 @@ class PromptTask:
 
     Args:
         backbone: the model, with the factors in it.
-        items: with their duplicates (:func:`duplicated`).
+        items: with their duplicates (:func:`duplicated`); sentences that are too long are split into windows.
         template: of the prompts.
         settings: groups ``prompt``, ``tune`` and ``training``.
         parameters: what is trained, by name.
@@ -87,13 +88,32 @@ class PromptTask:
     ) -> None:
         if not items:
             raise TrainingError("there is no sentence to tune on", hint="Give --source FILE with sentences in it.")
-        self.backbone, self.items, self.template, self.settings = backbone, list(items), template, settings
+        self.backbone, self.template, self.settings = backbone, template, settings
         self.encoder = WordEncoder(backbone.tokenizer)
         self._parameters, self._score = dict(parameters), score
         self.limit = min(settings.training.max_pieces, backbone.max_tokens)
         if settings.prompt.max_tokens:
             self.limit = min(self.limit, settings.prompt.max_tokens)
-        self._lengths = [sum(map(len, self.prompt(item, item.domain)[:2])) for item in self.items]
+        self.items = [part for item in items for part in self._parts(item)]
+        self._lengths = [self._length(item) for item in self.items]
+
+    def _length(self, item: PromptItem) -> int:
+        return sum(map(len, self.prompt(item, item.domain)[:2]))
+
+    def _parts(self, item: PromptItem) -> list[PromptItem]:
+        """An item, or windows of it where its prompt and answer are too long even without demonstrations."""
+        parts, pieces = [item], 1 << 20
+        words = [len(ids) for ids in self.encoder.words(item.sentence)]
+        while any(self._length(replace(part, demonstrations=())) > self.limit for part in parts):
+            pieces = min(pieces, sum(words)) // 2
+            if not pieces:
+                raise TrainingError(
+                    f"a prompt with the types of {item.domain.name!r} and one word is longer than {self.limit} tokens",
+                    hint="Raise training.max_pieces, or describe the types in fewer words.",
+                )
+            windows = split_windows(words, window=len(words), overlap=0, max_pieces=pieces)
+            parts = [replace(item, sentence=sub_sentence(item.sentence, window)) for window in windows]
+        return parts
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Exactly what is trained."""

@@ -16,7 +16,7 @@ from xdner.backbone.lora import Adapter
 from xdner.errors import BackboneMismatchError, DomainError, TrainingError
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
-from xdner.retrieval.base import Example, Retriever
+from xdner.retrieval.base import Example, Retriever, text_key
 from xdner.text import Sentence
 from xdner.training.factors import put_factors
 from xdner.training.instruct import Source, limited
@@ -69,10 +69,10 @@ def prompt_items(sources: Sequence[Source], settings: WranerSettings, make: Retr
         k = settings.retrieval.k
         found = make(pool, settings).retrieve(chosen, k) if k else [()] * len(chosen)
         for sentence, hits in zip(chosen, found, strict=True):
-            if any(hit.example.sentence.text == sentence.text for hit in hits):
+            if any(text_key(hit.example.sentence) == text_key(sentence) for hit in hits):
                 raise TrainingError(
                     f"the retriever shows {sentence.text[:40]!r} to itself",
-                    hint="A Retriever leaves out examples whose text is the query's.",
+                    hint="A Retriever leaves out examples whose text is the query's, white space and case aside.",
                 )
             items.append(PromptItem(source.domain, sentence, tuple(hit.example.sentence for hit in hits)))
     return duplicated(items, settings.tune.duplicate, settings.training.seed)

@@ -16,7 +16,7 @@ from xdner.library.leftovers import is_begun
 from xdner.library.store import Library
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import find_template
-from xdner.recognizers.if_wraner import IFWRANER
+from xdner.recognizers.if_wraner import IFWRANER, check_same_model
 from xdner.recognizers.warmup import check_labels
 from xdner.retrieval.pool import Pool, has_pool, open_pool
 from xdner.training.instruct import Source
@@ -85,6 +85,7 @@ def train_examples(
     remarks = [*material.warnings, *_remarks(entry, material, tuned, settings)]
     if pool is not None and not pool.holds(entry.examples):
         again = f"xdner index {name} --examples {files.train} --replace"
+        again += "" if all(s.entities for s in entry.examples) else " --skip-empty"
         remarks.append(f"the index has other examples and is not used until it is made again: {again}")
     return _outcome(entry, folder, tuned, remarks)
 
@@ -155,6 +156,7 @@ def _recognizer(
         llm or ready.llm["source"], model=model, device=device, dtype=dtype, settings=settings, template=template
     )
     if ready.adapter is not None:
+        check_same_model(ready, made.llm.identity, ready.adapter)  # factors of one model would fit many
         made.adopt(ready.adapter, ready.seen)
     return made
 

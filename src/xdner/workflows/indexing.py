@@ -18,7 +18,7 @@ from xdner.library.examples_entry import EXAMPLES_MANIFEST, INDEX, ExamplesEntry
 from xdner.library.leftovers import is_domain
 from xdner.library.store import Library
 from xdner.retrieval.base import Example, Hit
-from xdner.retrieval.build import build_retriever, embedder_of
+from xdner.retrieval.build import build_retriever
 from xdner.retrieval.examples import checked
 from xdner.retrieval.milvus import shown
 from xdner.retrieval.pool import Change, Pool, Told, has_pool, open_pool
@@ -144,7 +144,7 @@ def index_examples(
     folder = store.path(name)
     index = folder / INDEX
     entry = _entry(folder)
-    old = open_pool(index) if has_pool(index) else None
+    old = _there(index, replace)
     settings = _settings(old if not replace else None, config, overrides)
     corpus = read_corpus(file, format=format)
     sentences = [s for s in corpus if s.entities] if skip_empty else list(corpus)
@@ -261,6 +261,16 @@ def _pool(folder: Path) -> Pool | None:
     return open_pool(folder / INDEX) if has_pool(folder / INDEX) else None
 
 
+def _there(index: Path, replace: bool) -> Pool | None:
+    """The index so far; one that is damaged may be replaced."""
+    try:
+        return open_pool(index) if has_pool(index) else None
+    except RetrievalError:
+        if not replace:
+            raise
+        return None
+
+
 def _known(pool: Pool | None, name: str) -> Pool:
     if pool is None:
         raise RetrievalError(
@@ -271,22 +281,19 @@ def _known(pool: Pool | None, name: str) -> Pool:
 
 
 def _settings(pool: Pool | None, config: str | Path | None, overrides: Iterable[str]) -> RetrievalSettings:
-    """Layer and pooling are the index's own, unless others are asked for (and refused)."""
+    """Encoder, layer and pooling are the index's own, unless others are asked for (and refused)."""
     own: Mapping[str, Mapping[str, Any]] = {}
     if pool is not None:
         made = pool.manifest.embedding
-        own = {"retrieval": {"layer": made.layer, "pooling": made.pooling, "stop_words": pool.manifest.stop_words}}
+        kept = {"encoder": made.source, "layer": made.layer, "pooling": made.pooling}
+        own = {"retrieval": {**kept, "stop_words": pool.manifest.stop_words}}
     return IndexSettings.build(config, overrides, base=own).retrieval
 
 
 def _embedder(pool: Pool | None, encoder: str | Path | None, settings: RetrievalSettings, device: str) -> WordEmbedder:
-    if pool is None:
-        return WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings)
-    made = pool.manifest.embedding
-    if encoder is None and (settings.layer, settings.pooling) == (made.layer, made.pooling):
-        return embedder_of(pool, device=device)
-    embedder = WordEmbedder(load_encoder(encoder or made.source, device=device), settings)
-    pool.require(embedder.embedding)
+    embedder = WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings)
+    if pool is not None:
+        pool.require(embedder.embedding)
     return embedder
 
 

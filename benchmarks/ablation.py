@@ -133,10 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 after an error, 130 after Ctrl-C.
     """
-    from benchmarks.program import environment, guarded
+    from benchmarks.program import guarded
     from benchmarks.transfer.program import run_and_report
+    from xdner.__main__ import prepare_environment
 
-    environment()
+    prepare_environment()
     given = parser().parse_args(arguments)
     return guarded(lambda: run_and_report(given, specs, markdown, draw))
 

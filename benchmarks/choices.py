@@ -14,8 +14,10 @@ from benchmarks.tagging.bench import ALL, Bench
 from benchmarks.tagging.speed import even_sentences, sentences_per_second
 from benchmarks.timing.memory import peak_memory
 from xdner.errors import BackboneNotFoundError, TrainingInterrupted, XdnerError
+from xdner.prompting.settings import WranerSettings
 from xdner.recognizers.base import Recognizer, report_on
 from xdner.recognizers.cp_ner import CPNER
+from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.laner import LANER
 from xdner.settings import Settings
 from xdner.tagger.settings import LanerSettings
@@ -39,8 +41,10 @@ class Plan:
     source: str = "conll2003"
     per_source: int = 600
     source_epochs: int = 3
+    llm: str = "smollm2-135m"
     overrides: tuple[str, ...] = ()
     tagger_overrides: tuple[str, ...] = ()
+    wraner_overrides: tuple[str, ...] = ()
     dtype: str = "float32"
     device: str = "cpu"
     limit: int | None = None
@@ -56,7 +60,12 @@ class Plan:
         """Plain values: runs that differ in them are not mixed."""
         plain = asdict(self)
         del plain["data"], plain["device"]
-        return plain | {"overrides": list(self.overrides), "tagger_overrides": list(self.tagger_overrides)}
+        return plain | {name: list(plain[name]) for name in ("overrides", "tagger_overrides", "wraner_overrides")}
+
+    def known(self) -> Source:
+        """The source, with the sentences that are taken of it."""
+        known = self.bench().pools.known(self.source, self.target)
+        return Source(known.domain, known.sentences)
 
 
 # Trains on the target's sentences; gives the recognizer, and the settings, training seconds, source seconds, weights.
@@ -95,15 +104,32 @@ def _tagger(head: str, with_source: bool) -> Trainer:
         own = (f"tagger.head={head}", f"tagger.source_epochs={plan.source_epochs}", f"training.seed={seed}")
         settings = LanerSettings.build(None, [*plan.tagger_overrides, *own])
         recognizer = LANER.from_pretrained(plan.encoder, device=plan.device, settings=settings)
-        sources = []
-        if with_source:
-            known = plan.bench().pools.known(plan.source, plan.target)
-            sources = [Source(known.domain, known.sentences)]
+        sources = [plan.known()] if with_source else []
         made = recognizer.train(target.domain, target.train, target.dev, sources=sources)
         return recognizer, {
             "settings": settings.to_dict(), "training": made.result.seconds, "epochs": made.result.epochs_run,
             "sources": made.run.seconds - made.result.seconds if with_source else None,
             "trained_weights": sum(t.numel() for t in made.entry.tensors.values()), "backbone": made.entry.encoder["name"],
+        }  # fmt: skip
+
+    return train
+
+
+def _prompted(with_source: bool) -> Trainer:
+    def train(plan: Plan, target: Target, seed: int) -> tuple[Recognizer, Run]:
+        own = (f"tune.per_source={plan.per_source}", f"training.seed={seed}")
+        settings = WranerSettings.build(None, [*plan.wraner_overrides, *own])
+        recognizer = IFWRANER.from_pretrained(plan.llm, device=plan.device, dtype=plan.dtype, settings=settings)
+        tuned = recognizer.tune([plan.known()]) if with_source else None
+        began = time.perf_counter()
+        entry = recognizer.add_domain(target.domain, target.train)
+        recognizer.predict(target.train[0].text, domain=target.domain.name)  # embeds the examples
+        return recognizer, {
+            "settings": settings.to_dict(), "training": time.perf_counter() - began,
+            "epochs": 0 if tuned is None else tuned.result.epochs_run,
+            "sources": None if tuned is None else tuned.result.seconds,
+            "trained_weights": 0 if tuned is None else sum(t.numel() for t in tuned.result.state.values()),
+            "backbone": entry.llm["name"],
         }  # fmt: skip
 
     return train
@@ -117,6 +143,10 @@ def _empty_tagger(plan: Plan) -> Recognizer:
     return LANER(device=plan.device)
 
 
+def _empty_prompted(plan: Plan) -> Recognizer:
+    return IFWRANER.from_pretrained(plan.llm, device=plan.device, dtype=plan.dtype)
+
+
 #: A further kind of recognizer is one more line here.
 CHOICES: dict[str, Choice] = {
     "cp-ner": Choice("CP-NER: a prefix, frozen language model", _prefix, _empty_prefix),
@@ -124,6 +154,8 @@ CHOICES: dict[str, Choice] = {
     "laner-source": Choice("LANER after a source", _tagger("laner", True), _empty_tagger),
     "plain": Choice("plain tagger, no source", _tagger("plain", False), _empty_tagger),
     "plain-source": Choice("plain tagger after a source", _tagger("plain", True), _empty_tagger),
+    "if-wraner": Choice("IF-WRANER, the model as it came", _prompted(False), _empty_prompted),
+    "if-wraner-source": Choice("IF-WRANER, tuned on a source", _prompted(True), _empty_prompted),
 }
 
 

@@ -91,12 +91,16 @@ def _notes(runs: list[Run]) -> list[str]:
         f"{asked['target']}: {first['train_sentences']} training sentences; F1 (exact spans) on {first['dev_sentences']} dev "
         f"sentences, which also chose the epoch; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}.",
         "Training without the source stage, which is done once for many targets: "
-        f"{asked['per_source']} sentences of {asked['source']}, {asked['source_epochs']} epochs.",
+        f"{asked['per_source']} sentences of {asked['source']}, {asked['source_epochs']} epochs of a tagger, of IF-WRANER as "
+        "many as its settings say. IF-WRANER trains nothing on the target: it embeds its sentences.",
         "Memory: the most that a process of its own held. Reading: 96 sentences of 30 words, from text to entities. A domain "
-        "of a tagger holds all weights of its encoder; prefixes share one language model, which is not counted.",
-        f"Prefixes on {asked['backbone']}, {asked['dtype']}; taggers on {asked['encoder']}. Settings: those of `xdner train`"
+        "of a tagger holds all weights of its encoder, one of IF-WRANER its examples and what was tuned; language models, which "
+        "domains share, are not counted.",
+        f"Prefixes on {asked['backbone']}, IF-WRANER on {asked['llm']}, both {asked['dtype']}; taggers on {asked['encoder']}. "
+        "Settings: those of `xdner train`"
         + "".join(f"; {k}: {', '.join(v)}" for k, v in (("prefixes", asked["overrides"]),
-                                                        ("taggers", asked["tagger_overrides"])) if v) + ".",
+                                                        ("taggers", asked["tagger_overrides"]),
+                                                        ("IF-WRANER", asked["wraner_overrides"])) if v) + ".",
     ]  # fmt: skip
     if asked["limit"] is not None:
         made.insert(0, f"**A trial: the first {asked['limit']} sentences of each file only. These are no results.**")

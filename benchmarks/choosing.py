@@ -35,13 +35,15 @@ def parser() -> argparse.ArgumentParser:
     add("--train-cap", type=int, default=100, metavar="N", help="training sentences, at most")
     add("--dev-cap", type=int, default=200, metavar="N", help="dev sentences, at most")
     add("--seeds", nargs="+", type=int, default=[1], metavar="N")
-    add("--source", default="conll2003", metavar="NAME", help="what taggers with a source learn first")
+    add("--source", default="conll2003", metavar="NAME", help="what is learned first, by those with a source")
     add("--per-source", type=int, default=600, metavar="N", help="sentences of it, at most")
-    add("--source-epochs", type=int, default=3, metavar="N")
+    add("--source-epochs", type=int, default=3, metavar="N", help="passes of a tagger over it")
     add("--backbone", default="smollm2-135m-ner", metavar="BACKBONE", help="of prefixes: alias, hub id or folder")
     add("--encoder", default="minilm-l6", metavar="BACKBONE", help="of taggers: alias, hub id or folder")
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of prefixes")
     add("--tagger-set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of taggers")
+    add("--llm", default="smollm2-135m", metavar="BACKBONE", help="that is shown examples: alias, hub id or folder")
+    add("--wraner-set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of IF-WRANER")
     add("--dtype", default="float32", help="of frozen weights: float32, bfloat16 or auto")
     add("--write", type=Path, metavar="PAGE", help="put the table between the marks of this page, too")
     common_options(
@@ -68,8 +70,8 @@ def _work(options: argparse.Namespace) -> None:
     if not options.table:
         plan = Plan(
             options.target, options.data, options.backbone, options.encoder, options.train_cap, options.dev_cap,
-            options.source, options.per_source, options.source_epochs, tuple(options.set), tuple(options.tagger_set),
-            options.dtype, options.device, options.limit,
+            options.source, options.per_source, options.source_epochs, options.llm, tuple(options.set),
+            tuple(options.tagger_set), tuple(options.wraner_set), options.dtype, options.device, options.limit,
         )  # fmt: skip
         make_runs(plan, options.choices, options.seeds, options.out, say, budget(options))
     text = markdown(options.out)

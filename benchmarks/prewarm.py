@@ -77,10 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    from benchmarks.program import environment, guarded
+    from benchmarks.program import guarded
+    from xdner.__main__ import prepare_environment
 
     options = parser().parse_args(arguments)
-    environment()
+    prepare_environment()
     return guarded(lambda: Maker(options).go())
 
 

@@ -1,26 +1,18 @@
-"""What the programs do alike: the environment, errors as one message, an exit code."""
+"""What the programs do alike: options, errors as one message, an exit code."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from xdner.__main__ import prepare_environment
 from xdner.errors import TrainingInterrupted, XdnerError
 
-__all__ = ["budget", "common_options", "environment", "guarded", "run", "say"]
+__all__ = ["budget", "common_options", "guarded", "run", "say"]
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def environment() -> None:
-    """As the ``xdner`` command does, and before torch is loaded: spinning threads slow small machines down tenfold."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def say(line: str) -> None:
@@ -90,5 +82,5 @@ def run(
         The exit code: 1 after an error, 130 after Ctrl-C.
     """
     options = parser().parse_args(arguments)
-    environment()
+    prepare_environment()
     return guarded(lambda: work(options), left=left)

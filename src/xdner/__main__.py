@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 
 
-def main() -> None:
-    """Run the command line."""
-    # OpenMP threads that spin while they wait make small matrix products up to ten times slower on small machines.
-    # It must be said before torch is loaded; who has chosen otherwise keeps it.
+def prepare_environment() -> None:
+    """What must be said before torch and transformers are loaded; who has chosen otherwise keeps it."""
+    # OpenMP threads that spin for long while they wait make small matrix products up to ten times slower on a busy machine;
+    # threads that sleep at once wake up late: a tenth slower on an idle one (docs/LOG.md). So they spin a little.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def main() -> None:
+    """Run the command line."""
+    prepare_environment()
     from xdner.cli.app import app
 
     app()

@@ -27,9 +27,12 @@ def _here(device: str, build: Callable[..., Callable[[], object]], *arguments: o
 def program(domains: Path, backbone: Path, encoder: Path, tmp_path: Path) -> Program:
     def run(*more: str) -> int:
         return choosing.main([
-            "--data", str(domains), "--out", str(tmp_path / "runs"), "--backbone", str(backbone), "--encoder", str(encoder),
+            "--data", str(domains), "--out", str(tmp_path / "runs"),
+            "--backbone", str(backbone), "--encoder", str(encoder), "--llm", str(backbone),
             "--train-cap", "4", "--dev-cap", "2", "--source-epochs", "1", "--set", "epochs=1", "length=2",
-            "--tagger-set", "training.epochs=1", "label_size=8", *more,
+            "--tagger-set", "training.epochs=1", "label_size=8",
+            "--wraner-set", f"retrieval.encoder={encoder}", "retrieval.layer=1", "training.epochs=1", "prompt.max_tokens=2048",
+            *more,
         ])  # fmt: skip
 
     return run
@@ -55,6 +58,9 @@ def test_all_recognizers_side_by_side(program: Program, tmp_path: Path, capsys: 
     assert set(runs) == set(choices.CHOICES)
     assert runs["laner-source"]["sources"] > 0
     assert runs["laner"]["sources"] is None
+    assert runs["if-wraner"]["trained_weights"] == 0 < runs["if-wraner-source"]["trained_weights"]
+    assert runs["if-wraner"]["sources"] is None
+    assert runs["if-wraner-source"]["sources"] > 0
     assert runs["plain"]["settings"]["tagger"]["head"] == "plain"
     assert runs["cp-ner"]["bytes"] < runs["laner"]["bytes"]
     assert all(run["reading"]["sentences_per_second"] > 0 and run["dev"]["sentences"] == 2 for run in runs.values())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from xdner.__main__ import prepare_environment
 from xdner.backbone import aliases
 from xdner.backbone.aliases import find_alias, folder_of
 from xdner.cli import backbones, doctor
@@ -141,3 +143,16 @@ def test_doctor_fails_for_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
     found = findings()["cache"]
     assert found["state"] == "error"
     assert found["step"] == "Set XDNER_CACHE to a folder that you can write."
+
+
+@pytest.mark.parametrize(("chosen", "spins"), [(None, "20000"), ("PASSIVE", None), ("ACTIVE", None)])
+def test_threads_spin_a_little_unless_somebody_chose(monkeypatch, chosen, spins):
+    others = ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS", "TOKENIZERS_PARALLELISM")
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", *others):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    if chosen is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    prepare_environment()
+    assert os.environ["OMP_WAIT_POLICY"] == (chosen or "PASSIVE")
+    assert os.environ.get("GOMP_SPINCOUNT") == spins

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from xdner.backbone.lora import Adapter
 from xdner.domain import Domain, Label
 from xdner.errors import LibraryError, XdnerError
+from xdner.library import examples_entry
 from xdner.library.examples_entry import EXAMPLES_MANIFEST, ExamplesEntry
 from xdner.library.kinds import load_entry, with_prefix
 from xdner.library.leftovers import is_domain
@@ -66,6 +68,20 @@ def test_the_retrievers_index_is_kept(tmp_path: Path) -> None:
     assert (folder / "index" / "parts" / "words.db").read_bytes() == b"\0\1"
     assert len(ExamplesEntry.load(folder).examples) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["seas"]
+
+
+def test_an_index_that_is_written_to_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process adds after the copy was made would be lost."""
+    folder = tmp_path / "seas"
+    entry().save(folder)
+    (folder / "index").mkdir()
+    with FileLock(folder / "index" / ".lock"):
+        monkeypatch.setattr(examples_entry, "_PATIENCE", 0.05)
+        with pytest.raises(LibraryError, match="another process is writing to the index"):
+            entry(examples=EXAMPLES[:1]).save(folder)
+        assert ExamplesEntry.load(folder).examples == EXAMPLES
+    entry(examples=EXAMPLES[:1]).save(folder)
+    assert ExamplesEntry.load(folder).examples == EXAMPLES[:1]
 
 
 def test_a_library_holds_it_beside_prefixes(tmp_path: Path) -> None:

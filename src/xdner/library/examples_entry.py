@@ -14,11 +14,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from xdner.backbone.lora import ADAPTER_FILES, Adapter
 from xdner.corpora.io import read_corpus, write_corpus
@@ -37,6 +40,7 @@ FORMAT = 1
 EXAMPLES_MANIFEST, INDEX = "wraner.json", "index"
 _TEMPLATE, _EXAMPLES, _ADAPTER = "template.toml", "examples.jsonl", "adapter"
 _MEMBERS = {_TEMPLATE, _EXAMPLES, *(f"{_ADAPTER}/{name}" for name in ADAPTER_FILES)}
+_PATIENCE = 60.0  # seconds that whoever saves waits for whoever writes to the index
 _RESTORE = "Restore the folder, or make the domain again."
 
 
@@ -92,18 +96,19 @@ class ExamplesEntry:
 
     def save(self, folder: str | Path) -> None:
         """Write the folder in one step; an older one at its place is replaced only when the new one is complete. Its
-        ``index`` is kept.
+        ``index`` is kept, and nobody writes to it meanwhile: what came after the copy would be lost.
 
         Raises:
             StorageError: it cannot be written.
+            LibraryError: somebody is writing to the index.
             CorpusError: examples that no file can hold.
         """
         index = Path(folder) / INDEX
-        with replace_folder(folder) as fresh:
+        with _at_rest(index), replace_folder(folder) as fresh:
             self.write(fresh)
             if index.is_dir():
                 try:
-                    shutil.copytree(index, fresh / INDEX)
+                    shutil.copytree(index, fresh / INDEX, ignore=shutil.ignore_patterns(".lock"))
                 except shutil.Error as error:
                     raise StorageError(f"cannot copy {index}: {error}", hint="Is the index in use?") from None
 
@@ -180,3 +185,23 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if needed is None or not all(isinstance(llm.get(key), str) for key in needed):
         raise LibraryError(f"{path} does not name its language model", hint=hint)
     return manifest
+
+
+@contextlib.contextmanager
+def _at_rest(index: Path) -> Iterator[None]:
+    """Hold the lock of an index, if there is one."""
+    if not index.is_dir():
+        yield
+        return
+    lock = FileLock(index / ".lock")
+    try:
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout:
+        raise LibraryError(
+            f"another process is writing to the index in {index} (waited {_PATIENCE:g} s)",
+            hint="Try again when it has ended.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

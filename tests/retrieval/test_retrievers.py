@@ -110,9 +110,14 @@ def test_bm25_is_the_formula() -> None:
 def test_sentences_that_are_alike_come_first(embedder: Make) -> None:
     texts = ["the sea", "the wind", "Ann", "Bob Bob Bob"]
     examples = [Example.of(Sentence.from_text(t, [(0, 3, "x")])) for t in texts]
-    (hits,) = SentenceRetriever(examples, embedder()).retrieve([Sentence.from_text("The sea")], 4)
-    assert hits[0].example.sentence.text == "the sea"
-    assert hits[0].score == pytest.approx(1, abs=1e-5)
+    query, reader = Sentence.from_text("the sea the sea"), embedder()
+    (hits,) = SentenceRetriever(examples, reader).retrieve([query], 4)
+    found, wanted = [h.score for h in hits], reader.embed_sentences([query, *(e.sentence for e in examples)])
+    cosines = (wanted[1:] @ wanted[0]).tolist()
+    assert found == pytest.approx(sorted(cosines, reverse=True), abs=1e-5)
+    assert [h.example.sentence.text for h in hits] == [
+        t for _, t in sorted(zip(cosines, texts, strict=True), reverse=True)
+    ]
 
 
 def test_none_shows_nothing_and_needs_nothing(pool: Pool) -> None:

@@ -1,17 +1,19 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one, and the manifests that say what a folder holds."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from xdner.errors import StorageError
+from xdner.errors import StorageError, XdnerError
 
-__all__ = ["discard", "replace_folder", "storage_errors", "write_atomically"]
+__all__ = ["discard", "read_manifest", "replace_folder", "storage_errors", "write_atomically", "write_manifest"]
 
 
 @contextlib.contextmanager
@@ -110,3 +112,37 @@ def discard(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest; it goes last: until it is there, nothing is believed."""
+    write_atomically(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_manifest(
+    path: Path, kinds: Mapping[str, type], format: int, error: type[XdnerError], what: str, hint: str
+) -> dict[str, Any]:
+    """A manifest whose entries have these types.
+
+    Args:
+        kinds: of its entries, by name; ``format`` among them.
+        format: that this version reads.
+        what: it should be, in words: "a tagger's manifest".
+
+    Raises:
+        error: it is not.
+    """
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"there is no {path}", hint=hint) from None
+    except (OSError, ValueError, RecursionError) as reason:
+        raise error(f"{path} is not {what}: {reason}", hint=hint) from None
+    wrong = [k for k, kind in kinds.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(k), kind)]
+    if wrong:
+        raise error(f"{path} lacks {', '.join(wrong)}", hint=hint)
+    if manifest["format"] != format:
+        raise error(
+            f"{path} has format {manifest['format']}, this version reads {format}", hint="Install a newer xdner."
+        )
+    return dict(manifest)

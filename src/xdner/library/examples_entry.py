@@ -27,8 +27,8 @@ from xdner.backbone.lora import ADAPTER_FILES, Adapter
 from xdner.corpora.io import read_corpus, write_corpus
 from xdner.domain import Domain
 from xdner.errors import LibraryError, StorageError
-from xdner.files import replace_folder, write_atomically
-from xdner.library.parts import ask_back, read_lines, read_manifest, read_text, vouch, write_manifest, write_shared
+from xdner.files import read_manifest, replace_folder, write_atomically, write_manifest
+from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.prompting.settings import LlmSettings, WranerSettings
 from xdner.prompting.template import Template

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +11,7 @@ from xdner.domain import Domain
 from xdner.errors import XdnerError
 from xdner.files import write_atomically
 
-__all__ = ["ask_back", "read_lines", "read_manifest", "read_text", "vouch", "write_manifest", "write_shared"]
+__all__ = ["ask_back", "read_lines", "read_text", "vouch", "write_shared"]
 
 
 class _Settings(Protocol):
@@ -75,37 +74,3 @@ def ask_back(path: Path, told: Mapping[str, Any], error: type[XdnerError], hint:
             hint=f"Copy the folder again from where it came. {hint}",
         )
     return data
-
-
-def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Write a manifest; it goes last: until it is there, nothing is believed."""
-    write_atomically(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_manifest(
-    path: Path, kinds: Mapping[str, type], format: int, error: type[XdnerError], what: str, hint: str
-) -> dict[str, Any]:
-    """A manifest whose entries have these types.
-
-    Args:
-        kinds: of its entries, by name; ``format`` among them.
-        format: that this version reads.
-        what: it should be, in words: "a tagger's manifest".
-
-    Raises:
-        error: it is not.
-    """
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise error(f"there is no {path}", hint=hint) from None
-    except (OSError, ValueError, RecursionError) as reason:
-        raise error(f"{path} is not {what}: {reason}", hint=hint) from None
-    wrong = [k for k, kind in kinds.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(k), kind)]
-    if wrong:
-        raise error(f"{path} lacks {', '.join(wrong)}", hint=hint)
-    if manifest["format"] != format:
-        raise error(
-            f"{path} has format {manifest['format']}, this version reads {format}", hint="Install a newer xdner."
-        )
-    return dict(manifest)

@@ -30,8 +30,8 @@ from xdner.backbone.encoder import Encoder
 from xdner.backbone.words import WordPieces
 from xdner.domain import Domain
 from xdner.errors import BackboneError, TaggerFormatError
-from xdner.files import replace_folder, write_atomically
-from xdner.library.parts import ask_back, read_lines, read_manifest, read_text, vouch, write_manifest, write_shared
+from xdner.files import read_manifest, replace_folder, write_atomically, write_manifest
+from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings

@@ -7,7 +7,6 @@ refused. It is stored as safetensors with a JSON manifest beside it, never as a 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from xdner.errors import PrefixFormatError, PrefixMismatchError
-from xdner.files import write_atomically
+from xdner.files import read_manifest, write_atomically, write_manifest
 from xdner.geometry import PrefixGeometry, SiteShape
 
 __all__ = ["Prefix"]
@@ -162,7 +161,7 @@ class Prefix:
         }
         # The manifest goes last: until it is there, the pair does not match and is refused rather than half-read.
         write_atomically(folder / "prefix.safetensors", data)
-        write_atomically(folder / "prefix.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        write_manifest(folder / "prefix.json", manifest)
 
     @classmethod
     def load(cls, folder: str | Path) -> Prefix:
@@ -199,20 +198,8 @@ class Prefix:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     hint = "A prefix is a folder with prefix.json and prefix.safetensors, as `xdner train` writes it."
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PrefixFormatError(f"there is no {path}", hint=hint) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PrefixFormatError(f"{path} is not a prefix's manifest: {error}", hint=hint) from None
     kinds = {"format": int, "backbone": str, "initial": str, "length": int, "sites": list, "file": dict, "notes": dict}
-    wrong = [k for k, kind in kinds.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(k), kind)]
-    if wrong:
-        raise PrefixFormatError(f"{path} lacks {', '.join(wrong)}", hint=hint)
-    if manifest["format"] != FORMAT:
-        raise PrefixFormatError(
-            f"{path} has format {manifest['format']}, this version reads {FORMAT}", hint="Install a newer xdner."
-        )
+    manifest = read_manifest(path, kinds, FORMAT, PrefixFormatError, "a prefix's manifest", hint)
     rows = manifest["sites"]
     if not all(isinstance(r, list) and [type(x) for x in r] == [str, int, int] for r in rows):
         raise PrefixFormatError(f"{path} has broken entries in 'sites'", hint=hint)

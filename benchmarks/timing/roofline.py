@@ -20,7 +20,7 @@ from benchmarks.timing.clock import Clock
 from benchmarks.timing.inference import Plan
 from benchmarks.timing.training import our_settings
 from benchmarks.timing.workload import Case, Workload
-from xdner.backbone.base import Backbone, Extent
+from xdner.backbone.base import Backbone, Extent, Prompts
 from xdner.backbone.cache import PrefixRows
 from xdner.codec.instructor import Instructor
 from xdner.recognizers.reader import Reader
@@ -193,8 +193,8 @@ def _read(backbone: Backbone, workload: Workload, cases: Sequence[Case], machine
     extent = Extent(len(cases), workload.prefix.length, context, source, context + source + room, room)
     sessions = [backbone.begin(extent) for _ in range(machine._rounds + 1)]
     waiting = iter(sessions)
-    contexts = [steering.context] * len(cases)
-    prefill = machine.seconds(lambda: next(waiting).admit(sources, rows, contexts, [room] * len(cases)))
+    prompts = Prompts(sources, rows, [steering.context] * len(cases))
+    prefill = machine.seconds(lambda: next(waiting).admit(prompts))
     tokens = [[case.gold[0]] for case in cases]
     return prefill, machine.seconds(lambda: sessions[-1].step(tokens))
 

@@ -11,7 +11,7 @@ from transformers import BloomConfig, BloomForCausalLM, DynamicCache
 
 from xdner.backbone import attention
 from xdner.backbone.attention import additive, prefix_attention
-from xdner.backbone.base import Backbone, Extent
+from xdner.backbone.base import Backbone, Extent, Prompts
 from xdner.backbone.cache import Context, Fresh, PrefixRows
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.layout import Layout
@@ -203,14 +203,14 @@ def test_cached_steps_equal_one_pass(architecture: str, chunks: list[int], toget
     # One row is there before the others come, goes on in the same pass or not, and a row that was done makes place.
     for new in ([1], [0, 2]):
         mixed = PrefixRows.stack([prefixes[r] for r in new], range(len(new)))
-        entering = [SOURCES[r] for r in new], mixed, [contexts[r] for r in new], [8] * len(new)
+        entering = Prompts([SOURCES[r] for r in new], mixed, [contexts[r] for r in new])
         if alive and together:
             fed, at[1] = TARGETS[1][: chunks[0]], chunks[0]
-            states = session.turn([fed], *entering)
+            states = session.turn([fed], entering)
             steps[1].extend(states[: len(fed)])
             admitted = states[len(fed) :]
         else:
-            admitted = session.admit(*entering)
+            admitted = session.admit(entering)
         for r, state in zip(new, admitted, strict=True):
             steps[r].append(state)
         alive += new

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.arms import Corpora, LanguageModelArm, Tuned, resolved
-from xdner.backbone.base import Extent
+from xdner.backbone.base import Extent, Prompts
 from xdner.backbone.load import load_backbone
 from xdner.errors import SettingsError
 from xdner.settings import Settings
@@ -70,7 +70,7 @@ def test_without_a_prefix_the_reader_reads_as_the_stock_model(backbone: Path, da
         stock = AutoModelForCausalLM.from_pretrained(backbone)(input_ids=torch.tensor([ids])).logits[0, -1]
         source = ids[steered.steering.context.length :]
         session = model.begin(Extent(1, 0, len(ids), len(source), len(ids) + 4, 4))
-        ours = model.logits(session.admit([source], empty, [steered.steering.context], [4]))[0]
+        ours = model.logits(session.admit(Prompts([source], empty, [steered.steering.context])))[0]
     assert torch.allclose(ours, stock, atol=1e-4)
 
 

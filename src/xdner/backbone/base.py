@@ -51,6 +51,21 @@ class Extent:
     room: int
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Prompts:
+    """What rows that come in are asked.
+
+    Attributes:
+        sources: R prompts.
+        prefix: one a row, or one for all.
+        contexts: one a row; each prompt is read after its own.
+    """
+
+    sources: Sequence[Ids]
+    prefix: PrefixRows
+    contexts: Sequence[Context]
+
+
 class Session(ABC):
     """Rows that are read, take tokens and leave again. The rows that are there are numbered from 0 without holes.
 
@@ -61,16 +76,8 @@ class Session(ABC):
     joins: ClassVar[bool] = False
 
     @abstractmethod
-    def admit(
-        self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
-    ) -> Tensor:
-        """Read new prompts, each after its own context; they are numbered behind the rows that are there.
-
-        Args:
-            sources: R prompts.
-            prefix: one a row, or one for all.
-            contexts: one a row.
-            room: tokens that each may take.
+    def admit(self, prompts: Prompts) -> Tensor:
+        """Read new prompts; their rows are numbered behind those that are there.
 
         Returns:
             [R, d], the state that predicts each new row's first token.
@@ -87,20 +94,13 @@ class Session(ABC):
             [N, d], the state after every token, row after row.
         """
 
-    def turn(
-        self,
-        tokens: Sequence[Ids],
-        sources: Sequence[Ids],
-        prefix: PrefixRows,
-        contexts: Sequence[Context],
-        room: Sequence[int],
-    ) -> Tensor:
+    def turn(self, tokens: Sequence[Ids], prompts: Prompts) -> Tensor:
         """:meth:`step` for the rows that are there and :meth:`admit` for new ones; in one pass if ``joins``.
 
         Returns:
             [N + R, d]: the states of the one, then those of the other.
         """
-        return torch.cat([self.step(tokens), self.admit(sources, prefix, contexts, room)])
+        return torch.cat([self.step(tokens), self.admit(prompts)])
 
     @abstractmethod
     def take_back(self, counts: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.attention import Together
-from xdner.backbone.base import Backbone, Extent, Ids, Session, in_line, runs
+from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session, in_line, runs
 from xdner.backbone.cache import Context, Fresh, PrefixRows, Store, Stored
 from xdner.backbone.layout import Layout
 
@@ -99,34 +99,26 @@ class _CausalSession(Session):
         self._store = Store(shapes, extent.rows, extent.prefix, extent.text, like)
         self._start = torch.zeros(extent.rows, dtype=torch.long, device=backbone.device)
 
-    def admit(
-        self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
-    ) -> Tensor:
-        layout, plan = self._plan(sources, self._enter(prefix, contexts))
-        return self._feed(sources, layout, plan, plan.rows)[layout.ends]
+    def admit(self, prompts: Prompts) -> Tensor:
+        layout, plan = self._plan(prompts.sources, self._enter(prompts))
+        return self._feed(prompts.sources, layout, plan, plan.rows)[layout.ends]
 
     def step(self, tokens: Sequence[Ids]) -> Tensor:
         layout, plan = self._plan(tokens, slice(0, self._store.count))
         return self._feed(tokens, layout, plan, plan.rows)
 
-    def turn(
-        self,
-        tokens: Sequence[Ids],
-        sources: Sequence[Ids],
-        prefix: PrefixRows,
-        contexts: Sequence[Context],
-        room: Sequence[int],
-    ) -> Tensor:
-        new = self._enter(prefix, contexts)
+    def turn(self, tokens: Sequence[Ids], prompts: Prompts) -> Tensor:
+        sources, new = prompts.sources, self._enter(prompts)
         (going, on), (read, fresh) = self._plan(tokens, slice(0, new.start)), self._plan(sources, new)
         layout = Layout([len(t) for t in (*tokens, *sources)], self._backbone.device)
         states = self._feed([*tokens, *sources], layout, Together([on, fresh], layout), slice(0, new.stop))
-        old, prompts = states.split([len(going.rows), len(read.rows)])
-        return torch.cat([old, prompts[read.ends]])
+        old, begun = states.split([len(going.rows), len(read.rows)])
+        return torch.cat([old, begun[read.ends]])
 
-    def _enter(self, prefix: PrefixRows, contexts: Sequence[Context]) -> slice:
+    def _enter(self, prompts: Prompts) -> slice:
         """New rows take their slots, with prefixes and contexts."""
-        rows = self._store.admit(prefix, len(contexts))
+        contexts = prompts.contexts
+        rows = self._store.admit(prompts.prefix, len(contexts))
         for row, context in enumerate(contexts, start=rows.start):
             self._store.put_context(row, context)
         lengths = [c.length for c in contexts]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.attention import Site
-from xdner.backbone.base import Backbone, Extent, Ids, Session, in_line
+from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session, in_line
 from xdner.backbone.cache import Context, Crossed, CrossedStore, Fresh, PrefixRows, Store, Stored
 from xdner.backbone.layout import Layout
 
@@ -157,10 +157,9 @@ class _T5Session(Session):
         # Once their projections are kept, the cross-attention modules still want something to project: one state.
         self._something = like.new_zeros(1, 1, like.shape[1])
 
-    def admit(
-        self, sources: Sequence[Ids], prefix: PrefixRows, contexts: Sequence[Context], room: Sequence[int]
-    ) -> Tensor:
-        encoded, read = self._backbone._encode(self._backbone._inputs(sources, contexts), prefix)
+    def admit(self, prompts: Prompts) -> Tensor:
+        sources, prefix = prompts.sources, prompts.prefix
+        encoded, read = self._backbone._encode(self._backbone._inputs(sources, prompts.contexts), prefix)
         rows = self._store.admit(prefix, len(sources))
         self._crossed.admit(prefix, len(sources))
         self._start[rows], self._read[rows] = 0, read.lengths

@@ -23,7 +23,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from xdner.backbone.base import Backbone, Extent, Ids, Session
+from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session
 from xdner.backbone.cache import Context, PrefixRows
 from xdner.codec.grammar import GrammarState, Mention
 from xdner.generation.draft import Decision, draft
@@ -242,11 +242,8 @@ class Engine:
         self._count(len(runs) + len(new), sum(len(job.source) for job in new), sum(map(len, runs)))
         if not new:
             return session.step(runs)
-        contexts, room = [job.steering.context for job in new], [job.room for job in new]
-        sources, prefix = [job.source for job in new], _gather(new)
-        if not runs:
-            return session.admit(sources, prefix, contexts, room)
-        return session.turn(runs, sources, prefix, contexts, room)
+        prompts = Prompts([job.source for job in new], _gather(new), [job.steering.context for job in new])
+        return session.turn(runs, prompts) if runs else session.admit(prompts)
 
     def _choose(
         self, session: Session, alive: Sequence[_Row], rows: Sequence[_Row], states: Tensor, first: Sequence[int]

@@ -132,7 +132,7 @@ class Bench:
             return self.options.settings(spec.seed, [*spec.own_settings(), *more], self.backbone.recommended)
 
         domain = self.pools.target(spec.target).domain
-        per_epoch = steps_per_epoch(self.preparation.reader, domain, train, build())
+        per_epoch = steps_per_epoch(self.preparation.reader, [(domain, train)], build())
         epochs = epochs_for(self.options.steps, per_epoch, len(self.options.sources_of(spec.target)))
         steps = {"asked": self.options.steps, "per_epoch": per_epoch, "epochs": epochs, "planned": epochs * per_epoch}
         return build(f"training.epochs={epochs}"), steps | {"made": None}

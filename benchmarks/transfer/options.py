@@ -23,7 +23,7 @@ FEW_SHOT = ("mit-movie", "mit-restaurant")
 DEFAULTS = ("training.patience=0",)
 _OWN = {
     "seed": "Use --seeds.",
-    "epochs": "Use --steps and --source-steps.",
+    "epochs": "Use --steps, --source-steps and --initial-steps.",
     "patience": "Every run makes all its steps, so that strategies can be compared.",
     "strategy": "Use --strategies.",
 }
@@ -41,6 +41,7 @@ class Options:
         sources: known domains, in their order.
         steps: optimizer steps on the target in all, at least.
         source_steps: optimizer steps on each source, at least.
+        initial_steps: optimizer steps on all sources together, at least, where δ₀ is trained on them.
         conll_cap: training sentences of a source, at most (a seeded sample).
         dev_cap: dev sentences of a target, at most.
         initial: δ₀: the instruction's keys and values, or trained on the sources together.
@@ -60,6 +61,7 @@ class Options:
     source_steps: int
     conll_cap: int
     dev_cap: int
+    initial_steps: int = 300
     initial: Literal["instruction", "shared"] = "instruction"
     epoch: Literal["last", "best"] = "last"
     drop_shared: bool = False
@@ -89,7 +91,7 @@ class Options:
         return {
             "track": self.track, "backbone": self.backbone, "sources": list(self.sources), "steps": self.steps,
             "source_steps": self.source_steps, "conll_cap": self.conll_cap, "dev_cap": self.dev_cap,
-            "initial": self.initial, "epoch": self.epoch, "drop_shared": self.drop_shared,
+            "initial": self.initial, "initial_steps": self.initial_steps, "epoch": self.epoch, "drop_shared": self.drop_shared,
             "overrides": list(self.overrides), "dtype": self.dtype, "limit": self.limit,
         }  # fmt: skip
 
@@ -137,6 +139,8 @@ def add_options(made: argparse.ArgumentParser) -> None:
     add("--steps", type=_count, default=200, metavar="N", help="optimizer steps on the target, whatever the strategy")
     add("--source-steps", type=_count, default=250, metavar="N", help="optimizer steps on each source")
     add("--conll-cap", type=_count, default=2000, metavar="N", help="training sentences of a source, at most")
+    add("--initial-steps", type=_count, default=300, metavar="N",
+        help="optimizer steps on all sources together, with --initial shared")  # fmt: skip
     add("--dev-cap", type=_count, default=300, metavar="N", help="dev sentences of a target, at most")
     add("--epoch", choices=["last", "best"], default="last", help="which epoch counts: the last, or the best on dev")
     add("--drop-shared", action="store_true", help="take sentences that the target has too out of the sources")
@@ -154,7 +158,8 @@ def options_of(given: argparse.Namespace) -> Options:
     """The shared options from a parsed command line."""
     return Options(
         given.track, getattr(given, given.track), given.data, given.out,
-        tuple(given.sources), given.steps, given.source_steps, given.conll_cap, given.dev_cap, initial=given.initial,
+        tuple(given.sources), given.steps, given.source_steps, given.conll_cap, given.dev_cap,
+        initial_steps=given.initial_steps, initial=given.initial,
         epoch=given.epoch, drop_shared=given.drop_shared, overrides=tuple(given.set), dtype=given.dtype,
         device=given.device, limit=given.limit,
     )  # fmt: skip

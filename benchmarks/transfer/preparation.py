@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from xdner.text import Sentence
 from xdner.training.augmentation import Augmentation
 from xdner.training.batching import bucketed_batches
 from xdner.training.domain_task import DomainTask, make_items
-from xdner.training.instruct import Source
+from xdner.training.instruct import Source, limited
 from xdner.training.progress import Progress
 from xdner.training.run import Run
 from xdner.workflows.domains import ABLATIONS
@@ -61,10 +61,12 @@ class Prepared:
     facts: Facts
 
 
-def steps_per_epoch(reader: Reader, domain: Domain, sentences: Sequence[Sentence], settings: Settings) -> int:
-    """Optimizer steps of one epoch; it depends on the sentences' lengths only, not on the seed."""
+def steps_per_epoch(reader: Reader, corpora: Iterable[tuple[Domain, Sequence[Sentence]]], settings: Settings) -> int:
+    """Optimizer steps of one epoch over all of them; it depends on the sentences' lengths only, not on the seed."""
     training, encoder = settings.training, reader.encoder
-    items = make_items(domain, sentences, encoder, Instructor(encoder, settings.codec), training.max_pieces)
+    instructor = Instructor(encoder, settings.codec)
+    made = [make_items(d, sentences, encoder, instructor, training.max_pieces) for d, sentences in corpora]
+    items = [item for of_one in made for item in of_one]
     task = DomainTask(
         reader.backbone, items, settings.codec, training, encoder=encoder, augmentation=Augmentation(), parameters={},
         prefix=reader.backbone.empty_prefix, score=lambda: None,
@@ -102,18 +104,19 @@ class Preparation:
             for group, values in INITIAL_DEFAULTS.items():
                 base[group] = base.get(group, {}) | values
             settings = self.options.settings(SEED, self._own(without), base)
-            sources = [self.pools.known(name, target) for name in self.options.sources_of(target)]
-            named = [source.domain.to_dict() for source in sources]
+            known = [self.pools.known(name, target) for name in self.options.sources_of(target)]
+            sources = [Source(k.domain, limited(k.sentences, settings.instruct.per_source)) for k in known]
+            per_epoch = steps_per_epoch(self.reader, [(s.domain, s.sentences) for s in sources], settings)
+            epochs = math.ceil(self.options.initial_steps / per_epoch)
+            settings = self.options.settings(SEED, [*self._own(without), f"training.epochs={epochs}"], base)
             depends = {
-                "settings": settings.to_dict(),
-                "sources": named,
+                "settings": _of_training(settings, "instruct"),
+                "sources": [source.domain.to_dict() for source in sources],
                 "data": digest(*(s.sentences for s in sources)),
             }
 
             def make(run: Run) -> tuple[Prefix, Facts]:
-                prefix, result = train_shared_start(
-                    self.reader, [Source(s.domain, s.sentences) for s in sources], settings, run
-                )
+                prefix, result = train_shared_start(self.reader, sources, settings, run)
                 facts = {"seconds": result.seconds, "steps": result.steps, "epochs": result.epochs_run}
                 return prefix, facts | {"sources": [s.domain.name for s in sources]}
 
@@ -162,11 +165,11 @@ class Preparation:
         without: str,
         progress: Progress,
     ) -> Prepared:
-        per_epoch = steps_per_epoch(self.reader, domain, known.sentences, self._settings(without))
+        per_epoch = steps_per_epoch(self.reader, [(domain, known.sentences)], self._settings(without))
         epochs = math.ceil(self.options.source_steps / per_epoch)
         settings = self._settings(without, f"training.epochs={epochs}")
         depends = {
-            "domain": domain.to_dict(), "data": digest(known.sentences), "settings": settings.to_dict(),
+            "domain": domain.to_dict(), "data": digest(known.sentences), "settings": _of_training(settings),
             "initial": initial.hash(), "start": None if start is None else start.prefix.hash(),
         }  # fmt: skip
 
@@ -208,3 +211,9 @@ class Preparation:
         return folder, {
             k: v for k, v in read_json(path).items() if k in ("seconds", "steps", "epochs", "hash", "sources")
         }
+
+
+def _of_training(settings: Settings, *more: str) -> Facts:
+    """The groups that the training of a prefix depends on: how targets draw on sources is none of them."""
+    groups = ("codec", "prefix", "training", *more)
+    return {group: values for group, values in settings.to_dict().items() if group in groups}

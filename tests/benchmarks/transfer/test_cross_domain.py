@@ -1,10 +1,9 @@
-"""The program from end to end, with tiny random models: files, equal steps, resuming, refusals, engines."""
+"""The program from end to end, with tiny random models: files, equal steps, resuming, refusals."""
 
 from __future__ import annotations
 
 import json
-import sys
-import types
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,55 +11,28 @@ from typing import Any
 import pytest
 
 from benchmarks import cross_domain
-from benchmarks.transfer import engines
 from benchmarks.transfer.bench import Bench
-from benchmarks.transfer.options import Options, options_of
+from benchmarks.transfer.options import Options
 from benchmarks.transfer.pools import Pools
 from benchmarks.transfer.specs import Spec
-from benchmarks.transfer.tasks import Task
-from xdner.errors import TrainingError, TrainingInterrupted, XdnerError
+from xdner.errors import TrainingError, TrainingInterrupted
 from xdner.library.entry import DomainEntry, sentence_hashes
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.transfer import shared_sentences
 from xdner.training.progress import Progress
 
 Program = Callable[..., int]
-Make = Callable[..., dict[str, Any]]
-SETTINGS = ("length=2", "training.batch_size=2", "learning_rate=0.05")
-
-
-@pytest.fixture
-def arguments(domains: Path, backbone: Path, tmp_path: Path) -> list[str]:
-    return [
-        "--data", str(domains), "--out", str(tmp_path / "runs"), "--raw", str(backbone), "--set", *SETTINGS,
-        "--steps", "4", "--source-steps", "2", "--dev-cap", "8", "--conll-cap", "4", "--seeds", "1", "--k", "2",
-        "--sources", "conll2003", "literature",
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def program(arguments: list[str]) -> Program:
-    return lambda *more: cross_domain.main([*arguments, *more])
-
-
-@pytest.fixture
-def options(arguments: list[str]) -> Callable[..., Options]:
-    return lambda *more: options_of(cross_domain.parser().parse_args([*arguments, *more]))
-
-
-def files(tmp_path: Path) -> dict[str, dict[str, Any]]:
-    folder = tmp_path / "runs" / "raw-instruction"
-    return {str(p.relative_to(folder)): json.loads(p.read_text()) for p in sorted(folder.rglob("seed*.json"))}
+Files = Callable[..., dict[str, dict[str, Any]]]
 
 
 def test_every_strategy_runs_with_equally_many_steps_and_nothing_is_made_twice(
-    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str], files: Files
 ) -> None:
     asked = ("--targets", "ai", "politics", "--sources", "conll2003", "politics", "music", "--strategies")
     sweeps = (*cross_domain.STRATEGIES, "--alphas", "0", "0.5", "--source-counts", "1", "2", "3")
     assert program(*asked, *sweeps) == 0
     first = capsys.readouterr()
-    runs = files(tmp_path)
+    runs = files()
     # Seven strategies, one more α and one more number of sources; none and single on a source.
     assert {name.removesuffix("/seed1.json") for name in runs} == {
         "ai/all/none", "ai/all/single-conll2003", "ai/all/single-politics", "ai/all/single-music", "ai/all/chain",
@@ -88,10 +60,10 @@ def test_every_strategy_runs_with_equally_many_steps_and_nothing_is_made_twice(
     assert capsys.readouterr().out == first.out == second.out
 
 
-def test_a_file_has_what_tables_and_readers_need(program: Program, tmp_path: Path, domains: Path) -> None:
+def test_a_file_has_what_tables_and_readers_need(program: Program, tmp_path: Path, domains: Path, files: Files) -> None:
     known = ("conll2003", "literature", "music")
     assert program("--targets", "mit-movie", "--sources", *known, "--strategies", "collaborative", "chain") == 0
-    runs = files(tmp_path)
+    runs = files()
     run = runs["mit-movie/k2/collaborative/seed1.json"]
     assert (run["track"], run["target"], run["k"], run["strategy"], run["seed"], run["alpha"], run["initial"]) == (
         "raw", "mit-movie", 2, "collaborative", 1, 0.5, "instruction",
@@ -217,7 +189,7 @@ def test_what_the_benchmark_decides_cannot_be_set(
 
 
 def test_an_interrupted_program_goes_on_with_what_is_missing(
-    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    program: Program, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: Files
 ) -> None:
     whole, calls = Bench.run, []
 
@@ -231,7 +203,7 @@ def test_an_interrupted_program_goes_on_with_what_is_missing(
     asked = ("--targets", "ai", "--strategies", "none", "single", "collaborative")
     assert program(*asked) == 130
     assert "stopped after step 1 of 8\n  → The same command goes on with what is missing." in capsys.readouterr().err
-    assert list(files(tmp_path)) == ["ai/all/none/seed1.json"]
+    assert list(files()) == ["ai/all/none/seed1.json"]
     assert program(*asked) == 0
     assert calls == ["none", "single", "single", "single", "collaborative"]
     assert "3 runs made, 1 were there" in capsys.readouterr().err
@@ -272,118 +244,29 @@ def test_nothing_begins_after_the_budget(program: Program, capsys: pytest.Captur
 
 
 def test_a_run_that_diverges_is_told(
-    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    program: Program, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: Files
 ) -> None:
     def diverges(*arguments: object) -> None:
         raise TrainingError("the loss became nan at step 3 of 9")
 
     monkeypatch.setattr(Bench, "_train", diverges)
     assert program("--targets", "ai", "--strategies", "none") == 0
-    (run,) = files(tmp_path).values()
+    (run,) = files().values()
     assert (run["error"], run["dev"]) == ("the loss became nan at step 3 of 9", None)
     assert "- none on ai all, seed 1 failed: the loss became nan" in capsys.readouterr().out
 
 
-def test_processes_give_what_one_process_gives(
-    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engines, "share_of_cores", lambda workers: 1)
-    asked = ("--targets", "ai", "--strategies", "none", "collaborative")
-    assert program(*asked) == 0
-    alone = files(tmp_path)
-    assert program(*asked, "--workers", "2", "--out", str(tmp_path / "other" / "runs")) == 0
-    several = files(tmp_path / "other")
-    assert "2 runs made, 0 were there, 0 not begun" in capsys.readouterr().err
-    assert list(alone) == list(several)
-    for name, run in alone.items():
-        other = several[name]
-        for key in ("predicted", "dev", "selection", "steps", "settings", "data", "asked", "backbone"):
-            assert other[key] == run[key], (name, key)
-        assert [p["loss"] for p in other["phases"]] == [p["loss"] for p in run["phases"]]
-
-
-def test_what_goes_wrong_in_a_worker_comes_back_as_it_was(
-    options: Callable[..., Options], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task = Task("run", Spec("ai", None, "none", (), 1))
-    lost = engines.attempt(options("--raw", "nowhere/model"), task, 1)
-    with pytest.raises(XdnerError, match="nowhere/model"):
-        engines._value(json.loads(json.dumps(lost)))
-    raised: list[Exception] = [TrainingInterrupted("stopped", hint="Again."), ZeroDivisionError("a bug")]
-
-    def fails(*arguments: object) -> None:
-        raise raised.pop(0)
-
-    monkeypatch.setattr(engines, "perform", fails)
-    stopped, bug = (engines.attempt(options(), task, 1) for _ in range(2))
-    with pytest.raises(TrainingInterrupted, match=r"stopped\n  → Again\."):
-        engines._value(stopped)
-    with pytest.raises(RuntimeError, match="ZeroDivisionError: a bug"):
-        engines._value(bug)
-
-
-class FakeRay(types.ModuleType):
-    """What this program needs of Ray, done at once."""
-
-    def __init__(self) -> None:
-        super().__init__("ray")
-        self.calls: list[str] = []
-
-    def init(self, **how: Any) -> None:
-        self.calls.append(f"init {how['num_cpus']}")
-
-    def remote(self, **how: Any) -> Any:
-        def wrap(function: Any) -> Any:
-            return types.SimpleNamespace(remote=lambda *arguments: (function, arguments))
-
-        return wrap
-
-    def wait(self, references: list[Any], **how: Any) -> tuple[list[Any], list[Any]]:
-        return references[:1], references[1:]
-
-    def get(self, reference: Any) -> Any:
-        function, arguments = reference
-        return json.loads(json.dumps(function(*arguments)))
-
-    def shutdown(self) -> None:
-        self.calls.append("shutdown")
-
-
-def test_ray_is_asked_for_only_where_it_is_wanted(
-    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = ("--targets", "ai", "--strategies", "none", "--engine", "ray", "--workers", "2")
-    monkeypatch.setitem(sys.modules, "ray", None)
-    assert program(*asked) == 1
-    err = capsys.readouterr().err
-    assert "the engine 'ray' needs the package ray" in err
-    assert "→ pip install 'xdner[ray]'" in err
-    ray = FakeRay()
-    monkeypatch.setitem(sys.modules, "ray", ray)
-    assert program(*asked) == 0
-    assert ray.calls == ["init 2", "shutdown"]
-    assert list(files(tmp_path)) == ["ai/all/none/seed1.json"]
-
-
 def test_a_shared_start_is_trained_once_on_all_sources(program: Program, tmp_path: Path) -> None:
-    asked = ("--targets", "ai", "--strategies", "none", "collaborative", "--initial", "shared")
+    asked = ("--targets", "ai", "--strategies", "none", "collaborative", "--initial", "shared", "--initial-steps", "7")
     assert program(*asked) == 0
     (told,) = (json.loads(p.read_text()) for p in (tmp_path / "runs/prepared").glob("initial-*.json"))
     assert told["sources"] == ["conll2003", "literature"]
-    assert told["steps"] > 0
+    assert told["depends"]["settings"]["training"]["epochs"] > 1
+    assert 7 <= told["steps"] < 7 + told["steps"] / told["epochs"]  # at least so many, in whole epochs
     runs = {p.parent.name: json.loads(p.read_text()) for p in (tmp_path / "runs/raw-shared").rglob("seed1.json")}
     # δ₀ has seen the sources: they belong to the data of every run.
     assert set(runs["none"]["data"]) == {"ai/train.txt", "ai/dev.txt", "conll2003/train.txt", "literature/train.txt"}
     assert {run["prepared"]["initial"]["hash"] for run in runs.values()} == {told["hash"]}
-
-
-def test_a_worker_that_dies_is_told(options: Callable[..., Options], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe that closes while its task is under way."""
-    made = engines.Processes(options(), 1)
-    ours, theirs = engines.multiprocessing.Pipe()
-    theirs.close()
-    with pytest.raises(XdnerError, match="a worker died while it worked on none on ai, seed 1"):
-        made._receive(ours, Task("run", Spec("ai", None, "none", (), 1)))
 
 
 def test_options_come_back_from_a_run(options: Callable[..., Options], tmp_path: Path) -> None:
@@ -396,60 +279,11 @@ def test_options_come_back_from_a_run(options: Callable[..., Options], tmp_path:
 # -- CP-NER + DAPT: the last row of Table 1 ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def adapted(backbone: Path, tmp_path: Path) -> Path:
-    """The tiny backbone after some more reading, by the command's own workflow."""
-    from xdner.workflows import JobOptions, adapt_backbone
-
-    text = tmp_path / "text.txt"
-    text.write_text("Ann built a robot\nNed saw Vega\n" * 20)
-    folder = tmp_path / "adapted"
-    adapt_backbone([text], folder, JobOptions(overrides=["epochs=1", "block=16"]), backbone=backbone)
-    return folder
-
-
-def test_an_adapted_backbone_has_a_track_and_stands_beside_the_other(
-    program: Program, adapted: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = ("--plan", "table1", "--targets", "ai", "science", "--drop-shared")
-    assert program(*asked) == 0
-    assert set(files(tmp_path)) == {
-        f"{t}/all/{m}/seed1.json" for t in ("ai", "science") for m in ("none", "single-conll2003")
-    }
-    capsys.readouterr()
-    assert program(*asked, "--track", "adapted", "--adapted", str(adapted), "--beside", "raw") == 0
-    out = capsys.readouterr().out
-    assert f"Track `adapted` (adapted). It is {backbone.name}, which has gone on reading unlabelled text (" in out
-    table = out.partition("## Table 1: CP-NER + DAPT")[2]
-    for row in (
-        "CP-NER, no source",
-        "CP-NER + DAPT, no source",
-        "CP-NER, source conll2003",
-        "CP-NER + DAPT, source conll2003",
-    ):
-        assert f"\n| {row} |" in table
-    assert "| mean of ai, science | CP-NER + DAPT, source conll2003 | CP-NER, source conll2003 |" in table
-    runs = [json.loads(p.read_text()) for p in sorted((tmp_path / "runs/adapted-instruction").rglob("seed1.json"))]
-    assert len(runs) == 4
-    assert {run["adapted"]["base"] for run in runs} == {backbone.name}
-    raw = next(iter(files(tmp_path).values()))
-    assert {run["backbone"]["fingerprint"] for run in runs} != {raw["backbone"]["fingerprint"]}
-    # From the files alone.
-    assert program("--track", "adapted", "--beside", "raw", "--table") == 0
-    assert capsys.readouterr().out == out
-
-
-def test_what_cannot_stand_beside_is_refused(
-    program: Program, adapted: Path, backbone: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one = ("--plan", "table1", "--targets", "ai", "--strategies", "none")
-    for folder in ((), ("--adapted", str(backbone))):
-        assert program(*one, "--track", "adapted", *folder) == 1
-        err = capsys.readouterr().err
-        assert "the track adapted needs a folder that `xdner adapt` made" in err
-        assert "→ Make one: xdner adapt" in err
-    assert program(*one, "--steps", "6") == 0
-    assert program(*one, "--track", "adapted", "--adapted", str(adapted), "--beside", "raw") == 1
-    assert "cannot stand beside these runs: steps is 6 there, 4 here" in capsys.readouterr().err
-    assert program(*one, "--steps", "6", "--beside", "raw") == 1
-    assert "these runs are not of the track adapted" in capsys.readouterr().err
+def test_how_targets_draw_on_sources_does_not_make_the_sources_anew(program: Program, tmp_path: Path) -> None:
+    one = ("--targets", "ai", "--strategies", "collaborative")
+    assert program(*one) == 0
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs/prepared").glob("*.json")}
+    other = ("--out", str(tmp_path / "other"), "--set", "transfer.warmup_share=0.25", "selector.mode=paper")
+    shutil.copytree(tmp_path / "runs/prepared", tmp_path / "other/prepared", copy_function=shutil.copy2)
+    assert program(*one, *other) == 0
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "other/prepared").glob("*.json")} == before

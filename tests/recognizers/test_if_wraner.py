@@ -199,6 +199,21 @@ def test_a_text_longer_than_the_model_is_read_in_windows(folder: Path) -> None:
         tight.predict("Ann")
 
 
+def test_a_window_of_an_example_is_not_shown_the_whole_example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retriever leaves out what is asked about; a window of it has another text."""
+    long = Sentence.from_text("Ann saw Oslo and Bob left Rome . " * 8)
+    labelled = replace(long, entities=(long.entity(0, 1, "person", None),))
+    made = recognizer_of(folder, "retrieval.k=3", "prompt.max_tokens=900", "decoding.window=20", "decoding.overlap=4")
+    made.add_domain(DOMAIN, [*EXAMPLES, labelled])
+    asked: list[Question] = []
+    answer = made.llm.answer
+    monkeypatch.setattr(made.llm, "answer", lambda questions, done=None: asked.extend(questions) or answer(questions))
+    (result,) = made.predict([long.text])
+    assert result.windows == len(asked) > 1
+    assert all(len(q.demonstrations) == 3 for q in asked)
+    assert long.text not in {d.text for q in asked for d in q.demonstrations}
+
+
 # -- adapters and folders ------------------------------------------------------------------------------------------------
 
 

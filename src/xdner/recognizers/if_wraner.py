@@ -30,7 +30,7 @@ from xdner.prompting.template import Template, find_template
 from xdner.recognizers.base import Recognizer, Request, Result, as_sentence
 from xdner.recognizers.retrievers import Retrievers
 from xdner.recognizers.warmup import check_labels, dev_sample
-from xdner.retrieval.base import Example, Retriever
+from xdner.retrieval.base import Example, Retriever, text_key
 from xdner.retrieval.pool import Pool
 from xdner.text import Sentence
 from xdner.training.instruct import Source
@@ -256,7 +256,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
             for number, split in enumerate(windows)
             for window in split
         ]
-        answers = self.llm.answer(self._questions(requests, parts), done=done)
+        answers = self.llm.answer(self._questions(requests, sentences, parts), done=done)
         of: list[list[tuple[_Part, Answer]]] = [[] for _ in requests]
         for part, answer in zip(parts, answers, strict=True):
             of[part.request].append((part, answer))
@@ -273,16 +273,22 @@ class IFWRANER(Recognizer[ExamplesEntry]):
             results.append(Result(sentence.text, entities, request.domain, max(1, len(split)), dict(notes)))
         return results
 
-    def _questions(self, requests: Sequence[Request], parts: Sequence[_Part]) -> list[Question]:
+    def _questions(
+        self, requests: Sequence[Request], sentences: Sequence[Sentence], parts: Sequence[_Part]
+    ) -> list[Question]:
         """Each window with what was retrieved for it: one search a domain."""
         shown: dict[int, tuple[Sentence, ...]] = {}
         for name in dict.fromkeys(r.domain for r in requests):
             ready = self._domain(name)
             own = [i for i, part in enumerate(parts) if requests[part.request].domain == name]
             if ready.k and own:
-                found = ready.retriever.retrieve([parts[i].sentence for i in own], ready.k)
-                for i, hits in zip(own, found, strict=True):
-                    shown[i] = tuple(hit.example.sentence for hit in hits)
+                # A retriever leaves out the query itself; of a window, the whole text has to be left out too.
+                whole = [text_key(sentences[parts[i].request]) for i in own]
+                split = any(text_key(parts[i].sentence) != key for i, key in zip(own, whole, strict=True))
+                found = ready.retriever.retrieve([parts[i].sentence for i in own], ready.k + split)
+                for i, hits, key in zip(own, found, whole, strict=True):
+                    others = [h.example.sentence for h in hits if text_key(h.example.sentence) != key]
+                    shown[i] = tuple(others[: ready.k])
         return [
             Question(part.sentence, self._domain(requests[part.request].domain).asked, shown.get(i, ()))
             for i, part in enumerate(parts)

@@ -164,11 +164,14 @@ class TransferSettings:
             turn) or ``ensemble`` (one single-source prefix for each source, and a vote).
         warmup_share: of the epochs, how many warm the target's own prefix up before sources are mixed in; 0 is without
             warm-up (an ablation: δ_tgt is δ₀, and only the types' names choose the sources).
+        source_share: of the prefix that training goes on from, how much is the sources' mixture; ½ is the mean of Eq. 10,
+            1 begins where the sources are and uses the warm-up for the choice of sources only.
         learn_alpha: train α together with the target's prefix (a variant).
     """
 
     strategy: Literal["none", "single", "collaborative", "chain", "ensemble"] = "none"
     warmup_share: Annotated[float, Within(0, 1, below=True)] = 0.5
+    source_share: Annotated[float, Within(0, 1, above=True)] = 0.5
     learn_alpha: bool = False
 
 

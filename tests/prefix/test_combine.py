@@ -39,6 +39,10 @@ def test_merging_is_the_mean_of_target_and_source() -> None:
     for name, tensor in merged.tensors().items():
         torch.testing.assert_close(tensor, (a.tensors()[name] + b.tensors()[name]) / 2)
     assert merge(a, a).hash() == a.hash()
+    # Another share than the paper's.
+    for name, tensor in merge(a, b, 0.8).tensors().items():
+        torch.testing.assert_close(tensor, 0.2 * a.tensors()[name] + 0.8 * b.tensors()[name])
+    assert merge(a, b, 1.0).hash() == b.hash()
 
 
 @pytest.mark.parametrize(
@@ -54,12 +58,13 @@ def test_prefixes_that_do_not_belong_together_are_refused(other: Prefix, what: s
         mix([prefix(1), other], [0.5, 0.5])
 
 
-def test_a_learned_mixture_starts_as_the_fixed_one_and_trains_alpha_and_the_target_only() -> None:
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_a_learned_mixture_starts_as_the_fixed_one_and_trains_alpha_and_the_target_only(share: float) -> None:
     target, sources = prefix(0), [prefix(1), prefix(2)]
     entity, direction = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 0.5])
-    learned = LearnedMixture(target, sources, lambda a: (a * entity + (1 - a) * direction).softmax(0), alpha=0.5)
+    learned = LearnedMixture(target, sources, lambda a: (a * entity + (1 - a) * direction).softmax(0), 0.5, share)
     weights = torch.tensor([0.5, 0.25]).softmax(0).tolist()
-    expected = merge(target, mix(sources, weights))
+    expected = merge(target, mix(sources, weights), share)
     keys, values = learned.collapse()
     for got, wanted in zip((*keys, *values), (*expected.keys, *expected.values), strict=True):
         torch.testing.assert_close(got, wanted)

@@ -106,6 +106,22 @@ def test_the_collaborative_prefix_is_made_as_the_paper_says(make: object) -> Non
     assert [p.name for p in made.phases] == ["warm-up", "target"]
 
 
+def test_a_source_share_of_one_goes_on_from_the_sources_alone(known: CPNER) -> None:
+    how = settings("strategy=collaborative", "source_share=1")
+    domain, sentences = DATA["rivers"]
+    made = run(known, how)
+    assert made.selection is not None
+    half = replace(how, training=replace(how.training, epochs=2))
+    start = mix([known._entry(n).prefix for n in SOURCES], made.selection.weights)
+    wanted = WarmUp(
+        known.reader, domain, sentences, (), half, initial=known.initial_prefix(how.prefix), start=start
+    ).run()[0].prefix  # fmt: skip
+    assert made.entry.prefix.hash() == wanted.hash()
+    assert made.entry.prefix.notes["transfer"]["source_share"] == 1
+    with pytest.raises(SettingsError, match="source_share=1 starts from the sources alone"):
+        run(known, settings("strategy=collaborative", "source_share=1", "learn_alpha=true"))
+
+
 def test_one_source_is_the_same_path_with_weight_one(known: CPNER) -> None:
     single = run(known, settings("strategy=single"), ["seas"])
     collaborative = run(known, settings("strategy=collaborative"), ["seas"])

@@ -41,30 +41,36 @@ def mix(prefixes: Sequence[Prefix], weights: Sequence[float]) -> Prefix:
     return replace(first, keys=keys, values=values, notes={})
 
 
-def merge(target: Prefix, source: Prefix) -> Prefix:
-    """δ̂_tgt = (δ_tgt + δ̂_src) / 2 (Eq. 10); it is then trained on the target again."""
-    return mix([target, source], [0.5, 0.5])
+def merge(target: Prefix, source: Prefix, share: float = 0.5) -> Prefix:
+    """δ̂_tgt = (1 − share) δ_tgt + share δ̂_src, for ½ Eq. 10; it is then trained on the target again."""
+    return mix([target, source], [1 - share, share])
 
 
 class LearnedMixture(Parametrization):
     """A named variant, not in the paper: α is trained together with the target's prefix.
 
-    It emits (δ_tgt + Σ wᵢ(α) δᵢ) / 2 with w = softmax((α S_e + (1 − α) S_p) / temperature) and α = sigmoid of one
-    trained number; δ_tgt is trained as well, the sources are not.
+    It emits (1 − share) δ_tgt + share Σ wᵢ(α) δᵢ with w = softmax((α S_e + (1 − α) S_p) / temperature) and α = sigmoid of
+    one trained number; δ_tgt is trained as well, the sources are not.
 
     Args:
         target: δ_tgt, where training starts.
         sources: δᵢ.
         weights: gives w [I] for α as a scalar tensor, differentiable.
         alpha: where α starts, strictly between 0 and 1.
+        share: of the sources, below 1; ½ in Eq. 10.
     """
 
     def __init__(
-        self, target: Prefix, sources: Sequence[Prefix], weights: Callable[[Tensor], Tensor], alpha: float
+        self,
+        target: Prefix,
+        sources: Sequence[Prefix],
+        weights: Callable[[Tensor], Tensor],
+        alpha: float,
+        share: float = 0.5,
     ) -> None:
         super().__init__()
         _together([target, *sources])
-        self.geometry, self._weights = target.geometry, weights
+        self.geometry, self._weights, self._share = target.geometry, weights, share
         self.target = DirectParametrization(target.geometry, target.keys, target.values)
         stacked = [torch.cat([t.detach().float().reshape(-1) for t in (*s.keys, *s.values)]) for s in sources]
         self.sources: Tensor
@@ -82,7 +88,8 @@ class LearnedMixture(Parametrization):
 
     def forward(self) -> tuple[list[Tensor], list[Tensor]]:
         own = [torch.cat([t.reshape(-1) for t in part]) for part in self.target()]
-        whole = (torch.cat(own) + self.mixture().to(self.sources) @ self.sources) / 2
+        mixed = self.mixture().to(self.sources) @ self.sources
+        whole = (1 - self._share) * torch.cat(own) + self._share * mixed
         return self.target.parts(whole)
 
 

@@ -220,17 +220,17 @@ class Transfer:
             own = self._train(_join(name, "warm-up"), epochs=warm, dev=()).prefix
             epochs -= warm
         selection = self._select(sources, own, warm=own is not untrained)
-        prefixes = [s.entry.prefix for s in sources]
+        prefixes, share = [s.entry.prefix for s in sources], self.settings.transfer.source_share
         start: Prefix | Parametrization
         if self.settings.transfer.learn_alpha:
             # Of the best k only, as they were before α moved.
             kept = [i for i, weight in enumerate(selection.weights) if weight > 0]
             counted = replace(selection, sources=tuple(selection.sources[i] for i in kept))
             start = LearnedMixture(
-                own, [prefixes[i] for i in kept], weights_of(counted), self.settings.selector.alpha
+                own, [prefixes[i] for i in kept], weights_of(counted), self.settings.selector.alpha, share
             )  # fmt: skip
         else:
-            start = merge(own, mix(prefixes, selection.weights))
+            start = merge(own, mix(prefixes, selection.weights), share)
         entry = self._train(_join(name, "target"), epochs=epochs, start=start)
         return entry, learned(selection, start) if isinstance(start, LearnedMixture) else selection
 
@@ -316,6 +316,7 @@ class Transfer:
                 source |= {k: said[k] for k in ("weight", "alpha", "entity", "prefix")}
             facts |= {k: v for k, v in described.items() if k != "target"}
             facts["weighting"] = self.settings.selector.weighting
+            facts["source_share"] = self.settings.transfer.source_share
         return facts
 
 
@@ -326,6 +327,10 @@ def _check_selector(settings: Settings, alphas: Mapping[str, float]) -> None:
     if bare and settings.transfer.strategy == "collaborative" and (how.alpha == 0 or {*alphas.values()} - {1}):
         problems.append("without a warm-up (transfer.warmup_share=0) only the types' names choose sources: α is 1")
     if settings.transfer.learn_alpha:
+        if settings.transfer.source_share == 1:
+            problems.append(
+                "transfer.source_share=1 starts from the sources alone: transfer.learn_alpha needs a part to train"
+            )
         if alphas:
             problems.append("transfer.learn_alpha trains one α for all sources: single sources have none of their own")
         if how.weighting != "softmax":

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdner.codec.windows import Window, merge_windows, split_windows
+from xdner.codec.windows import Window, merge_windows, split_between, split_windows
 
 
 @settings(max_examples=100, deadline=None)
@@ -27,7 +27,30 @@ def test_every_word_is_in_a_window_and_windows_keep_their_bounds(
         assert a.first < b.first <= a.last < b.last
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 9), max_size=120),
+    sizes=st.lists(st.integers(1, 6), max_size=120),
+    mentions=st.sets(st.integers(0, 119)),
+    max_pieces=st.integers(1, 60),
+)
+def test_windows_side_by_side_cut_no_mention_that_fits(
+    lengths: list[int], sizes: list[int], mentions: set[int], max_pieces: int
+) -> None:
+    edges = [0, *accumulate(sizes)]
+    spans = [s for i, s in enumerate(pairwise(edges)) if i in mentions and s[1] <= len(lengths)]
+    windows = split_between(lengths, spans, max_pieces=max_pieces)
+    assert [i for w in windows for i in range(w.first, w.last)] == list(range(len(lengths)))
+    for w in windows:
+        assert sum(lengths[w.first : w.last]) <= max_pieces or w.last - w.first == 1
+    for begin, end in spans:
+        whole = any(w.first <= begin and end <= w.last for w in windows)
+        assert whole or sum(lengths[begin:end]) > max_pieces
+
+
 def test_a_hundred_thousand_words_take_a_moment() -> None:
+    spans = [(i, i + 2) for i in range(0, 100_000, 3)]
+    assert split_between([1] * 100_000, spans, max_pieces=100)[-1].last == 100_000
     windows = split_windows([1] * 100_000, window=80, overlap=16, max_pieces=1000)
     assert windows[-1].last == 100_000
 

@@ -124,8 +124,9 @@ def test_demonstrations_that_do_not_fit_are_left_out() -> None:
 
 
 def test_a_sentence_that_is_too_long_is_learned_in_windows() -> None:
-    words = ["Ann", "saw", "Rome", "."] * 40
-    spans = [(i, i + 1, "person" if i % 4 == 0 else "place") for i in range(0, 160, 2)]
+    words = ["Ann", "Lee", "saw", "Rome", "."] * 32
+    # Mentions of two words: no border cuts one.
+    spans = [(i, i + 2, "person") if i % 5 == 0 else (i, i + 1, "place") for i in range(160) if i % 5 in (0, 3)]
     long = Source(PEOPLE.domain, [*PEOPLE.sentences, Sentence.from_words(words, spans)])
     task = task_of(quick("max_pieces=300", "duplicate=0"), [long])
     assert max(task.lengths()) <= task.limit == 300

@@ -8,11 +8,12 @@ overlap, the more confident stays. No word is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Window", "cores", "merge_windows", "split_windows"]
+__all__ = ["Window", "cores", "merge_windows", "split_between", "split_windows"]
 
 Found = tuple[int, int, str, float | None]
 
@@ -54,6 +55,35 @@ def split_windows(lengths: Sequence[int], *, window: int, overlap: int, max_piec
         # Nor so much that the next word would not fit.
         while first < last and sum(lengths[first : last + 1]) > max_pieces:
             first += 1
+    return windows
+
+
+def split_between(lengths: Sequence[int], spans: Iterable[tuple[int, int]], *, max_pieces: int) -> list[Window]:
+    """Split a labelled sentence into windows side by side, between its mentions where that can be.
+
+    Args:
+        lengths: pieces of each word.
+        spans: the mentions' words, half-open, none inside another. A border within one moves before it, unless the window
+            would then be empty: a mention longer than a window is cut.
+        max_pieces: pieces in a window, at most; a single longer word gets a window of its own.
+
+    Returns:
+        Windows from left to right that cover all words once.
+    """
+    ordered = sorted(spans)
+    begins = [begin for begin, _ in ordered]
+    windows: list[Window] = []
+    first = 0
+    while first < len(lengths):
+        last, pieces = first, 0
+        while last < len(lengths) and (pieces + lengths[last] <= max_pieces or last == first):
+            pieces += lengths[last]
+            last += 1
+        place = bisect_left(begins, last) - 1
+        if place >= 0 and first < begins[place] and last < ordered[place][1]:
+            last = begins[place]
+        windows.append(Window(first, last))
+        first = last
     return windows
 
 

@@ -17,7 +17,7 @@ from xdner.backbone.base import Backbone
 from xdner.backbone.cache import PrefixRows
 from xdner.codec.instructor import Instructor
 from xdner.codec.target import Target, TargetCodec
-from xdner.codec.windows import split_windows
+from xdner.codec.windows import split_between
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
 from xdner.errors import TrainingError
@@ -45,14 +45,15 @@ def make_items(
     instructor: Instructor,
     max_pieces: int,
 ) -> list[Item]:
-    """Sentences as items; one whose prompt and target would exceed ``max_pieces`` becomes windows without overlap."""
+    """Sentences as items; one whose prompt and target would exceed ``max_pieces`` becomes windows side by side."""
     context = len(instructor.context(domain))
     # Prompt (the sentence up to twice) and a target that copies every word: three times the words, plus cues.
     budget = max(8, (max_pieces - context - 16) // 3)
     items = []
     for sentence in sentences:
         words = encoder.words(sentence)
-        for window in split_windows([len(w) for w in words], window=10_000, overlap=0, max_pieces=budget):
+        mentions = [span for e in sentence.entities if (span := sentence.word_span(e))]
+        for window in split_between([len(w) for w in words], mentions, max_pieces=budget):
             items.append(Item(domain, _cut(sentence, window.first, window.last), words[window.first : window.last]))
     return items
 

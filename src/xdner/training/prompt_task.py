@@ -17,7 +17,7 @@ from torch import Tensor
 from xdner.backbone.base import Backbone
 from xdner.codec.dictionary_grammar import DictionaryGrammar
 from xdner.codec.target import Target
-from xdner.codec.windows import split_windows
+from xdner.codec.windows import split_between
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
 from xdner.errors import TrainingError
@@ -104,6 +104,7 @@ class PromptTask:
         """An item, or windows of it where its prompt and answer are too long even without demonstrations."""
         parts, pieces = [item], 1 << 20
         words = [len(ids) for ids in self.encoder.words(item.sentence)]
+        mentions = [span for e in item.sentence.entities if (span := item.sentence.word_span(e))]
         while any(self._length(replace(part, demonstrations=())) > self.limit for part in parts):
             pieces = min(pieces, sum(words)) // 2
             if not pieces:
@@ -111,7 +112,7 @@ class PromptTask:
                     f"a prompt with the types of {item.domain.name!r} and one word is longer than {self.limit} tokens",
                     hint="Raise training.max_pieces, or describe the types in fewer words.",
                 )
-            windows = split_windows(words, window=len(words), overlap=0, max_pieces=pieces)
+            windows = split_between(words, mentions, max_pieces=pieces)
             parts = [replace(item, sentence=sub_sentence(item.sentence, window)) for window in windows]
         return parts
 

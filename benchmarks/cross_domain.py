@@ -4,6 +4,7 @@
     python benchmarks/cross_domain.py --drop-shared --plan full            # all strategies, targets and sizes
     python benchmarks/cross_domain.py --drop-shared --alphas 0 0.25 0.5 0.75 1 --source-counts 1 2 3 4
     python benchmarks/cross_domain.py --drop-shared --plan table1 --track adapted --adapted FOLDER --beside raw   # DAPT
+    python benchmarks/cross_domain.py --drop-shared --initial shared --beside instruction     # δ₀ of the sources
     python benchmarks/cross_domain.py --table                              # tables and figures from the files of the runs
 
 Every strategy makes the same number of optimizer steps on the target. δ₀ and the sources' prefixes are made once and
@@ -46,8 +47,9 @@ def parser() -> argparse.ArgumentParser:
     add("--k", nargs="+", type=mentions, metavar="K", help="mentions per type on the targets of --few-shot, or all")
     add("--alphas", nargs="+", type=float, default=[], metavar="A", help="collaborative with each α (a sweep)")
     add("--source-counts", nargs="+", type=int, default=[], metavar="N", help="the first N of --sources (a sweep)")
-    add("--beside", choices=["raw", "instructed"], metavar="TRACK", help="of the track adapted: Table 1 with the rows of "
-        "this track, which were made before with the same options")  # fmt: skip
+    add("--beside", choices=["raw", "instructed", "instruction"], metavar="OTHER", help="runs that were made before with the "
+        "same options: for --track adapted, Table 1 of the track raw or instructed; for --initial shared, `none` from the "
+        "instruction, which has seen no source")  # fmt: skip
     add_options(made)
     return made
 
@@ -88,10 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _markdown(runs: list[Run], given: argparse.Namespace) -> str:
     from benchmarks.transfer.adapted import beside
+    from benchmarks.transfer.beside import beside_instruction
     from benchmarks.transfer.report import markdown
 
     if given.beside is None:
         return markdown(runs)
+    if given.beside == "instruction":
+        return markdown(runs) + "\n" + beside_instruction(runs, given.out / f"{given.track}-instruction")
     return markdown(runs) + "\n" + beside(runs, given.out / f"{given.beside}-{given.initial}")
 
 

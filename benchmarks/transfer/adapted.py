@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.transfer.beside import stand_beside
 from benchmarks.transfer.comparison import Results, load
 from benchmarks.transfer.notes import BOOTSTRAP
 from benchmarks.transfer.report import Row, always, compared, groups_of, score_table
 from xdner.backbone.aliases import MANIFEST
-from xdner.errors import DataError, SettingsError
+from xdner.errors import SettingsError
 
 __all__ = ["DAPT", "adapted_from", "beside"]
 
@@ -53,23 +54,15 @@ def beside(runs: list[Run], folder: Path) -> str:
         DataError: there is nothing there, or it was made with other options, from other data or from another base.
     """
     others = load(folder)
-    mine, theirs = runs[0]["asked"], others[0]["asked"]
-    differ = [f"{k} is {theirs.get(k)!r} there, {mine.get(k)!r} here"
-              for k in mine if k not in OWN and mine.get(k) != theirs.get(k)]  # fmt: skip
+    differ = []
     if not runs[0].get("adapted"):
         differ.append("these runs are not of the track adapted")
     elif runs[0]["adapted"]["base"] != others[0]["backbone"]["name"]:
         differ.append(f"the adapted backbone was made from {runs[0]['adapted']['base']}, not from "
                       f"{others[0]['backbone']['name']}")  # fmt: skip
-    files: dict[str, str] = {}
-    for run in (*others, *runs):
-        differ += [f"{name} is not the same file" for name, value in run["data"].items()
-                   if files.setdefault(name, value) != value]  # fmt: skip
-    if differ:
-        raise DataError(f"{folder} cannot stand beside these runs: {'; '.join(dict.fromkeys(differ))}",
-                        hint="Give the same options to both tracks, and adapt the backbone of the other track.")  # fmt: skip
+    others = stand_beside(runs, folder, OWN, differ)
     results = Results([*others, *({**run, "method": run["method"] + DAPT} for run in runs)])
-    source = mine["sources"][0]
+    source = runs[0]["asked"]["sources"][0]
     methods = {"none": "no source", f"single-{source}": f"source {source}"}
     rows: list[Row] = []
     for method, name in methods.items():

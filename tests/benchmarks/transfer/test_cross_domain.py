@@ -287,3 +287,29 @@ def test_how_targets_draw_on_sources_does_not_make_the_sources_anew(program: Pro
     shutil.copytree(tmp_path / "runs/prepared", tmp_path / "other/prepared", copy_function=shutil.copy2)
     assert program(*one, *other) == 0
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "other/prepared").glob("*.json")} == before
+
+
+def test_a_shared_start_stands_beside_none_that_has_seen_no_source(
+    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = ("--targets", "mit-movie", "--initial", "shared", "--initial-steps", "2")
+    beside = (*ours, "--beside", "instruction")
+    assert program(*beside) == 1
+    assert f"there are no runs in {tmp_path / 'runs/raw-instruction'}" in capsys.readouterr().err
+    assert program("--targets", "mit-movie", "--strategies", "none") == 0
+    capsys.readouterr()
+    assert program(*beside) == 0
+    out = capsys.readouterr().out
+    table = out.partition("## What the sources bring in all")[2]
+    for row in ("none, δ₀ the instruction: no source was seen", "none, δ₀ trained on the sources", "collaborative"):
+        assert f"\n| {row} |" in table
+    assert table.count("| mit-movie 2 | collaborative | none, δ₀ the instruction: no source was seen |") == 1
+    assert program(*ours, "--beside", "instruction", "--table") == 0
+    assert capsys.readouterr().out == out
+    # Other steps on the target, or no shared start.
+    assert program(*ours, "--steps", "9", "--out", str(tmp_path / "other")) == 0
+    shutil.copytree(tmp_path / "runs/raw-instruction", tmp_path / "other/raw-instruction")
+    assert program(*ours, "--steps", "9", "--out", str(tmp_path / "other"), "--beside", "instruction") == 1
+    assert "cannot stand beside these runs: steps is 4 there, 9 here" in capsys.readouterr().err
+    assert program("--targets", "mit-movie", "--strategies", "none", "--beside", "instruction") == 1
+    assert "these runs do not start from a shared δ₀" in capsys.readouterr().err

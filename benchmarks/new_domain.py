@@ -110,28 +110,27 @@ class Learner:
             DataError: a file that is there was made with other options.
         """
         import time
+        from itertools import product
 
         from benchmarks.program import budget, say
         from benchmarks.record import refuse_other_options, write_json
 
-        limit, began = budget(self.options), time.monotonic()
-        targets = {name: self._target(name) for name in self.options.targets}
+        options, began = self.options, time.monotonic()
+        limit = budget(options)
+        targets = {name: self._target(name) for name in options.targets}
         made = kept = left = 0
-        for seed in self.options.seeds:
-            for size in self.options.sentences:
-                for name, target in targets.items():
-                    for arm in ARMS:
-                        path = self.options.out / name / f"s{size}" / arm / f"seed{seed}.json"
-                        if path.is_file():
-                            refuse_other_options(path, self.asked)
-                            kept += 1
-                        elif limit is not None and time.monotonic() - began >= limit:
-                            left += 1
-                        else:
-                            run = self._run(target, size, arm, seed)
-                            write_json(path, run | self.circumstances)
-                            made += 1
-                            say(f"{arm} on {name} {size}, seed {seed}: F1 {100 * run['dev']['micro']['f1']:.2f}")
+        for seed, size, name, arm in product(options.seeds, options.sentences, targets, ARMS):
+            path = options.out / name / f"s{size}" / arm / f"seed{seed}.json"
+            if path.is_file():
+                refuse_other_options(path, self.asked)
+                kept += 1
+            elif limit is not None and time.monotonic() - began >= limit:
+                left += 1
+            else:
+                run = self._run(targets[name], size, arm, seed)
+                write_json(path, run | self.circumstances)
+                made += 1
+                say(f"{arm} on {name} {size}, seed {seed}: F1 {100 * run['dev']['micro']['f1']:.2f}")
         say(f"{made} runs made, {kept} were there, {left} not begun (--budget-minutes)")
 
     def _target(self, name: str) -> Target:

@@ -160,13 +160,9 @@ class Learner:
     def _sources(self, target: Target) -> list[Source]:
         """What ships for this backbone and knows no sentence of the target."""
         from xdner.library.bundled import known_entries
-        from xdner.library.store import Library
         from xdner.recognizers.transfer import Source, shared_sentences
 
-        nowhere = Library(self.options.out / ".no-library")
-        entries, _ = known_entries(
-            nowhere, self.backbone.fingerprint, self.initial.hash(), without=[target.domain.name]
-        )
+        entries, _ = known_entries(None, self.backbone.fingerprint, self.initial.hash(), without=[target.domain.name])
         return [Source(e) for e in entries.values() if not shared_sentences(e, target.pool, target.scored)]
 
     def _run(self, target: Target, size: int, arm: str, seed: int) -> Run:

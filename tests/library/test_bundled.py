@@ -46,6 +46,8 @@ def test_all_known_domains_of_a_backbone(tmp_path: Path, shipped: Library, small
     assert sound["music"].prefix.hash() == own.get("music").prefix.hash()
     assert sorted(damaged) == ["stars"]
     assert bundled.known_entries(own, fingerprint, initial, without=["music", "stars"])[0].keys() == {"news"}
+    alone = bundled.known_entries(None, fingerprint, initial)[0]
+    assert {n: e.prefix.hash() for n, e in alone.items()} == {n: shipped.get(n).prefix.hash() for n in shipped.names()}
     assert bundled.known_entries(own, "sha256:another", initial)[0] == {}
     assert bundled.known_entries(own, fingerprint, "sha256:another")[0] == {}, "they cannot be combined"
 

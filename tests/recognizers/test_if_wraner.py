@@ -214,6 +214,25 @@ def test_a_window_of_an_example_is_not_shown_the_whole_example(folder: Path, mon
     assert long.text not in {d.text for q in asked for d in q.demonstrations}
 
 
+@pytest.mark.parametrize("method", ["word", "random"])
+def test_what_a_text_is_shown_does_not_depend_on_a_long_neighbour(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    made = recognizer_of(
+        folder, "retrieval.k=3", f"retrieval.method={method}", "decoding.window=20", "decoding.overlap=4"
+    )
+    made.add_domain(DOMAIN, EXAMPLES)
+    asked: list[Question] = []
+    answer = made.llm.answer
+    monkeypatch.setattr(made.llm, "answer", lambda questions, done=None: asked.extend(questions) or answer(questions))
+    made.predict(["Cy saw Lima ."])
+    made.predict(["Cy saw Lima .", "Ann saw Oslo and Bob left Rome . " * 8])
+    alone, beside, *windows = asked
+    assert len(windows) > 1
+    assert alone.demonstrations == beside.demonstrations
+    assert all(len(q.demonstrations) == 3 for q in asked)
+
+
 # -- adapters and folders ------------------------------------------------------------------------------------------------
 
 

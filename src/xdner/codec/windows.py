@@ -41,12 +41,7 @@ def split_windows(lengths: Sequence[int], *, window: int, overlap: int, max_piec
     windows: list[Window] = []
     first = 0
     while first < len(lengths):
-        last, pieces = first, 0
-        while last < len(lengths) and last - first < window:
-            pieces += lengths[last]
-            if pieces > max_pieces and last > first:
-                break
-            last += 1
+        last = _reach(lengths, first, window, max_pieces)
         windows.append(Window(first, last))
         if last == len(lengths):
             break
@@ -75,16 +70,22 @@ def split_between(lengths: Sequence[int], spans: Iterable[tuple[int, int]], *, m
     windows: list[Window] = []
     first = 0
     while first < len(lengths):
-        last, pieces = first, 0
-        while last < len(lengths) and (pieces + lengths[last] <= max_pieces or last == first):
-            pieces += lengths[last]
-            last += 1
+        last = _reach(lengths, first, len(lengths), max_pieces)
         place = bisect_left(begins, last) - 1
         if place >= 0 and first < begins[place] and last < ordered[place][1]:
             last = begins[place]
         windows.append(Window(first, last))
         first = last
     return windows
+
+
+def _reach(lengths: Sequence[int], first: int, window: int, max_pieces: int) -> int:
+    """Where a window that begins at ``first`` has to end: at least one word, then as many as fit."""
+    last, pieces = first + 1, lengths[first]
+    while last < len(lengths) and last - first < window and pieces + lengths[last] <= max_pieces:
+        pieces += lengths[last]
+        last += 1
+    return last
 
 
 def cores(windows: Sequence[Window]) -> list[tuple[int, int]]:

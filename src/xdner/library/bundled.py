@@ -85,11 +85,12 @@ def find_prefix(name: str, library: Library) -> DomainEntry:
 
 
 def known_entries(
-    library: Library, fingerprint: str, initial: str, *, without: Sequence[str] = ()
+    library: Library | None, fingerprint: str, initial: str, *, without: Sequence[str] = ()
 ) -> tuple[dict[str, DomainEntry], dict[str, XdnerError]]:
     """Every domain whose prefix can help another one, the library's own before those that ship (``--from all``).
 
     Args:
+        library: ``None``: only those that ship.
         fingerprint: of the backbone; domains of other ones are left out.
         initial: hash of δ₀; domains that started elsewhere, and ensembles, cannot be combined and are left out.
         without: names to leave out.
@@ -99,7 +100,7 @@ def known_entries(
     """
     sound: dict[str, DomainEntry] = {}
     damaged: dict[str, XdnerError] = {}
-    for store in (library, *bundled_libraries()):
+    for store in (*([] if library is None else [library]), *bundled_libraries()):
         entries, errors = store.load_all()
         damaged |= {n: e for n, e in errors.items() if n not in sound and n not in without}
         for name, entry in entries.items():

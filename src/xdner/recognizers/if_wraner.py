@@ -276,18 +276,22 @@ class IFWRANER(Recognizer[ExamplesEntry]):
     def _questions(
         self, requests: Sequence[Request], sentences: Sequence[Sentence], parts: Sequence[_Part]
     ) -> list[Question]:
-        """Each window with what was retrieved for it: one search a domain."""
+        """Each window with what was retrieved for it: one search a domain, a second one for windows of long texts."""
         shown: dict[int, tuple[Sentence, ...]] = {}
         for name in dict.fromkeys(r.domain for r in requests):
             ready = self._domain(name)
             own = [i for i, part in enumerate(parts) if requests[part.request].domain == name]
-            if ready.k and own:
-                # A retriever leaves out the query itself; of a window, the whole text has to be left out too.
-                whole = [text_key(sentences[parts[i].request]) for i in own]
-                split = any(text_key(parts[i].sentence) != key for i, key in zip(own, whole, strict=True))
-                found = ready.retriever.retrieve([parts[i].sentence for i in own], ready.k + split)
-                for i, hits, key in zip(own, found, whole, strict=True):
-                    others = [h.example.sentence for h in hits if text_key(h.example.sentence) != key]
+            if not ready.k:
+                continue
+            # A retriever leaves out the query itself; of a window, the whole text has to be left out too. The two are asked for
+            # apart, so that what one text is shown does not depend on how long the others are.
+            whole = {i: text_key(sentences[parts[i].request]) for i in own}
+            windows = [i for i in own if text_key(parts[i].sentence) != whole[i]]
+            alone = [i for i in own if text_key(parts[i].sentence) == whole[i]]
+            for asked, k in ((alone, ready.k), (windows, ready.k + 1)):
+                found = ready.retriever.retrieve([parts[i].sentence for i in asked], k) if asked else []
+                for i, hits in zip(asked, found, strict=True):
+                    others = [h.example.sentence for h in hits if text_key(h.example.sentence) != whole[i]]
                     shown[i] = tuple(others[: ready.k])
         return [
             Question(part.sentence, self._domain(requests[part.request].domain).asked, shown.get(i, ()))

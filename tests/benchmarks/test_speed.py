@@ -13,7 +13,7 @@ import torch
 from benchmarks import speed
 from benchmarks.timing import models, peer, roofline
 from benchmarks.timing.forced import ForcedGrammar
-from benchmarks.timing.inference import ARMS, Bench, Plan, _one_pass
+from benchmarks.timing.inference import ARMS, Bench, Plan, _one_pass, first_sight
 from benchmarks.timing.memory import peak_memory
 from benchmarks.timing.models import ModelRecipe
 from benchmarks.timing.roofline import load_of
@@ -334,3 +334,10 @@ def test_peak_memory_is_that_of_a_process_of_its_own(plan_for: Callable[..., Pla
     found = peak_memory("cpu", _one_pass, plan_for(backbone), "xdner", 2, 2)
     assert found is not None
     assert 0 <= found["above_model"] < found["peak"]
+
+
+def test_a_stream_in_one_domain_sees_one_domain_for_the_first_time() -> None:
+    prepared = {"generate": 3.0, "xdner": 8.0}
+    assert {name: first_sight(name, 4, prepared) for name in ARMS} == {
+        "generate": 3.0, "generate-grammar": 3.0, "by-domain": 8.0, "xdner": 8.0, "one-domain": 2.0,
+    }  # fmt: skip

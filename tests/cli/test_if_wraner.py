@@ -211,7 +211,20 @@ def test_an_index_becomes_a_domain_and_both_stay_together(files: Path, tmp_path:
     other = ["--library", str(tmp_path / "other")]
     assert run("domains", "export", "towns", "--out", str(tmp_path / "t.xdner"), *where).exit_code == 0
     assert run("domains", "import", str(tmp_path / "t.xdner"), *other).exit_code == 0
-    moved = ["explain", "Ann", "-d", "towns", *other, "--json", "--set", "layer=1", "--encoder", str(encoder)]
+    moved = [
+        "explain",
+        "Ann",
+        "-d",
+        "towns",
+        "-k",
+        "3",
+        *other,
+        "--json",
+        "--set",
+        "layer=1",
+        "--encoder",
+        str(encoder),
+    ]
     assert len(json.loads(run(*moved).stdout)["examples"]) == 3
     # Made again from other examples, the domain goes before its index, which says so.
     again = run(*train("towns", library, *own, "--examples", files / "towns.txt"))
@@ -236,9 +249,54 @@ def test_a_domain_of_examples_gets_an_index_with_them(files: Path, tmp_path: Pat
         "index", "towns", "--examples", str(files / "dev.txt"), "--set", "layer=1", "--encoder", str(encoder), *where
     )
     assert made.exit_code == 0, made.stderr
-    assert "1 examples without entities are no longer the domain's" in " ".join(made.stderr.split())
+    assert "1 example without entities is no longer the domain's" in " ".join(made.stderr.split())
     assert sorted(s.text for s in ExamplesEntry.load(library / "towns").examples) == [
         "Ann in Rome",
         "Bob",
         "Eve in Oslo",
     ]
+
+
+def test_explain_shows_what_the_prompt_has(files: Path, tmp_path: Path) -> None:
+    """The domain's own settings count, also where it has an index."""
+    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    (tmp_path / "all.txt").write_text((files / "dev.txt").read_text() + "\n" + (files / "news.txt").read_text())
+    make = ["index", "towns", *where, "--examples", str(tmp_path / "all.txt"), "--set", "layer=1"]
+    assert run(*make, "--encoder", str(encoder)).exit_code == 0
+    chosen = ["--set", "retrieval.k=2", "--set", "aggregation=max", "--set", "rows=entities", "--set", "candidates=3"]
+    with serving(lambda n, body: answering("{}")) as endpoint:
+        made = run(*train("towns", library, "--llm", endpoint.url, "--model", "big", *chosen))
+        assert made.exit_code == 0, made.stderr
+        assert run("predict", "Ann left Oslo", "-d", "towns", *where).exit_code == 0
+        prompt = endpoint.requests[0]["messages"][0]["content"]
+    explained = ["explain", "Ann left Oslo", "-d", "towns", *where, "--json"]
+    found = json.loads(run(*explained).stdout)
+    assert (found["aggregation"], len(found["examples"])) == ("max", 2)
+    assert all(f"Sentence: {e['text']}\n" in prompt for e in found["examples"])
+    assert prompt.count("Sentence: ") - prompt.count("Sentence: Ann left Oslo") == 2
+    more = json.loads(run(*explained, "--set", "aggregation=count", "--set", "retrieval.k=3").stdout)
+    assert (more["aggregation"], len(more["examples"])) == ("count", 3)
+
+
+def test_a_domain_asks_its_index_for_what_the_index_has(files: Path, tmp_path: Path) -> None:
+    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    own = ["--llm", files / "llm", "--set", f"prompt.template={files / 'short.toml'}"]
+    make = ["index", "towns", "--examples", str(files / "dev.txt"), *where, "--encoder", str(encoder)]
+    assert run(*make, "--set", "layer=1").exit_code == 0
+    for asked in ("layer=2", "pooling=max", f"encoder={save_tiny_encoder(tmp_path / 'other', positions=32)}"):
+        told = refused(*train("towns", library, *own, "--set", asked))
+        assert "was made with encoder (" in told
+        assert "layer 1, mean" in told
+        assert {"layer=2": "layer 2, mean", "pooling=max": "layer 1, max"}.get(asked, "asked with other") in told
+    assert not (library / "towns" / "wraner.json").exists()
+    assert run(*train("towns", library, *own)).exit_code == 0
+    assert ExamplesEntry.load(library / "towns").settings.retrieval.layer == 1
+    # An index that is made anew takes its domain along, and an index of a domain begins with what the domain asks for.
+    again = ["index", "towns", "--examples", str(files / "dev.txt"), "--replace", *where]
+    assert run(*again, "--set", "layer=2").exit_code == 0
+    kept = ExamplesEntry.load(library / "towns").settings.retrieval
+    assert (kept.layer, kept.encoder) == (2, str(encoder))
+    assert run("predict", "Ann in Oslo", "-d", "towns", *where).exit_code == 0
+    assert json.loads(run(*again, "--json").stdout)["embedding"].endswith("layer 2, mean of sub-words)")

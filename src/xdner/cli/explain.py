@@ -29,7 +29,7 @@ _MATCHES = 8  # of an example that are shown; JSON has all
 def explain(
     text: Annotated[str, typer.Argument(help="In quotes.", show_default=False)],
     domain: Annotated[str, typer.Option("--domain", "-d", help="With an index of examples.", show_default=False)],
-    k: Annotated[int | None, typer.Option("--k", "-k", help="Examples to show (default: the setting's 5).", min=1, show_default=False)] = None,
+    k: Annotated[int | None, typer.Option("--k", "-k", help="Examples to show (default: the domain's).", min=1, show_default=False)] = None,
     encoder: EncoderOption = None,
     library: LibraryOption = None,
     config: ConfigOption = None,
@@ -41,7 +41,7 @@ def explain(
 
     Example: xdner explain "Whisk the egg whites." --domain cooking
 
-    A baseline instead: --set method=sentence, bm25, random or densest.
+    Settings are those of the domain's prompts. A baseline instead: --set method=sentence, bm25, random or densest.
     """
     with guarded():
         from xdner.workflows import explain_text

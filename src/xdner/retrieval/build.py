@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from xdner.backbone.encoder import Encoder, load_encoder
 from xdner.retrieval.base import Example, Retriever
@@ -12,7 +14,7 @@ from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.word import WordRetriever
 from xdner.retrieval.words import WordEmbedder
 
-__all__ = ["build_retriever", "embedder_of"]
+__all__ = ["build_retriever", "embedder_of", "own_settings", "settings_with"]
 
 
 def embedder_of(pool: Pool, encoder: Encoder | None = None, *, device: str = "cpu") -> WordEmbedder:
@@ -30,6 +32,22 @@ def embedder_of(pool: Pool, encoder: Encoder | None = None, *, device: str = "cp
     embedder = WordEmbedder(encoder or load_encoder(made.source, device=device), settings)
     pool.require(embedder.embedding)
     return embedder
+
+
+def own_settings(pool: Pool) -> dict[str, Any]:
+    """The settings that an index was made with, and goes by: ``encoder``, ``layer``, ``pooling`` and ``stop_words``."""
+    made = pool.manifest.embedding
+    return {
+        "encoder": made.source, "layer": made.layer, "pooling": made.pooling, "stop_words": pool.manifest.stop_words,
+    }  # fmt: skip
+
+
+def settings_with(pool: Pool, settings: RetrievalSettings) -> RetrievalSettings:
+    """The settings with an index's own where they are left at their defaults. What they ask for otherwise stays, and is what
+    :meth:`~xdner.retrieval.pool.Pool.require` refuses."""
+    default = RetrievalSettings()
+    own = {k: v for k, v in own_settings(pool).items() if getattr(settings, k) == getattr(default, k)}
+    return replace(settings, **own)
 
 
 def build_retriever(

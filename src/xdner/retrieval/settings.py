@@ -8,7 +8,10 @@ from typing import Annotated, Literal
 
 from xdner.groups import Count, GroupedSettings, Within
 
-__all__ = ["IndexSettings", "RetrievalSettings"]
+__all__ = ["EMBEDDED", "IndexSettings", "RetrievalSettings"]
+
+#: Methods that need an encoder.
+EMBEDDED = ("word", "sentence")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -18,11 +18,11 @@ from xdner.library.examples_entry import EXAMPLES_MANIFEST, INDEX, ExamplesEntry
 from xdner.library.leftovers import is_domain
 from xdner.library.store import Library
 from xdner.retrieval.base import Example, Hit
-from xdner.retrieval.build import build_retriever
+from xdner.retrieval.build import build_retriever, own_settings, settings_with
 from xdner.retrieval.examples import checked
 from xdner.retrieval.milvus import shown
 from xdner.retrieval.pool import Change, Pool, Told, has_pool, open_pool
-from xdner.retrieval.settings import IndexSettings, RetrievalSettings
+from xdner.retrieval.settings import EMBEDDED, IndexSettings, RetrievalSettings
 from xdner.retrieval.words import WordEmbedder
 from xdner.text import Sentence
 from xdner.workflows.material import domain_of
@@ -145,7 +145,7 @@ def index_examples(
     index = folder / INDEX
     entry = _entry(folder)
     old = _there(index, replace)
-    settings = _settings(old if not replace else None, config, overrides)
+    settings = _settings(old if not replace else None, entry, config, overrides)
     corpus = read_corpus(file, format=format)
     sentences = [s for s in corpus if s.entities] if skip_empty else list(corpus)
     skipped = len(corpus) - len(sentences)
@@ -178,10 +178,8 @@ def index_examples(
     ways = {(s.text, tuple(e.key for e in s.entities)) for s in sentences}
     if conflicts := len(ways) - len({text for text, _ in ways}):
         told.append(f"{file}: sentences that recur with other entities: the last counts ({conflicts})")
-    if entry is not None and not pool.holds(entry.examples):
-        if empty := sum(not s.entities for s in entry.examples):
-            told.append(f"{empty} examples without entities are no longer the domain's: an index has none")
-        store.add(replaced(entry, examples=tuple(e.sentence for e in pool.examples.values())))
+    if entry is not None:
+        told += _follow(entry, pool, store)
     manifest = pool.manifest
     return Indexed(
         name, index, change, len(pool), manifest.words, pool.title, manifest.kind, str(manifest.embedding),
@@ -211,11 +209,13 @@ def explain_text(
     if entry is not None and (pool is None or not pool.holds(entry.examples)):
         return _explain_examples(text, entry, k=k, encoder=encoder, config=config, overrides=overrides, device=device)
     pool = _known(pool, name)
-    settings = _settings(pool, config, overrides)
+    # What a domain asks for is what its prompts ask for, and is refused alike where the index cannot give it.
+    own = settings_with(pool, RetrievalSettings() if entry is None else entry.settings.retrieval)
+    settings = IndexSettings.build(config, overrides, base={"retrieval": asdict(own)}).retrieval
     sentence = _sentence(text)
     pool.timeout = settings.timeout
     pool.require_examples()
-    needed = settings.method in ("word", "sentence")
+    needed = settings.method in EMBEDDED
     embedder = _embedder(pool, encoder, settings, device) if needed else None
     (hits,) = build_retriever(pool, settings, embedder).retrieve([sentence], settings.k if k is None else k)
     return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", hits)
@@ -239,11 +239,27 @@ def _explain_examples(
             f"domain {entry.domain.name!r} has no examples",
             hint=f"Give it some: xdner index {entry.domain.name} --examples FILE.",
         )
-    needed = settings.method in ("word", "sentence")
+    needed = settings.method in EMBEDDED
     embedder = WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings) if needed else None
     found = build_retriever([Example.of(s) for s in entry.examples], settings, embedder)
     (hits,) = found.retrieve([sentence], settings.k if k is None else k)
     return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", hits)
+
+
+def _follow(entry: ExamplesEntry, pool: Pool, store: Library) -> list[str]:
+    """A domain has its index's examples, and asks for the embedding that they are found by; what is to be told of it."""
+    told = []
+    retrieval = replaced(entry.settings.retrieval, **own_settings(pool))
+    if same := pool.holds(entry.examples):
+        examples = entry.examples
+    else:
+        examples = tuple(e.sentence for e in pool.examples.values())
+        if empty := sum(not s.entities for s in entry.examples):
+            what = "1 example without entities is" if empty == 1 else f"{empty} examples without entities are"
+            told.append(f"{what} no longer the domain's: an index has none")
+    if not same or retrieval != entry.settings.retrieval:
+        store.add(replaced(entry, examples=examples, settings=replaced(entry.settings, retrieval=retrieval)))
+    return told
 
 
 def _sentence(text: str) -> Sentence:
@@ -280,14 +296,13 @@ def _known(pool: Pool | None, name: str) -> Pool:
     return pool
 
 
-def _settings(pool: Pool | None, config: str | Path | None, overrides: Iterable[str]) -> RetrievalSettings:
-    """Encoder, layer and pooling are the index's own, unless others are asked for (and refused)."""
-    own: Mapping[str, Mapping[str, Any]] = {}
-    if pool is not None:
-        made = pool.manifest.embedding
-        kept = {"encoder": made.source, "layer": made.layer, "pooling": made.pooling}
-        own = {"retrieval": {**kept, "stop_words": pool.manifest.stop_words}}
-    return IndexSettings.build(config, overrides, base=own).retrieval
+def _settings(
+    pool: Pool | None, entry: ExamplesEntry | None, config: str | Path | None, overrides: Iterable[str]
+) -> RetrievalSettings:
+    """The domain's; encoder, layer and pooling are the index's own, unless others are asked for (and refused)."""
+    own: dict[str, Any] = {} if entry is None else asdict(entry.settings.retrieval)
+    own |= {} if pool is None else own_settings(pool)
+    return IndexSettings.build(config, overrides, base={"retrieval": own}).retrieval
 
 
 def _embedder(pool: Pool | None, encoder: str | Path | None, settings: RetrievalSettings, device: str) -> WordEmbedder:

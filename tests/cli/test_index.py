@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from xdner.corpora import write_corpus
-from xdner.domain import Domain
+from xdner.domain import Domain, Label
 from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.pools import SENTENCES
@@ -77,6 +77,39 @@ def test_changes(files: Path, encoder: Path) -> None:
     (files / "library" / "sea" / "index" / "index.json").write_text("{")
     assert "--replace" in refused("index", "sea", "--examples", str(files / "two.jsonl"), *where)
     assert run(*index(files, encoder, "two.jsonl", "--replace", "--encoder", str(encoder))).exit_code == 0
+
+
+def test_types_come_and_go_with_their_examples(files: Path, encoder: Path) -> None:
+    where, path = ["--library", str(files / "library")], files / "library" / "sea" / "domain.toml"
+    right, wrong = ([Sentence.from_text("a new sea", [(6, 9, label)])] for label in ("sea", "see"))
+    write_corpus(wrong, files / "wrong.jsonl", format="spans")
+    write_corpus(right, files / "right.jsonl", format="spans")
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+    path.write_text(path.read_text().replace('verbalization = "sea"', 'verbalization = "open water"'))
+    path.write_text(Domain("sea", (*Domain.read(path).labels, Label("island"))).to_toml())
+    assert run("index", "sea", "--examples", str(files / "wrong.jsonl"), *where).exit_code == 0
+    assert Domain.read(path).label_names == ("city", "person", "sea", "ship", "island", "see")
+    # A label that was mistyped goes with its last example; what was written by hand stays, and is spoken of.
+    told = run("index", "sea", "--examples", str(files / "right.jsonl"), *where).stderr
+    assert Domain.read(path).label_names == ("city", "person", "sea", "ship", "island")
+    assert "which every prompt lists: island" in " ".join(told.split())
+    assert run("index", "sea", "--examples", str(files / "two.jsonl"), "--remove", *where).exit_code == 0
+    assert Domain.read(path).label_names == ("city", "person", "sea", "island")
+    made = run(*index(files, encoder, "wrong.jsonl", "--replace", "--encoder", str(encoder)))
+    assert made.exit_code == 0, made.stderr
+    assert Domain.read(path).label_names == ("island", "see")
+    assert run("index", "sea", "--examples", str(files / "wrong.jsonl"), "--remove", *where).exit_code == 0
+    assert Domain.read(path).label_names == ("island",)
+
+
+def test_an_index_that_was_damaged_leaves_no_types(files: Path, encoder: Path) -> None:
+    path = files / "library" / "sea" / "domain.toml"
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+    path.write_text(path.read_text().replace('verbalization = "sea"', 'verbalization = "open water"'))
+    (files / "library" / "sea" / "index" / "index.json").write_text("{")
+    made = run(*index(files, encoder, "new.jsonl", "--replace", "--encoder", str(encoder)))
+    assert made.exit_code == 0, made.stderr
+    assert Domain.read(path).label_names == ("sea", "lake")
 
 
 def test_mistakes_give_one_error_with_the_next_step(files: Path, encoder: Path, tmp_path: Path) -> None:

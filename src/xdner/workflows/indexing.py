@@ -11,7 +11,7 @@ from typing import Any
 
 from xdner.backbone.encoder import load_encoder
 from xdner.corpora.io import read_corpus
-from xdner.domain import Domain
+from xdner.domain import Domain, Label
 from xdner.errors import DataError, DomainError, RetrievalError, SettingsError
 from xdner.files import storage_errors, write_atomically
 from xdner.library.examples_entry import EXAMPLES_MANIFEST, INDEX, ExamplesEntry
@@ -145,6 +145,7 @@ def index_examples(
     index = folder / INDEX
     entry = _entry(folder)
     old = _there(index, replace)
+    before = _types(old) if old is not None else None if has_pool(index) else set()
     settings = _settings(old if not replace else None, entry, config, overrides)
     corpus = read_corpus(file, format=format)
     sentences = [s for s in corpus if s.entities] if skip_empty else list(corpus)
@@ -156,7 +157,7 @@ def index_examples(
         if old is None and entry is not None and not replace:  # what the domain has already
             sentences = [*(s for s in entry.examples if s.entities), *sentences]
         checked(sentences)  # mistakes in the file, before weights are loaded
-        domain = _domain(name, folder, sentences, str(file))
+        _check_types(name, folder, sentences, str(file))
         embedder = _embedder(old if not replace else None, encoder, settings, device)
         where = old.manifest.uri if old is not None and uri is None else uri or ""
         if old is not None and not replace and where != old.manifest.uri:
@@ -171,13 +172,11 @@ def index_examples(
         pool.timeout = settings.timeout
         act = pool.replace if replace else pool.add
         change = act(sentences, embedder, progress or (lambda what, done, of: None))
-        if domain is not None:
-            with storage_errors(folder):
-                write_atomically(folder / "domain.toml", domain.to_toml())
     told = [f"{file}: {what} ({n})" for what, n in corpus.warnings.items()]
     ways = {(s.text, tuple(e.key for e in s.entities)) for s in sentences}
     if conflicts := len(ways) - len({text for text, _ in ways}):
         told.append(f"{file}: sentences that recur with other entities: the last counts ({conflicts})")
+    told += _write_types(name, folder, before, pool)
     if entry is not None:
         told += _follow(entry, pool, store)
     manifest = pool.manifest
@@ -312,23 +311,48 @@ def _embedder(pool: Pool | None, encoder: str | Path | None, settings: Retrieval
     return embedder
 
 
-def _domain(name: str, folder: Path, sentences: Sequence[Sentence], file: str) -> Domain | None:
-    """What ``domain.toml`` should say, or ``None`` if it says so already.
+def _types(pool: Pool) -> set[str]:
+    return {entity.label for example in pool.examples.values() for entity in example.sentence.entities}
+
+
+def _check_types(name: str, folder: Path, sentences: Sequence[Sentence], file: str) -> None:
+    """Before anything is embedded.
 
     Raises:
         DomainError: the name cannot be one, or a domain that was trained does not know a type.
     """
-    path = folder / "domain.toml"
-    found = domain_of(name, None, sentences, file)
-    if not path.exists():
-        return found
+    found, path = domain_of(name, None, sentences, file), folder / "domain.toml"
+    if not is_domain(folder) or not path.exists():
+        return
     known = Domain.read(path)
-    new = [label for label in found.labels if label.name not in known]
-    if not new:
-        return None
-    if is_domain(folder):
+    if new := [label.name for label in found.labels if label.name not in known]:
         raise DomainError(
-            f"domain {name!r} does not know the types {', '.join(label.name for label in new)}",
+            f"domain {name!r} does not know the types {', '.join(new)}",
             hint=f"Add them to {path}, or index these examples under another name.",
         )
-    return Domain(name, (*known.labels, *new), known.instruction)
+
+
+def _write_types(name: str, folder: Path, before: set[str] | None, pool: Pool) -> list[str]:
+    """Give a domain that is nothing but an index the types of its examples, and those that somebody wrote into its file.
+
+    Args:
+        before: types of the examples before the change; ``None`` if the index was damaged.
+
+    Returns:
+        What is to be told of types without examples.
+    """
+    path, now = folder / "domain.toml", _types(pool)
+    known = Domain.read(path) if path.exists() else None
+    made = known or Domain.from_labels(name, sorted(now))
+    if known is not None and not is_domain(folder):
+        # What has lost its last example was a mistake, or is over; what never had one was written by hand.
+        plain = {label.name for label in known.labels if label == Label(label.name)}
+        gone = (plain if before is None else before) - now
+        labels = [label for label in known.labels if label.name not in gone]
+        labels += [Label(label) for label in sorted(now) if label not in known]
+        made = Domain(name, tuple(labels) or known.labels, known.instruction)
+    if made != known:
+        with storage_errors(folder):
+            write_atomically(path, made.to_toml())
+    idle = [label for label in made.label_names if label not in now]
+    return [f"no example has these types of {path}, which every prompt lists: {', '.join(idle)}"] if idle else []

@@ -300,3 +300,20 @@ def test_a_domain_asks_its_index_for_what_the_index_has(files: Path, tmp_path: P
     assert (kept.layer, kept.encoder) == (2, str(encoder))
     assert run("predict", "Ann in Oslo", "-d", "towns", *where).exit_code == 0
     assert json.loads(run(*again, "--json").stdout)["embedding"].endswith("layer 2, mean of sub-words)")
+
+
+def test_a_server_in_an_imported_domain_is_not_asked(files: Path, tmp_path: Path) -> None:
+    """Nobody here has chosen it: it would be sent a token, and a collection of somebody's dropped with the domain."""
+    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    make = ["index", "towns", "--examples", str(files / "dev.txt"), *where, "--encoder", str(encoder)]
+    assert run(*make, "--set", "layer=1").exit_code == 0
+    assert run(*train("towns", library, "--llm", files / "llm")).exit_code == 0
+    for uri, kept in (("", True), ("http://127.0.0.1:1", False), (1, False)):
+        path = library / "towns" / "index" / "index.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"uri": uri}))
+        assert run("domains", "export", "towns", "--out", str(tmp_path / "t"), "--force", *where).exit_code == 0
+        other = tmp_path / f"other-{uri == 1}-{kept}"
+        assert run("domains", "import", str(tmp_path / "t"), "--library", str(other)).exit_code == 0
+        assert (other / "towns" / "index").exists() == kept
+        assert len(ExamplesEntry.load(other / "towns").examples) == 1

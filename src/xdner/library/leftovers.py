@@ -15,7 +15,7 @@ from pathlib import Path
 from xdner.errors import LibraryError
 from xdner.files import discard
 
-__all__ = ["entries", "is_begun", "is_domain", "is_leftover", "orphans", "recover"]
+__all__ = ["entries", "is_begun", "is_domain", "is_leftover", "is_unfinished", "orphans", "recover"]
 
 _LEFTOVER = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.(?P<kind>part|old)", re.DOTALL)
 _STEM = 32  # so many characters of a folder's name are in its leftovers' names
@@ -44,6 +44,16 @@ def is_begun(path: Path) -> bool:
         )
     except OSError:
         return False
+
+
+def is_unfinished(path: Path) -> bool:
+    """Is a folder what ``xdner index`` leaves of a new name when it is killed before its examples count: an index without a
+    manifest, and nothing else?"""
+    try:
+        files = os.listdir(path / "index") if os.listdir(path) == ["index"] else ["index.json"]
+    except OSError:
+        return False
+    return "index.json" not in files and all(name.startswith((".", "xdner_", "examples.")) for name in files)
 
 
 def entries(folder: Path) -> frozenset[str]:

@@ -30,7 +30,7 @@ from xdner.errors import LibraryError, UnknownDomainError, XdnerError
 from xdner.files import discard, replace_folder, storage_errors, write_atomically
 from xdner.library.archive import files_of, pack, unpack
 from xdner.library.kinds import Entry
-from xdner.library.leftovers import entries, is_begun, is_domain, orphans, recover
+from xdner.library.leftovers import entries, is_begun, is_domain, is_unfinished, orphans, recover
 from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
 from xdner.library.reading import identity, read_domain, read_unpacked, sound
 from xdner.library.verdict import INITIAL, Verdict, verdicts
@@ -84,6 +84,11 @@ class Library:
                 break
             before = now
         return sorted(name for name in found if not name.startswith("."))
+
+    def begun(self) -> list[str]:
+        """Names that are no domains yet, but an index of examples (``xdner index``), sorted."""
+        found = (name for name in entries(self.folder) if not name.startswith("."))
+        return sorted(name for name in found if is_begun(self.path(name)) or is_unfinished(self.path(name)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -164,18 +169,19 @@ class Library:
         return target
 
     def remove(self, name: str) -> None:
-        """Delete a domain, sound or damaged.
+        """Delete a domain, sound or damaged, or an index that none was made of yet. Rows on a server stay there
+        (:func:`xdner.workflows.remove_domain`).
 
         Raises:
             UnknownDomainError: it is not there.
             LibraryError: another process writes.
             StorageError: it cannot be deleted.
         """
-        if name not in self:
+        if name not in self and name not in self.begun():
             raise self._unknown(name)
         path = self.path(name)
         with self._writing():
-            if not is_domain(path):
+            if not is_domain(path) and name not in self.begun():
                 raise self._unknown(name)
             with storage_errors(path):
                 if path.is_symlink():

@@ -12,7 +12,7 @@ import pytest
 from xdner.library.examples_entry import ExamplesEntry
 from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
-from xdner.testing.endpoints import answering, serving
+from xdner.testing.endpoints import Said, answering, serving
 from xdner.testing.examples import SHORT
 from xdner.testing.models import save_tiny_backbone
 
@@ -145,9 +145,14 @@ def test_a_model_behind_an_endpoint(files: Path, tmp_path: Path, monkeypatch: py
         assert [e["text"] for e in json.loads(read.stdout)[0]["entities"]] == ["Ann"]
         shown = run("predict", "Ann left", "Bob", "-d", "towns", *where)
         assert "malformed answers: 1" in shown.stderr
+        assert "the first answer that could not be read: 'hm': it is no JSON object" in " ".join(shown.stderr.split())
         scored = ["evaluate", "-d", "towns", "--data", str(files / "dev.txt"), *where]
-        assert json.loads(run(*scored, "--json").stdout)["notes"] == {"malformed_answers": 1}
-        assert "malformed answers: 1" in run(*scored).stderr
+        report = json.loads(run(*scored, "--json").stdout)
+        assert report["notes"] == {"malformed_answers": 1}
+        assert report["unread"] == [{"id": "dev:1", "answer": "hm", "why": "it is no JSON object"}]
+        told = " ".join(run(*scored).stderr.split())
+        assert "malformed answers: 1" in told
+        assert "the first answer that could not be read, of dev:1: 'hm': it is no JSON object" in told
         # A domain that came from somebody else asks nobody before its address was confirmed.
         file, other = str(tmp_path / "towns.xdner"), ["--library", str(tmp_path / "other")]
         assert run("domains", "export", "towns", "--out", file, *where).exit_code == 0
@@ -317,3 +322,29 @@ def test_a_server_in_an_imported_domain_is_not_asked(files: Path, tmp_path: Path
         assert run("domains", "import", str(tmp_path / "t"), "--library", str(other)).exit_code == 0
         assert (other / "towns" / "index").exists() == kept
         assert len(ExamplesEntry.load(other / "towns").examples) == 1
+
+
+def test_what_was_read_before_a_server_failed_is_given_out(files: Path, tmp_path: Path) -> None:
+    where, texts = ["-d", "towns", "--library", str(tmp_path / "library")], ["Ann left", "Ann came", "Bob", "Eve"]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        return answering('{"person": ["Ann"]}') if number % 4 < 2 else Said({"error": "out of money"}, 402)
+
+    with serving(reply) as endpoint:
+        own = ["--llm", endpoint.url, "--model", "big", "--examples", files / "towns.txt"]
+        own += ["--set", "retrieval.method=none", "--set", "llm.concurrency=1"]
+        assert run(*train("towns", tmp_path / "library", *own)).exit_code == 0
+        shown = run("predict", "--file", str(tmp_path / "texts.txt"), *where)
+        assert shown.exit_code == 1
+        assert [line.split()[-1] for line in shown.stdout.splitlines()] == ["left", "came"]
+        told = " ".join(shown.stderr.split())
+        assert "2 of 4 texts were not read, the first of them is number 3" in told
+        assert "402: out of money" in told
+        while len(endpoint.requests) % 4:  # so that the next run begins with answers
+            endpoint.requests.append({})
+        read = json.loads(run("predict", "--file", str(tmp_path / "texts.txt"), *where, "--json").stdout)
+    assert [r["text"] for r in read] == texts
+    assert [len(r.get("entities", ())) for r in read] == [1, 1, 0, 0]
+    assert len(endpoint.requests) == 7
+    assert ["402: out of money" in r.get("error", "") for r in read] == [False, False, True, True]

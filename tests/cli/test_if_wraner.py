@@ -57,9 +57,10 @@ def library(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Path:
             assert any("no examples" in w for w in made["warnings"])
         elif "towns" in command:
             assert "is ready (nothing was trained)" in result.stderr
-            assert "1 of 3 examples have no entities" in result.stderr
+            assert "1 of 3 examples has no entities" in result.stderr
         else:
             assert "was not tuned" in result.stderr
+            assert "--dev chooses the best epoch of a tuning" in result.stderr
     assert not (folder / ".runs" / "tuned").exists()
     return folder
 

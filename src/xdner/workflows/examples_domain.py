@@ -250,10 +250,15 @@ def _remarks(entry: ExamplesEntry, material: Material, tuned: Tuned | None, sett
     if not entry.examples:
         made.append("there are no examples: the model will be asked without demonstrations")
     elif empty := sum(not s.entities for s in entry.examples):
-        made.append(f"{empty} of {len(entry.examples)} examples have no entities: they show what to leave alone")
+        have = "has" if empty == 1 else "have"
+        made.append(f"{empty} of {len(entry.examples)} examples {have} no entities: they show what to leave alone")
     if shared := len(entry.seen & sentence_hashes([*entry.examples, *(material.dev or ())])):
         made.append(f"the sources have {shared} of these sentences; scores will flatter them")
     if tuned is None:
+        if material.dev is not None:
+            made.append(
+                "--dev chooses the best epoch of a tuning (--source FILE), and nothing was tuned: it was not used"
+            )
         if entry.adapter is None and entry.llm["kind"] == "local":
             made.append("the language model was not tuned: a small one hardly knows the task (--source FILE tunes it)")
         return made

@@ -222,6 +222,6 @@ def _put(
         except OverflowError:
             value = math.inf
     elif kind is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        problems.append(f"{group}.{key} must be {kind.__name__}, not {value!r}")
+        problems.append(f"{group}.{key} must be {getattr(kind, '__name__', kind)}, not {value!r}")
         return
     values[group][key] = value

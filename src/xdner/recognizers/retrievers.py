@@ -8,7 +8,7 @@ from xdner.backbone.encoder import Encoder, load_encoder
 from xdner.prompting.settings import WranerSettings
 from xdner.retrieval.base import Example, Retriever
 from xdner.retrieval.baselines import NoRetriever
-from xdner.retrieval.build import build_retriever, settings_with
+from xdner.retrieval.build import build_retriever, embedder_of, settings_with
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import EMBEDDED
 from xdner.retrieval.words import WordEmbedder
@@ -52,9 +52,7 @@ class Retrievers:
         if not how.k:
             return NoRetriever()
         pool.timeout = how.timeout
-        embedder = WordEmbedder(self.encoder(how.encoder), how) if how.method in EMBEDDED else None
-        if embedder is not None:
-            pool.require(embedder.embedding)
+        embedder = embedder_of(pool, self.encoder(how.encoder), how) if how.method in EMBEDDED else None
         return build_retriever(pool, how, embedder)
 
     def encoder(self, name: str) -> Encoder:

@@ -17,19 +17,21 @@ from xdner.retrieval.words import WordEmbedder
 __all__ = ["build_retriever", "embedder_of", "own_settings", "settings_with"]
 
 
-def embedder_of(pool: Pool, encoder: Encoder | None = None, *, device: str = "cpu") -> WordEmbedder:
+def embedder_of(
+    pool: Pool, encoder: Encoder | None = None, settings: RetrievalSettings | None = None, *, device: str = "cpu"
+) -> WordEmbedder:
     """The embedder that a pool was made with.
 
     Args:
         encoder: already loaded; ``None``: from where the pool's was loaded.
+        settings: what they leave at its default is the pool's own (:func:`settings_with`).
 
     Raises:
         BackboneError: it cannot be loaded.
-        IndexMismatchError: its weights are other ones now.
+        IndexMismatchError: its weights are other ones now, or other ones are asked for.
     """
-    made = pool.manifest.embedding
-    settings = RetrievalSettings(layer=made.layer, pooling=made.pooling)  # type: ignore[arg-type]
-    embedder = WordEmbedder(encoder or load_encoder(made.source, device=device), settings)
+    how = settings_with(pool, settings or RetrievalSettings())
+    embedder = WordEmbedder(encoder or load_encoder(how.encoder, device=device), how)
     pool.require(embedder.embedding)
     return embedder
 
@@ -61,7 +63,8 @@ def build_retriever(
 
     Args:
         pool: where examples come from; or the examples themselves, which are then embedded and kept in memory.
-        settings: see :class:`~xdner.retrieval.settings.RetrievalSettings`; ``layer`` and ``pooling`` are the pool's.
+        settings: see :class:`~xdner.retrieval.settings.RetrievalSettings`; ``encoder``, ``layer`` and ``pooling`` are
+            the pool's, or refused.
         embedder: the pool's own; loaded where it is needed and not given.
 
     Raises:
@@ -83,7 +86,7 @@ def build_retriever(
     if settings.method == "densest":
         return DensestRetriever(examples)
     if embedder is None and isinstance(pool, Pool):
-        embedder = embedder_of(pool, device=device)
+        embedder = embedder_of(pool, settings=settings, device=device)
     embedder = embedder or WordEmbedder(load_encoder(settings.encoder, device=device), settings)
     if settings.method == "sentence":
         return SentenceRetriever(examples, embedder)

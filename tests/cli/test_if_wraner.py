@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xdner.library.examples_entry import ExamplesEntry
+from xdner.retrieval.stop_words import stop_words
 from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.endpoints import Said, answering, serving
@@ -142,6 +144,13 @@ def test_a_model_behind_an_endpoint(files: Path, tmp_path: Path, monkeypatch: py
         made = run(*train("towns", tmp_path / "library", *own))
         assert made.exit_code == 0, made.stderr
         assert endpoint.requests == []  # nothing is asked before somebody asks
+        assert "kB" not in made.stderr
+        facts = json.loads(run("domains", "show", "towns", *where, "--json").stdout)
+        assert (facts["url"], "fingerprint" in facts) == (endpoint.url, False)
+        assert f"url  {endpoint.url}" in run("domains", "show", "towns", *where).stdout
+        empty = run("explain", "Ann", "-d", "towns", *where)
+        assert (empty.stdout, "method is none" in empty.stderr) == ("", True)
+        assert "k is 0" in run("explain", "Ann", "-d", "towns", "-k", "0", "--set", "method=densest", *where).stderr
         read = run("predict", "Ann in Rome", "-d", "towns", *where, "--json")
         assert [e["text"] for e in json.loads(read.stdout)[0]["entities"]] == ["Ann"]
         shown = run("predict", "Ann left", "Bob", "-d", "towns", *where)
@@ -184,6 +193,12 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     remote = train("x", tmp_path, "--llm", "http://127.0.0.1:9/v1", *examples)
     assert "which model at http://127.0.0.1:9/v1" in refused(*remote)
     assert "cannot be" in refused(*remote, "--model", "m", *source)
+    encoder = save_tiny_encoder(tmp_path / "an-encoder")
+    wrong = refused(*train("x", tmp_path, "--llm", encoder, *examples))
+    assert "is an encoder; IF-WRANER asks a causal language model" in wrong
+    assert "--llm http://" in wrong
+    assert "--llm http://" in refused(*train("x", tmp_path, "--llm", "./nosuchmodel", *examples))
+    assert "xdner backbones pull" in refused(*train("x", tmp_path, "--llm", "smollm2-135m", *examples))
     other = save_tiny_backbone(tmp_path / "other", seed=7)
     swapped = refused(*train("x", library, "--from", "tuned", "--llm", other, *examples))
     assert "'tuned' was made for the language model llm, this is other" in swapped
@@ -349,3 +364,27 @@ def test_what_was_read_before_a_server_failed_is_given_out(files: Path, tmp_path
     assert [len(r.get("entities", ())) for r in read] == [1, 1, 0, 0]
     assert len(endpoint.requests) == 7
     assert ["402: out of money" in r.get("error", "") for r in read] == [False, False, True, True]
+
+
+def test_what_is_not_installed_is_told_before_the_work(
+    files: Path, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ["--llm", files / "llm", "--examples", files / "towns.txt"]
+    made = train("towns", tmp_path, *own, "--set", "stop_words=none")
+    assert run(*made).exit_code == 0
+    assert run(*train("words", tmp_path, *own)).exit_code == 0
+
+    def loads(*_: object, **__: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("xdner.recognizers.if_wraner.load_backbone", loads)
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    stop_words.cache_clear()
+    for command in (train("x", tmp_path, *own), ["predict", "Ann", "-d", "words", "--library", str(tmp_path)]):
+        assert "lists of stop words need the package bm25s" in refused(*command)
+    assert "BM25 needs the package bm25s" in refused(
+        *train("x", tmp_path, *own, "--set", "method=bm25", "--set", "stop_words=none")
+    )
+    monkeypatch.setitem(sys.modules, "peft", None)
+    tuning = train("x", tmp_path, "--llm", files / "llm", "--source", files / "news.txt", *QUICK)
+    assert "needs the package peft" in refused(*tuning)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
 import socket
 import sys
@@ -17,6 +19,7 @@ import pytest
 
 from xdner.errors import DataError, IndexMismatchError, RetrievalError
 from xdner.retrieval import pool as pool_module
+from xdner.retrieval.advice import without_advice
 from xdner.retrieval.manifest import CACHE, MANIFEST
 from xdner.retrieval.milvus import SHIFT, MilvusRows
 from xdner.retrieval.pool import Change, Pool, has_pool, open_pool
@@ -427,3 +430,25 @@ def test_a_collection_is_named_as_we_name_them(pool: Pool) -> None:
     pool.manifest.with_(collection="../../xdner_0123456789abcdef").write(pool.folder)
     with pytest.raises(RetrievalError, match="another name"):
         open_pool(pool.folder)
+
+
+def test_clusters_of_few_rows_are_nobodys_worry(
+    tmp_path: Path, embedder: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(0)
+    many = [
+        Sentence.from_words(["".join(rng.choices("abcdef", k=3)) for _ in range(8)], [(0, 1, "x")]) for _ in range(50)
+    ]
+    pool = Pool.create(tmp_path / "i", embedder().embedding)
+    pool.add(many[:49], embedder())
+    assert pool.manifest.kind == "IVF_FLAT"
+    capfd.readouterr()
+    pool.add(many[49:], embedder())
+    assert "clustering" not in capfd.readouterr().err
+    # Whatever else is written meanwhile comes out afterwards.
+    with without_advice():
+        os.write(2, b"one\nWARNING clustering 8 points\ntwo")
+        with without_advice():
+            os.write(2, b" three\n")
+        assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == "one\ntwo three\n"

@@ -26,6 +26,7 @@ _SHOWN = (
     "instruction",
     "backbone",
     "fingerprint",
+    "url",
     "prefix_length",
     "members",
     "adapter",
@@ -83,7 +84,7 @@ def _listing(entries: Iterable[Entry], title: str) -> Table:
             _shown("train_sentences", facts),
             _shown("dev_f1", facts),
             _plain(facts["backbone"]),
-            f"{facts['bytes'] / 1000:.0f}",
+            f"{facts['bytes'] / 1000:.0f}" if facts["bytes"] else "–",
         )
     return table
 
@@ -226,7 +227,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         return common | {
             "recognizer": "if-wraner",
             "backbone": entry.llm["name"],
-            "fingerprint": entry.llm.get("fingerprint") or entry.llm.get("url"),
+            **{key: entry.llm[key] for key in ("fingerprint", "url") if entry.llm.get(key)},
             "bytes": entry.nbytes,
             "adapter": None if entry.adapter is None else entry.adapter.hash,
             "template": entry.template.title,

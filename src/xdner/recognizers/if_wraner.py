@@ -18,10 +18,16 @@ from xdner.backbone.load import load_backbone
 from xdner.backbone.lora import Adapter, merge_adapter
 from xdner.codec.windows import Found, Window, merge_windows
 from xdner.domain import Domain
-from xdner.errors import BackboneError, BackboneMismatchError, EndpointError, SettingsError, TrainingError
+from xdner.errors import (
+    BackboneError,
+    BackboneMismatchError,
+    EndpointError,
+    SettingsError,
+    TrainingError,
+)
 from xdner.generation.answers import Answer, Asked, Generator, Question
 from xdner.generation.endpoint import EndpointModel, is_endpoint
-from xdner.generation.local import LocalModel
+from xdner.generation.local import LocalModel, causal_model
 from xdner.library.entry import sentence_hashes
 from xdner.library.examples_entry import ExamplesEntry
 from xdner.prompting.prompt import sub_sentence
@@ -144,7 +150,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
             return cls(remote, settings=settings, retriever=retriever, template=template)
         if model is not None:
             raise SettingsError([f"--model {model} names a model behind an endpoint"], hint="Give --llm http://…/v1.")
-        backbone = load_backbone(DEFAULT_LLM if llm is None else llm, device=device, dtype=dtype)
+        backbone = load_backbone(causal_model(DEFAULT_LLM if llm is None else llm), device=device, dtype=dtype)
         made = cls(
             LocalModel(backbone, settings),
             settings=settings,

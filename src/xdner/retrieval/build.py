@@ -8,13 +8,21 @@ from typing import Any
 
 from xdner.backbone.encoder import Encoder, load_encoder
 from xdner.retrieval.base import Example, Retriever
-from xdner.retrieval.baselines import BM25Retriever, DensestRetriever, NoRetriever, RandomRetriever, SentenceRetriever
+from xdner.retrieval.baselines import (
+    BM25Retriever,
+    DensestRetriever,
+    NoRetriever,
+    RandomRetriever,
+    SentenceRetriever,
+    require_bm25,
+)
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import RetrievalSettings
+from xdner.retrieval.stop_words import stop_words
 from xdner.retrieval.word import WordRetriever
 from xdner.retrieval.words import WordEmbedder
 
-__all__ = ["build_retriever", "embedder_of", "own_settings", "settings_with"]
+__all__ = ["build_retriever", "embedder_of", "own_settings", "require_packages", "settings_with"]
 
 
 def embedder_of(
@@ -50,6 +58,18 @@ def settings_with(pool: Pool, settings: RetrievalSettings) -> RetrievalSettings:
     default = RetrievalSettings()
     own = {k: v for k, v in own_settings(pool).items() if getattr(settings, k) == getattr(default, k)}
     return replace(settings, **own)
+
+
+def require_packages(settings: RetrievalSettings) -> None:
+    """Refuse to go on without the packages that a retriever needs, before models are loaded.
+
+    Raises:
+        RetrievalError: one is not installed.
+    """
+    if settings.k and settings.method in ("word", "bm25"):
+        stop_words(settings.stop_words)
+    if settings.k and settings.method == "bm25":
+        require_bm25()
 
 
 def build_retriever(

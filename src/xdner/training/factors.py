@@ -78,10 +78,9 @@ def put_factors(
     Raises:
         TrainingError: peft is not installed.
     """
-    try:
-        from peft import LoraConfig, LoraModel
-    except ImportError:
-        raise TrainingError(f"{what} needs the package peft", hint="pip install 'xdner[instruct]'") from None
+    require_peft(what)
+    from peft import LoraConfig, LoraModel
+
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_linear_names(model), init_lora_weights=True
     )
@@ -94,6 +93,21 @@ def put_factors(
         factor.data = factor.data.float()
         factor.requires_grad_(True)
     return Factors(lora, config, factors)
+
+
+def require_peft(what: str) -> None:
+    """Refuse to go on without peft, before models are loaded.
+
+    Args:
+        what: needs it, for the message.
+
+    Raises:
+        TrainingError: it is not installed.
+    """
+    try:
+        import peft  # noqa: F401
+    except ImportError:
+        raise TrainingError(f"{what} needs the package peft", hint="pip install 'xdner[instruct]'") from None
 
 
 def _linear_names(model: PreTrainedModel) -> list[str]:

@@ -20,10 +20,11 @@ from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import find_template
 from xdner.recognizers.if_wraner import IFWRANER, check_same_model
 from xdner.recognizers.warmup import check_labels
-from xdner.retrieval.build import own_settings
+from xdner.retrieval.build import own_settings, require_packages
 from xdner.retrieval.pool import Pool, has_pool, open_pool
 from xdner.retrieval.settings import EMBEDDED
 from xdner.retrieval.words import WordEmbedder
+from xdner.training.factors import require_peft
 from xdner.training.instruct import Source
 from xdner.training.tuning import Tuned
 from xdner.workflows.domains import Outcome
@@ -73,6 +74,9 @@ def train_examples(
     settings = WranerSettings.build(options.config, options.chosen, base)
     if ready is None:
         find_template(settings.prompt.template)
+    require_packages(settings.retrieval)
+    if sources:
+        require_peft("tuning a language model")
     files = replace(files, domain=files.domain or _begun(store, name))
     material = _material(name, files, sources, pool, options.seed)
     remote = is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint")
@@ -117,6 +121,9 @@ def open_examples(
         LibraryError: a domain that was imported names an endpoint that nobody has confirmed.
         BackboneMismatchError: the domains are for different language models.
     """
+    for entry in entries:
+        if entry.examples:
+            require_packages(entry.settings.retrieval)
     first = entries[0]
     recognizer = _recognizer(first, first.settings, llm=llm, dtype=dtype, device=device)
     for entry in entries:

@@ -17,7 +17,7 @@ from xdner.files import storage_errors, write_atomically
 from xdner.library.examples_entry import EXAMPLES_MANIFEST, INDEX, ExamplesEntry
 from xdner.library.leftovers import is_domain
 from xdner.library.store import Library
-from xdner.retrieval.base import Example, Hit
+from xdner.retrieval.base import Example, Hit, Retriever
 from xdner.retrieval.build import build_retriever, own_settings, settings_with
 from xdner.retrieval.examples import checked
 from xdner.retrieval.milvus import shown
@@ -71,12 +71,14 @@ class Explanation:
     Attributes:
         sentence: the text in words.
         method, aggregation: how they were chosen.
+        k: how many at most.
         hits: best first.
     """
 
     sentence: Sentence
     method: str
     aggregation: str
+    k: int
     hits: tuple[Hit, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -216,8 +218,7 @@ def explain_text(
     pool.require_examples()
     needed = settings.method in EMBEDDED
     embedder = _embedder(pool, encoder, settings, device) if needed else None
-    (hits,) = build_retriever(pool, settings, embedder).retrieve([sentence], settings.k if k is None else k)
-    return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", hits)
+    return _explained(build_retriever(pool, settings, embedder), sentence, settings, k)
 
 
 def _explain_examples(
@@ -241,8 +242,13 @@ def _explain_examples(
     needed = settings.method in EMBEDDED
     embedder = WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings) if needed else None
     found = build_retriever([Example.of(s) for s in entry.examples], settings, embedder)
-    (hits,) = found.retrieve([sentence], settings.k if k is None else k)
-    return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", hits)
+    return _explained(found, sentence, settings, k)
+
+
+def _explained(retriever: Retriever, sentence: Sentence, settings: RetrievalSettings, k: int | None) -> Explanation:
+    k = settings.k if k is None else k
+    (hits,) = retriever.retrieve([sentence], k)
+    return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", k, hits)
 
 
 def _follow(entry: ExamplesEntry, pool: Pool, store: Library) -> list[str]:

@@ -98,8 +98,11 @@ class GroupedSettings:
         values: dict[str, dict[str, Any]] = {group: dict(cls.DEFAULTS.get(group, {})) for group in kinds}
         for table in (base or {}, _read_toml(file, problems)):
             for group, entries in table.items():
-                if group not in values or not isinstance(entries, Mapping):
+                if group not in values:
                     problems.append(f"unknown group {group!r}{_near(group, values)}")
+                    continue
+                if not isinstance(entries, Mapping):
+                    problems.append(f"{group} is a group of settings and cannot be {entries!r}")
                     continue
                 for key, value in entries.items():
                     _put(values, kinds, group, key, value, problems)

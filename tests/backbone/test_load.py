@@ -63,7 +63,7 @@ def test_a_tokenizer_is_never_made_up(tmp_path: Path, architecture: str) -> None
     folder = save_tiny_backbone(tmp_path / "model", architecture)
     (folder / "tokenizer.json").unlink()
     for _ in range(2):
-        with pytest.raises(BackboneNotFoundError, match="has no tokenizer.json") as caught:
+        with pytest.raises(BackboneNotFoundError, match=r"has no tokenizer\.json") as caught:
             load_backbone(folder)
         assert "spiece.model" in caught.value.hint
         (folder / "tokenizer_config.json").unlink(missing_ok=True)

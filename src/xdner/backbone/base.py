@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -189,9 +189,16 @@ class Backbone(ABC):
         self.model.eval()
 
     @contextlib.contextmanager
-    def dropout(self, on: bool) -> Iterator[None]:
-        """Switch the model's own dropout on for a while."""
+    def dropout(self, on: bool, also: Iterable[nn.Module] = ()) -> Iterator[None]:
+        """Switch the model's own dropout on for a while, or only that of modules that were put into it (LoRA's).
+
+        Args:
+            on: whether the model's own is.
+            also: modules whose dropout is on in any case.
+        """
         self.model.train(on)
+        for module in also:
+            module.train()
         try:
             yield
         finally:

@@ -20,7 +20,7 @@ from xdner.recognizers.warmup import assert_frozen, initial_prefix
 from xdner.settings import Settings
 from xdner.training.augmentation import Augmentation
 from xdner.training.domain_task import DomainTask, Item, make_items
-from xdner.training.instruct import Source, limited, pools
+from xdner.training.instruct import Source, limited, pools, used
 from xdner.training.loop import TrainingResult, train
 from xdner.training.run import Run
 
@@ -92,7 +92,7 @@ def train_shared_start(
     notes = {
         "backbone_name": backbone.name,
         "backbone_source": backbone.source,
-        "sources": [{"domain": s.domain.name, "sentences": len(s.sentences)} for s in sources],
+        "sources": used(sources, settings.instruct.per_source),
         "steps": result.steps,
         "losses": [round(record.loss, 4) for record in result.history],
         "settings": settings.to_dict(),

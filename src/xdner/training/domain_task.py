@@ -79,6 +79,7 @@ class DomainTask:
         prefix: gives the current prefix for one row, gradients flowing.
         score: gives the dev score, or ``None``.
         penalty: an extra loss (distance to δ₀), or ``None``.
+        dropouts: modules whose dropout is on in training, whether the backbone's own is or not.
     """
 
     def __init__(
@@ -94,13 +95,14 @@ class DomainTask:
         prefix: Callable[[], PrefixRows],
         score: Callable[[], float | None],
         penalty: Callable[[], Tensor] | None = None,
+        dropouts: Sequence[torch.nn.Module] = (),
     ) -> None:
         if not items:
             raise TrainingError("there is no sentence to train on", hint="Give a training file with sentences in it.")
         self._backbone, self._items, self._codec, self._training = backbone, list(items), codec, training
         self._encoder, self._augmentation = encoder, augmentation
         self._parameters, self._prefix, self._score, self._penalty = dict(parameters), prefix, score, penalty
-        self._instructor = Instructor(encoder, codec)
+        self._instructor, self._dropouts = Instructor(encoder, codec), tuple(dropouts)
         self.target_tokens = 0
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -128,7 +130,7 @@ class DomainTask:
         sources = [self._instructor.source(item.words) for item in items]
         prefix = self._prefix()
         contexts = {name: self._instructor.context(view) for name, view in views.items()}
-        with self._backbone.dropout(self._training.backbone_dropout):
+        with self._backbone.dropout(self._training.backbone_dropout, self._dropouts):
             if len(contexts) == 1:
                 # One domain, one context: it is read once for the whole batch, and gradients flow through it.
                 context = self._backbone.read_context(next(iter(contexts.values())), prefix)

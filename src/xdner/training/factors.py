@@ -29,11 +29,13 @@ class Factors:
         lora: peft's model around it.
         config: peft's configuration.
         parameters: the factors by name, in 32 bits; nothing else of the model has a gradient.
+        dropouts: the modules that leave out some of what the factors see, while they train.
     """
 
     lora: Any
     config: Any
     parameters: dict[str, nn.Parameter]
+    dropouts: list[nn.Module]
 
     def adapter(self, base: str) -> Adapter:
         """The factors as peft stores them, in 16 bits.
@@ -93,7 +95,8 @@ def put_factors(
     for factor in factors.values():
         factor.data = factor.data.float()
         factor.requires_grad_(True)
-    return Factors(lora, config, factors)
+    dropouts = [m for n, m in model.named_modules() if n.rpartition(".")[2] == "lora_dropout"]
+    return Factors(lora, config, factors, dropouts)
 
 
 def _linear_names(model: PreTrainedModel) -> list[str]:

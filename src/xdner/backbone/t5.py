@@ -71,6 +71,13 @@ class T5Backbone(Backbone):
         scaled = {"t5": getattr(config, "scale_decoder_outputs", False), "umt5": config.tie_word_embeddings}
         return states * config.d_model**-0.5 if scaled.get(family, False) else states
 
+    def _own_logits(self, source: Ids, target: Ids) -> Tensor:
+        inputs = torch.tensor(self._inputs([source], [None]), device=self.device)
+        tokens = torch.tensor([[self._start_token(), *target[:-1]]], device=self.device)
+        with torch.no_grad():
+            logits: Tensor = self.model(input_ids=inputs, decoder_input_ids=tokens, use_cache=False).logits[0]
+        return logits
+
     def _end(self) -> int:
         return self._needed(self.tokenizer.eos_token_id, "eos_token", "tokenizer_config.json")
 

@@ -89,7 +89,8 @@ class TrainingSettings:
         prefix_dropout: share of the prefix's positions that are left out in a step.
         anchor: weight of the squared distance to the initial prefix.
         backbone_dropout: whether the frozen model's own dropout is on.
-        max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows.
+        max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows. Where many
+            types leave too few for the words, they come on top.
         checkpoint_every: optimizer steps between checkpoints (0 = only at the end of an epoch).
         seed: of everything random.
     """

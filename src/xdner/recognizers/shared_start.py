@@ -56,7 +56,10 @@ def train_shared_start(
     items: list[Item] = []
     for source in sources:
         chosen = limited(source.sentences, settings.instruct.per_source)
-        items += make_items(source.domain, chosen, reader.encoder, instructor, training.max_pieces)
+        items += make_items(
+            source.domain, chosen, reader.encoder, instructor, training.max_pieces,
+            max_tokens=backbone.max_tokens - settings.prefix.length,
+        )  # fmt: skip
     labels = {label.verbalization: label for source in sources for label in source.domain.labels}
 
     def rows() -> PrefixRows:

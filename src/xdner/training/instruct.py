@@ -82,7 +82,7 @@ def instruct(
     check_replaceable(out, holds(RECORD))
     how = settings.instruct
     encoder = WordEncoder(backbone.tokenizer)
-    items = _items(sources, settings, encoder)
+    items = _items(sources, settings, encoder, backbone.max_tokens)
     before = backbone.compute_fingerprint()
     factors = put_factors(
         backbone.model, rank=how.rank, alpha=how.alpha, dropout=how.lora_dropout, seed=settings.training.seed,
@@ -135,14 +135,16 @@ def _check_unchanged(backbone: Backbone, before: str) -> None:
         )
 
 
-def _items(sources: Sequence[Source], settings: Settings, encoder: WordEncoder) -> list[Item]:
+def _items(sources: Sequence[Source], settings: Settings, encoder: WordEncoder, most: int) -> list[Item]:
     if not sources:
         raise TrainingError("instruction tuning needs at least one source domain", hint="Give --source FILE.")
     instructor = Instructor(encoder, settings.codec)
     items: list[Item] = []
     for source in sources:
         chosen = limited(source.sentences, settings.instruct.per_source)
-        items.extend(make_items(source.domain, chosen, encoder, instructor, settings.training.max_pieces))
+        items += make_items(
+            source.domain, chosen, encoder, instructor, settings.training.max_pieces, max_tokens=most
+        )  # fmt: skip
     return items
 
 

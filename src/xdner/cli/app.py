@@ -18,6 +18,7 @@ from xdner.cli.initial import initial
 from xdner.cli.inspect import inspect
 from xdner.cli.instruct import instruct
 from xdner.cli.predict import predict
+from xdner.cli.sample import sample
 from xdner.cli.select import select
 from xdner.cli.train import train
 
@@ -56,5 +57,6 @@ app.command()(adapt)
 app.command()(index)
 app.command()(explain)
 app.command()(inspect)
+app.command()(sample)
 app.command()(demo)
 app.command()(doctor)

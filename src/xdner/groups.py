@@ -126,9 +126,13 @@ class GroupedSettings:
                 problems.append(f"unknown group {group!r}{_near(group, values)}")
                 continue
             _put(values, kinds, group, name, _parse(text.strip()), problems)
-        hint = f"Groups and keys: {'; '.join(g + ': ' + ', '.join(_fields(kinds[g])) for g in values)}."
-        if not any("unknown" in problem or "not of the form" in problem for problem in problems):
-            hint = "Correct these values and start again."
+        hint = "Correct these values and start again."
+        if lost := [p for p in problems if "unknown" in p or "not of the form" in p]:
+            hint = (
+                f"Groups and keys stand in the settings.toml of every trained domain. The groups: {', '.join(values)}."
+            )
+            if not all("did you mean" in p for p in lost):  # nothing comes near, so only the whole list helps
+                hint = f"Groups and keys: {'; '.join(g + ': ' + ', '.join(_fields(kinds[g])) for g in values)}."
         groups = {g: kinds[g](**entries) for g, entries in values.items()}
         problems += [problem for name, group in groups.items() for problem in _problems(name, group)]
         if problems:

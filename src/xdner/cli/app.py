@@ -13,6 +13,7 @@ from xdner.cli.demo import demo
 from xdner.cli.doctor import doctor
 from xdner.cli.evaluate import evaluate
 from xdner.cli.explain import explain
+from xdner.cli.flags import Group
 from xdner.cli.index import index
 from xdner.cli.initial import initial
 from xdner.cli.inspect import inspect
@@ -25,6 +26,7 @@ from xdner.cli.train import train
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=Group,
     help="Cross-domain named-entity recognition: one frozen language model, a small trained prefix for each domain.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -50,8 +52,8 @@ app.command()(predict)
 app.command()(evaluate)
 app.command()(select)
 domains.app.command("initial")(initial)
-app.add_typer(domains.app, name="domains")
-app.add_typer(backbones.app, name="backbones")
+app.add_typer(domains.app, name="domains", cls=Group)
+app.add_typer(backbones.app, name="backbones", cls=Group)
 app.command()(instruct)
 app.command()(adapt)
 app.command()(index)

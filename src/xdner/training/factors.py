@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from xdner.backbone.lora import Adapter
-from xdner.errors import TrainingError
+from xdner.errors import TrainingError, install_hint
 
 __all__ = ["Factors", "put_factors"]
 
@@ -83,7 +83,7 @@ def put_factors(
     try:
         from peft import LoraConfig, LoraModel
     except ImportError:
-        raise TrainingError(f"{what} needs the package peft", hint="pip install 'xdner[instruct]'") from None
+        raise TrainingError(f"{what} needs the package peft", hint=install_hint("instruct")) from None
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_linear_names(model), init_lora_weights=True
     )

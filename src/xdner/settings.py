@@ -161,7 +161,8 @@ class TransferSettings:
 
     Attributes:
         strategy: ``none``, ``single`` (one source), ``collaborative`` (CP-NER), ``chain`` (train through the sources in
-            turn) or ``ensemble`` (one single-source prefix for each source, and a vote).
+            turn), ``ensemble`` (one single-source prefix for each source, and a vote), or ``auto``: ``collaborative``
+            where there are sources, ``none`` otherwise.
         warmup_share: of the epochs, how many warm the target's own prefix up before sources are mixed in; 0 is without
             warm-up (an ablation: δ_tgt is δ₀, and only the types' names choose the sources).
         source_share: of the prefix that training goes on from, how much is the sources' mixture; ½ is the mean of Eq. 10,
@@ -169,10 +170,16 @@ class TransferSettings:
         learn_alpha: train α together with the target's prefix (a variant).
     """
 
-    strategy: Literal["none", "single", "collaborative", "chain", "ensemble"] = "none"
+    strategy: Literal["auto", "none", "single", "collaborative", "chain", "ensemble"] = "auto"
     warmup_share: Annotated[float, Within(0, 1, below=True)] = 0.5
     source_share: Annotated[float, Within(0, 1, above=True)] = 0.5
     learn_alpha: bool = False
+
+    def decided(self, sources: bool) -> TransferSettings:
+        """With a strategy instead of ``auto``; ``sources`` says whether there are any."""
+        if self.strategy != "auto":
+            return self
+        return dataclasses.replace(self, strategy="collaborative" if sources else "none")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from xdner.corpora.io import read_corpus, write_corpus
 from xdner.domain import Domain
 from xdner.errors import LibraryError, StorageError
 from xdner.files import read_manifest, replace_folder, write_atomically, write_manifest
-from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_shared
+from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_further, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.prompting.settings import LlmSettings, WranerSettings
 from xdner.prompting.template import Template
@@ -94,9 +94,10 @@ class ExamplesEntry:
 
     # -- files -------------------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, also: Mapping[str, str] | None = None) -> None:
         """Write the folder in one step; an older one at its place is replaced only when the new one is complete. Its
-        ``index`` is kept, and nobody writes to it meanwhile: what came after the copy would be lost.
+        ``index`` is kept, and nobody writes to it meanwhile: what came after the copy would be lost. ``also`` are further
+        files of text, by name.
 
         Raises:
             StorageError: it cannot be written.
@@ -106,6 +107,7 @@ class ExamplesEntry:
         index = Path(folder) / INDEX
         with _at_rest(index), replace_folder(folder) as fresh:
             self.write(fresh)
+            write_further(fresh, also)
             if index.is_dir():
                 try:
                     shutil.copytree(index, fresh / INDEX, ignore=shutil.ignore_patterns(".lock"))

@@ -236,7 +236,7 @@ class CPNER(Recognizer[DomainEntry]):
         """Train a domain's prefix, the backbone frozen, and make the domain ready.
 
         Without sources this is the warm-up (Eq. 4) alone; ``settings.transfer.strategy`` says how sources are used
-        (``recognizers/transfer.py``), and is ``collaborative`` if there are sources and it says ``none``.
+        (``recognizers/transfer.py``).
 
         Args:
             domain: its types.
@@ -259,8 +259,6 @@ class CPNER(Recognizer[DomainEntry]):
             TrainingInterrupted: Ctrl-C; a checkpoint was kept if the run has a folder.
         """
         settings = settings or self.settings
-        if sources and settings.transfer.strategy == "none":
-            settings = replace(settings, transfer=replace(settings.transfer, strategy="collaborative"))
         drawn = [s if isinstance(s, Source) else Source(self._entry(s)) for s in sources]
         transfer = Transfer(
             self.reader, domain, list(train_sentences), list(dev or []), settings,

@@ -54,9 +54,11 @@ def train_shared_start(
     parametrization = DirectParametrization(begun.geometry, begun.keys, begun.values).to(backbone.device)
     instructor = Instructor(reader.encoder, settings.codec)
     items: list[Item] = []
+    used = []
     for source in sources:
         chosen = limited(source.sentences, settings.instruct.per_source)
         items += make_items(source.domain, chosen, reader.encoder, instructor, training.max_pieces)
+        used.append({"domain": source.domain.name, "sentences": len(chosen)})
     labels = {label.verbalization: label for source in sources for label in source.domain.labels}
 
     def rows() -> PrefixRows:
@@ -92,7 +94,7 @@ def train_shared_start(
     notes = {
         "backbone_name": backbone.name,
         "backbone_source": backbone.source,
-        "sources": [{"domain": s.domain.name, "sentences": len(s.sentences)} for s in sources],
+        "sources": used,
         "steps": result.steps,
         "losses": [round(record.loss, 4) for record in result.history],
         "settings": settings.to_dict(),

@@ -117,8 +117,8 @@ def select_sources(
     source = backbone if backbone is not None else first.prefix.notes.get("backbone_source") or None
     model = load_backbone(source, device=device, dtype=dtype)
     if ALL in sources:
-        known, damaged = known_entries(store, model.fingerprint, first.prefix.initial)
-        warnings = [f"{name} is damaged and was left out: {error.message}" for name, error in damaged.items()]
+        known, left_out = known_entries(store, model.fingerprint, first.prefix.initial)
+        warnings = [f"{name} {why}" for name, why in left_out.items() if name not in targets]
         chosen = known | chosen
         sources = list(known)
     origin = next((o for o in (store.initial_prefix(), bundled_initial(model.fingerprint, first.prefix.length))

@@ -30,6 +30,7 @@ def demo(
 ) -> None:
     """Learn a bundled example domain from a few sentences, by themselves and with the help of known domains."""
     with guarded():
+        from xdner.backbone.load import load_backbone
         from xdner.cli.highlight import highlighted, legend
         from xdner.corpora import read_corpus
         from xdner.domain import Domain
@@ -58,7 +59,7 @@ def demo(
             return outcome, trained
 
         stderr.print("[bold]1[/] the frozen model, told only the names of the types …", highlight=False)
-        untrained = CPNER.from_pretrained(ready, dtype="auto")
+        untrained = CPNER(load_backbone(ready, dtype="auto"))  # not from the δ₀ that ships: from nothing
         untrained.add_untrained(Domain.read(folder / "domain.toml"))
         score("untrained", untrained)
         known = _helpers(untrained, library, domain)

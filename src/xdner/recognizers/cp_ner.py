@@ -25,6 +25,7 @@ from xdner.prefix.selector import Selection
 from xdner.recognizers.base import Recognizer, Request, Result, as_sentence
 from xdner.recognizers.reader import Reader, Steered
 from xdner.recognizers.residents import Residents, size_of
+from xdner.recognizers.shared_start import shipped_start
 from xdner.recognizers.transfer import Source, Transfer, Transferred, choose
 from xdner.recognizers.vote import vote
 from xdner.recognizers.warmup import initial_prefix
@@ -91,12 +92,16 @@ class CPNER(Recognizer[DomainEntry]):
             device: ``cpu``, ``cuda``, …
             dtype: ``float32`` or ``bfloat16``, of the frozen weights; prefixes are trained in 32 bits all the same.
             settings: defaults for this recognizer; without them, what the backbone recommends.
-            initial: δ₀, from which all prefixes start (a library has one); without it, see :meth:`initial_prefix`.
+            initial: δ₀, from which all prefixes start (a library has one); without it, the one that ships for this backbone, as
+                on the command line, or else :func:`~xdner.recognizers.warmup.initial_prefix`.
 
         Raises:
             BackboneNotFoundError: the name leads to no weights.
         """
-        return cls(load_backbone(backbone, device=device, dtype=dtype), settings=settings, initial=initial)
+        model = load_backbone(backbone, device=device, dtype=dtype)
+        if initial is None:
+            initial = shipped_start(model, settings or Settings.build(base=model.recommended))
+        return cls(model, settings=settings, initial=initial)
 
     # -- domains ---------------------------------------------------------------------------------------------------
 

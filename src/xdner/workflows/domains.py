@@ -12,13 +12,14 @@ from xdner.backbone.base import Backbone
 from xdner.backbone.load import load_backbone
 from xdner.corpora.io import read_corpus
 from xdner.errors import LibraryError, SettingsError, TrainingError
-from xdner.library.bundled import bundled_initial, find_prefix, known_entries
+from xdner.library.bundled import find_prefix, known_entries
 from xdner.library.entry import DomainEntry
 from xdner.library.kinds import Entry
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
+from xdner.recognizers.shared_start import shipped_start
 from xdner.recognizers.transfer import Source, shared_sentences
 from xdner.settings import Settings
 from xdner.text import Sentence
@@ -188,9 +189,7 @@ def _with_initial(store: Library, model: Backbone, options: JobOptions) -> tuple
     initial = store.initial_prefix()
     if initial is None:
         settings = Settings.build(options.config, options.chosen, model.recommended)
-        asked = settings.prefix != Settings.build(base=model.recommended).prefix
-        shipped = None if asked else bundled_initial(model.fingerprint, settings.prefix.length)
-        initial = shipped or CPNER(model, settings=settings).initial_prefix()
+        initial = shipped_start(model, settings) or CPNER(model, settings=settings).initial_prefix()
         if (expected := store.initial_hash()) not in ("", initial.rounded().hash()):
             raise LibraryError(
                 f"the domains of the library {store.folder} started from an initial prefix that is not there "

@@ -65,6 +65,8 @@ def test_mistakes_are_one_message(encoder: Path, text: Path, tmp_path: Path) -> 
         (tmp_path / "none.txt", [], "none.txt: there is no such file"),
         (broken, [], "broken.txt:2: a NUL character"),
         (text, ["--set", "span=0.5"], "adapt.span must be 0 or from 1 to 100"),
+        (text, ["--set", "dev_limit=3"], "continued pre-training makes no use of training.dev_limit"),
+        (text, ["--set", "training.drop_options=0.5"], "continued pre-training makes no use of training.drop_options"),
         (text, ["--resume"], "there is no checkpoint in"),
     ]:
         assert message in refused("adapt", "--corpus", str(corpus), *common, *more), message

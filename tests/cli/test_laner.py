@@ -118,6 +118,34 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "it has no prefix" in refused("select", "towns", "--from", "prefixed", *where)
 
 
+def test_settings_that_do_nothing_are_refused(files: Path, encoder: Path, tmp_path: Path) -> None:
+    new = train("x", files, tmp_path, "--backbone", str(encoder), *QUICK)
+    asked = ["likelihood=vocabulary", "replace_mentions=0.9", "drop_options=0.5", "max_pieces=64", "anchor=3"]
+    asked += ["shuffle_options=false", "prefix_dropout=0.1", "backbone_dropout=true", "resident_mb=9"]
+    message = refused(*new, *(part for setting in asked for part in ("--set", setting)))
+    for setting in asked:
+        group = "decoding" if setting.startswith("resident") else "training"
+        assert f"LANER makes no use of {group}.{setting.partition('=')[0]}" in message
+    listed = refused(*new, "--set", "epoch=3").partition("Groups and keys: ")[2]
+    assert "training: epochs, batch_size, accumulation, learning_rate, weight_decay, clip, warmup, patience," in listed
+    assert "decoding: batch_size, window, overlap." in " ".join(listed.split())
+    assert not any(setting.partition("=")[0] in listed for setting in asked)
+    told = run(*new, "--set", "source_epochs=3", "--json")
+    assert "there is no --source: tagger.source_epochs has no effect" in json.loads(told.stdout)["warnings"]
+
+
+def test_a_stored_domain_that_was_trained_with_such_a_setting_is_read(library: Path, tmp_path: Path) -> None:
+    """Earlier versions took them."""
+    copy = tmp_path / "library"
+    shutil.copytree(library, copy)
+    path = copy / "towns" / "settings.toml"
+    text = path.read_text()
+    assert "anchor = 0.0\n" in text
+    path.write_text(text.replace("anchor = 0.0\n", "anchor = 3.0\n"))
+    result = run("predict", "Ann", "--domain", "towns", "--library", str(copy))
+    assert result.exit_code == 0, result.stderr
+
+
 def test_ablations_by_name(files: Path, encoder: Path, tmp_path: Path) -> None:
     options = ["--without", "label-context", "--backbone", str(encoder), *QUICK, "--json"]
     made = json.loads(run(*train("x", files, tmp_path, *options)).stdout)

@@ -11,7 +11,7 @@ from xdner.library.entry import sentence_hashes
 from xdner.library.store import Library
 from xdner.library.tagger_entry import TaggerEntry
 from xdner.recognizers.laner import LANER
-from xdner.tagger.settings import LanerSettings
+from xdner.tagger.settings import LanerSettings, TaggerSettings
 from xdner.workflows.domains import Outcome
 from xdner.workflows.initial import sources_of
 from xdner.workflows.material import DomainFiles
@@ -57,6 +57,8 @@ def train_tagger(
     if idle := settings.tagger.idle():
         what = f"head={settings.tagger.head}" if settings.tagger.head != "laner" else "LANER without LB and LC"
         warnings.append(f"{what} makes no use of {', '.join(idle)}")
+    if not sources and settings.tagger.source_epochs != TaggerSettings().source_epochs:
+        warnings.append("there is no --source: tagger.source_epochs has no effect")
     store, device = options.store(), options.device
     ready = None if start is None else _start(start, store)
     if ready is None or encoder is not None:

@@ -191,6 +191,18 @@ def test_an_empty_text_is_told(library: Path) -> None:
     assert "empty" not in run("predict", "Ann", "--domain", "towns", "--library", str(library)).stderr
 
 
+def test_a_domain_that_is_trained_cannot_be_resumed(library: Path, files: Path, tmp_path: Path) -> None:
+    message = refused(*train("towns", files, library, *QUICK, "--resume"))
+    assert "domain 'towns' of" in message
+    assert "is trained already, and no run of it was interrupted" in message
+    assert 'xdner predict --domain towns "your text"' in message
+    prefixed = ["train", "prefixed", "--train", str(files / "train.txt"), "--library", str(library), "--resume"]
+    assert "domain 'prefixed' of" in refused(*prefixed), "and no backbone is loaded for it"
+    # Another one that never began has no checkpoint.
+    encoder = save_letter_encoder(tmp_path / "encoder")
+    assert "there is no checkpoint in" in refused(*train("x", files, library, "--backbone", str(encoder), "--resume"))
+
+
 def test_ablations_by_name(files: Path, encoder: Path, tmp_path: Path) -> None:
     options = ["--without", "label-context", "--backbone", str(encoder), *QUICK, "--json"]
     made = json.loads(run(*train("x", files, tmp_path, *options)).stdout)

@@ -110,7 +110,7 @@ def train_domain(
     warnings: list[str] = []
     # Mistakes in settings and names, before the backbone is loaded.
     Settings.build(options.config, options.chosen)
-    store = options.store()
+    store, run = options.store(), options.domain_run(name)
     named = {source: find_prefix(source, store) for source in sources if source != ALL}
     model = load_backbone(backbone, device=options.device, dtype=options.dtype)
     store.check_backbone(model.fingerprint, model.name)
@@ -137,7 +137,6 @@ def train_domain(
         if shared := shared_sentences(source.entry, material.sentences, material.dev or ()):
             warnings.append(f"{source.name} was trained on {shared} of these sentences; scores will flatter it")
     recognizer = CPNER(model, settings=settings, initial=initial)
-    run = options.domain_run(name)
     trained = recognizer.train(material.domain, material.sentences, material.dev, sources=drawn, alphas=alphas, run=run)
     if store.initial_prefix() is None:
         store.set_initial(initial)

@@ -71,10 +71,10 @@ def train_examples(
     remote = is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint")
     _check(sources, ready, adapter=adapter is not None, resume=options.resume, endpoint=remote)
     check_labels(material.domain, material.sentences, material.dev or ())
+    run = options.domain_run(name)
     recognizer = _recognizer(
         ready, settings, llm=llm, model=model, adapter=adapter, dtype=options.dtype, device=options.device
     )
-    run = options.domain_run(name)
     tuned = None
     if sources:
         dev = None if not material.dev else (material.domain, material.sentences, material.dev)

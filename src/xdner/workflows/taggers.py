@@ -59,7 +59,7 @@ def train_tagger(
         warnings.append(f"{what} makes no use of {', '.join(idle)}")
     if not sources and settings.tagger.source_epochs != TaggerSettings().source_epochs:
         warnings.append("there is no --source: tagger.source_epochs has no effect")
-    store, device = options.store(), options.device
+    store, run, device = options.store(), options.domain_run(name), options.device
     ready = None if start is None else _start(start, store)
     if ready is None or encoder is not None:
         recognizer = LANER.from_pretrained(encoder, device=device, settings=settings)
@@ -71,7 +71,6 @@ def train_tagger(
         seen |= ready.seen
     if shared := len(seen & sentence_hashes([*material.sentences, *(material.dev or ())])):
         warnings.append(f"the sources have {shared} of these sentences; scores will flatter them")
-    run = options.domain_run(name)
     trained = recognizer.train(material.domain, material.sentences, material.dev, sources=sources, start=start, run=run)
     folder = material.keep(store, trained.entry, run)
     failed = sum(result.failed_checkpoints for _, result in trained.run.phases)

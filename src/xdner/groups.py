@@ -142,7 +142,7 @@ class _Builder:
 
     def __init__(self, settings: type[GroupedSettings]) -> None:
         self.method, self.problems = settings.METHOD, list[str]()
-        self.kinds = _kinds(settings)
+        self.kinds = _kinds(cast(Any, settings))
         self.values: dict[str, dict[str, Any]] = {group: dict(settings.DEFAULTS.get(group, {})) for group in self.kinds}
         self.used = {
             group: [key for key in _fields(kind) if key in settings.USED.get(group, (key,))]

@@ -14,6 +14,9 @@ from typing import Annotated, Literal
 from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share, Within
 
 __all__ = [
+    "CHOICE",
+    "LOOP",
+    "WINDOWS",
     "CodecSettings",
     "DecodingSettings",
     "InstructSettings",
@@ -23,6 +26,15 @@ __all__ = [
     "TrainingSettings",
     "TransferSettings",
 ]
+
+#: Settings of ``training`` that any training by the one loop uses.
+LOOP = frozenset({
+    "epochs", "batch_size", "accumulation", "learning_rate", "weight_decay", "clip", "warmup", "checkpoint_every", "seed",
+})  # fmt: skip
+#: What chooses the best epoch, where there is a dev split.
+CHOICE = frozenset({"patience", "evaluate_every", "evaluate_from", "dev_limit"})
+#: Settings of ``decoding`` that say how texts become windows.
+WINDOWS = frozenset({"batch_size", "window", "overlap"})
 
 
 @dataclass(frozen=True, slots=True)

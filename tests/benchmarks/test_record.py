@@ -36,3 +36,11 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match=r"run\.json.*\n  → Remove the file and run the measurement again\."):
         record.read_json(path)
+
+
+def test_every_program_is_in_the_table_of_programs() -> None:
+    folder = Path(__file__).resolve().parents[2] / "benchmarks"
+    programs = {path.name for path in folder.glob("*.py") if 'if __name__ == "__main__":' in path.read_text("utf-8")}
+    assert len(programs) > 10
+    listed = re.findall(r"^\| `(\w+\.py)` \|", (folder / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(programs)

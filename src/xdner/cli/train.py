@@ -55,7 +55,7 @@ def train(
     domain_file: Annotated[Path | None, typer.Option("--domain-file", help="TOML or JSON with types and their verbalizations.", show_default=False)] = None,
     backbone: BackboneOption = None,
     library: LibraryOption = None,
-    recognizer: Annotated[Recognizer, typer.Option("--recognizer", help="cp-ner: a prefix on a frozen model; laner: a tuned encoder; if-wraner: a language model that is shown examples.")] = Recognizer.CP_NER,
+    recognizer: Annotated[Recognizer, typer.Option("--recognizer", help="cp-ner: a prefix on a frozen model; laner: an encoder (--backbone minilm-l6, …) that is tuned as a whole; if-wraner: a language model (--llm) that is shown examples.")] = Recognizer.CP_NER,
     llm: Annotated[str | None, typer.Option("--llm", rich_help_panel=_WRANER, help="if-wraner: alias, hub id, folder, or an OpenAI-compatible API (http://…/v1; key: $XDNER_LLM_KEY).", show_default=False)] = None,
     model: Annotated[str | None, typer.Option("--model", rich_help_panel=_WRANER, help="if-wraner: name of the model behind --llm http://…", show_default=False)] = None,
     adapter: Annotated[Path | None, typer.Option("--adapter", rich_help_panel=_WRANER, help="if-wraner: LoRA factors of the language model, a folder in peft's format.", show_default=False)] = None,
@@ -110,7 +110,8 @@ def train(
             )  # fmt: skip
         elif recognizer is Recognizer.LANER:
             _only("if-wraner", {"--llm": llm, "--model": model, "--adapter": adapter})
-            _only("cp-ner", cp_ner | {"--dtype": dtype if dtype != "float32" else None})
+            _only("cp-ner", cp_ner)
+            _only("cp-ner and if-wraner", {"--dtype": dtype if dtype != "float32" else None})
             outcome = train_tagger(
                 name, files, replace(options, overrides=[*ablations(without, TAGGER_ABLATIONS), *(set_ or ())]),
                 encoder=backbone, source_files=source or (), start=_start(from_, "a LANER domain"),

@@ -96,7 +96,7 @@ class DomainEntry:
         return cls(
             Domain.read(folder / "domain.toml"),
             prefix,
-            Settings.build(folder / "settings.toml"),
+            Settings.stored(folder / "settings.toml"),
             members=tuple(Prefix.load(part) for part in parts),
             seen=read_lines(folder, PrefixFormatError, _RESTORE),
             card=read_text(folder / "card.md", PrefixFormatError, _RESTORE),

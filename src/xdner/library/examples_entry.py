@@ -152,7 +152,7 @@ class ExamplesEntry:
                 hint="Put the old labels back into domain.toml, or make the domain again.",
             )
         return cls(
-            domain, WranerSettings.build(folder / "settings.toml"),
+            domain, WranerSettings.stored(folder / "settings.toml"),
             Template.parse(read_text(folder / _TEMPLATE, LibraryError, _RESTORE), str(folder / _TEMPLATE)), examples,
             manifest["llm"],
             Adapter.load(folder / _ADAPTER) if f"{_ADAPTER}/{ADAPTER_FILES[1]}" in files else None, manifest["notes"],

@@ -166,7 +166,7 @@ class TaggerEntry:
         except SafetensorError as error:
             raise TaggerFormatError(f"{folder / WEIGHTS}: {error}", hint=_RESTORE) from None
         domain = Domain.read(folder / "domain.toml")
-        settings = LanerSettings.build(folder / "settings.toml")
+        settings = LanerSettings.stored(folder / "settings.toml")
         tags = tuple(manifest["tags"])
         if set(tags_for(domain.label_names)) != set(tags):
             trained = sorted({tag.partition("-")[2] for tag in tags} - {""})

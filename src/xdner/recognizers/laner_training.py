@@ -187,5 +187,5 @@ def check_start(encoder: Encoder | None, start: TaggerEntry) -> None:
     if encoder is not None and encoder.fingerprint != start.encoder["fingerprint"]:
         raise BackboneMismatchError(
             f"{start.domain.name!r} was trained on the encoder {start.encoder['name']}, not on {encoder.name}",
-            hint="Leave the encoder out, or train the source on this one.",
+            hint=f"Leave --backbone out, or train {start.domain.name} again with --backbone {encoder.source}.",
         )

@@ -115,7 +115,7 @@ def train_domain(
     warnings: list[str] = []
     # Mistakes in settings and names, before the backbone is loaded.
     Settings.build(options.config, options.chosen)
-    store = options.store()
+    store, run = options.store(), options.domain_run(name)
     if twice := sorted({source for source in sources if list(sources).count(source) > 1}):
         raise TrainingError(f"{', '.join(twice)} is given twice as a source", hint="Name every source once.")
     named = {source: find_prefix(source, store) for source in sources if source != ALL}
@@ -135,7 +135,6 @@ def train_domain(
     drawn = [Source(entry, data.get(source, ())) for source, entry in named.items()]
     warnings += _doubts(drawn, material, settings)
     recognizer = CPNER(model, settings=settings, initial=initial)
-    run = options.domain_run(name)
     trained = recognizer.train(material.domain, material.sentences, material.dev, sources=drawn, alphas=alphas, run=run)
     if store.initial_prefix() is None:
         store.set_initial(initial)

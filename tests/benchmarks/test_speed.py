@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks import speed
 from benchmarks.timing import models, peer, roofline
@@ -17,8 +18,10 @@ from benchmarks.timing.inference import ARMS, Bench, Plan, _one_pass, first_sigh
 from benchmarks.timing.memory import peak_memory
 from benchmarks.timing.models import ModelRecipe
 from benchmarks.timing.roofline import load_of
+from benchmarks.timing.stock import prefix_model
 from benchmarks.timing.training import TRAINERS, _trainer
 from xdner.backbone.base import Backbone
+from xdner.backbone.linear import PackedLinear
 from xdner.codec.instructor import Instructor
 from xdner.recognizers import residents
 from xdner.testing.models import save_tiny_backbone
@@ -166,13 +169,25 @@ def test_domains_differ_in_their_prefixes_and_their_bytes_are_exact(
     }
 
 
-def test_the_stock_model_has_the_very_same_weights(plan_for: Callable[..., Plan], backbone: Path) -> None:
-    model, bench = bench_for(plan_for(backbone))
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_the_stock_model_has_the_very_same_weights(
+    plan_for: Callable[..., Plan], backbone: Path, t5: Path, kind: str
+) -> None:
+    model, bench = bench_for(plan_for(backbone if kind == "llama" else t5))
     own = {p.data_ptr() for p in model.model.parameters()}
-    stock = bench.stock.model.get_base_model()
-    assert {p.data_ptr() for p in stock.parameters()} == own
+    trained = prefix_model(model, 2, trained=True)
+    for stock in (bench.stock.model.get_base_model(), trained.get_base_model()):
+        assert {p.data_ptr() for p in stock.parameters()} == own
+        assert stock.config._attn_implementation == "sdpa"
     assert model.model.config._attn_implementation == "xdner"
-    assert stock.config._attn_implementation == "sdpa"
+    ours = dict(model.model.named_modules())
+    packed = [name for name, module in ours.items() if isinstance(module, PackedLinear)]
+    assert len(packed) == {"llama": 21, "t5": 2 * (4 + 2) + 2 * (8 + 2)}[kind]
+    for stock in (bench.stock.model.get_base_model(), trained.get_base_model()):
+        theirs = dict(stock.named_modules())
+        assert [type(theirs[name]) for name in packed] == [nn.Linear] * len(packed), "our faster layers are ours alone"
+        assert all(theirs[name].weight is ours[name].weight for name in packed)
+        assert not any(isinstance(module, PackedLinear) for module in stock.modules())
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])

@@ -201,12 +201,14 @@ class DecodingSettings:
         window: words in a window; about the length seen in training.
         overlap: words that two neighboring windows share.
         resident_mb: megabytes of prefixes and contexts in memory at most; domains beyond it are mapped from files.
+        resident_disk_mb: megabytes of these files at most; domains beyond it are made ready again (0 = no files).
     """
 
     batch_size: Positive = 32
     window: Annotated[int, Within(4)] = 80
     overlap: Count = 16
     resident_mb: Positive = 1024
+    resident_disk_mb: Count = 8192
 
     def problems(self) -> Iterable[str]:
         if not 0 <= self.overlap <= self.window // 2:

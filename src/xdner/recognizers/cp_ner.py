@@ -64,7 +64,14 @@ class CPNER(Recognizer[DomainEntry]):
     >>> recognizer.predict(["Fold in the egg whites."], domain="cooking") # doctest: +SKIP
     """
 
-    def __init__(self, backbone: Backbone, *, settings: Settings | None = None, initial: Prefix | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        settings: Settings | None = None,
+        initial: Prefix | None = None,
+        resident_folder: str | Path | None = None,
+    ) -> None:
         super().__init__()
         if initial is not None:
             initial.check(backbone.fingerprint, backbone.geometry, backbone.name)
@@ -72,7 +79,11 @@ class CPNER(Recognizer[DomainEntry]):
         self.settings = settings or Settings.build(base=backbone.recommended)
         self.reader = Reader(backbone, self.settings.decoding)
         self._libraries: list[Library] = []
-        self.residents = Residents(self.settings.decoding.resident_mb * 1_000_000)
+        how = self.settings.decoding
+        # The folder is no setting: settings travel with a domain, and another machine's must not say where this one writes.
+        self.residents = Residents(
+            how.resident_mb * 1_000_000, disk=how.resident_disk_mb * 1_000_000, folder=resident_folder
+        )
 
     @classmethod
     def from_pretrained(
@@ -83,6 +94,7 @@ class CPNER(Recognizer[DomainEntry]):
         dtype: str = "float32",
         settings: Settings | None = None,
         initial: Prefix | None = None,
+        resident_folder: str | Path | None = None,
     ) -> CPNER:
         """Load a backbone by alias, hub id or folder.
 
@@ -92,11 +104,14 @@ class CPNER(Recognizer[DomainEntry]):
             dtype: ``float32`` or ``bfloat16``, of the frozen weights; prefixes are trained in 32 bits all the same.
             settings: defaults for this recognizer; without them, what the backbone recommends.
             initial: δ₀, from which all prefixes start (a library has one); without it, see :meth:`initial_prefix`.
+            resident_folder: where the files of domains that left memory go (:meth:`attach`), in a folder of their own that
+                is deleted with this recognizer; ``None`` is the system's place for temporary files.
 
         Raises:
             BackboneNotFoundError: the name leads to no weights.
         """
-        return cls(load_backbone(backbone, device=device, dtype=dtype), settings=settings, initial=initial)
+        model = load_backbone(backbone, device=device, dtype=dtype)
+        return cls(model, settings=settings, initial=initial, resident_folder=resident_folder)
 
     # -- domains ---------------------------------------------------------------------------------------------------
 
@@ -107,7 +122,8 @@ class CPNER(Recognizer[DomainEntry]):
 
     def attach(self, library: Library | str | Path) -> None:
         """Read in every domain of a library, however many; each is loaded when it is first asked for, and those not used
-        for the longest time leave memory (``decoding.resident_mb``). Domains that were added go first.
+        for the longest time leave memory (``decoding.resident_mb``) for files (``decoding.resident_disk_mb``). Domains that
+        were added go first.
 
         Raises:
             LibraryError: the library is for another backbone.

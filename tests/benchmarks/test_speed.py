@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -314,6 +315,43 @@ def test_a_second_measurement_stands_beside_the_first(
     assert "history.jsonl:1: no line of a history" in capsys.readouterr().err
 
 
+def test_measurements_of_other_data_do_not_compare(
+    program: Callable[..., int],
+    file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = tmp_path / "history.jsonl"
+    short = ("--only", "inference", "--domains", "1", "--arms", "xdner", "--rounds", "1")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert program(*short) == 0
+    line = json.loads(history.read_text())
+    assert line["asked"]["data"] == "towns/dev.txt"
+    assert line["asked"]["data_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert line["machine"]["OMP_WAIT_POLICY"] == "PASSIVE"
+    # A line as it was written before data was recorded: readable, and compared with nothing.
+    old = json.loads(history.read_text())
+    del old["asked"]["data"], old["asked"]["data_sha256"], old["machine"]["OMP_WAIT_POLICY"]
+    history.write_text(json.dumps(old) + "\n" + json.dumps(line) + "\n")
+    elsewhere = tmp_path / "villages" / "dev.txt"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(file.read_bytes())
+    assert program(*short, "--data", str(elsewhere)) == 0
+    other = tmp_path / "towns" / "dev.txt"
+    other.parent.mkdir()
+    other.write_text(file.read_text().replace("Ann", "Eve"))
+    assert program(*short, "--data", str(other)) == 0
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert program(*short) == 0
+    assert "## History" not in capsys.readouterr().out, "another folder, other bytes, threads that wait otherwise"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert program(*short) == 0
+    table = capsys.readouterr().out.partition("## History")[2]
+    (row,) = [line for line in table.splitlines() if "sentences/s" in line]
+    assert row.count("|") == 4, "this measurement and the one like it"
+
+
 def test_a_store_is_read_from_disk_from_files_and_from_memory(
     program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +376,8 @@ def test_mistakes_are_told_before_anything_is_measured(
     assert "unknown shape of T5: small\n  → Known are tiny." in capsys.readouterr().err
     assert program("--only", "t5", "--t5-tokenizer", str(tmp_path)) == 1
     assert "cannot read a T5 tokenizer and configuration" in capsys.readouterr().err
+    assert program("--data", str(tmp_path / "nothing.txt")) == 1
+    assert "nothing.txt: No such file or directory\n  → Name a labeled file with --data." in capsys.readouterr().err
     long = tmp_path / "long.txt"
     long.write_text("Ann\tB-person\n" + "word\tO\n" * 200)
     assert program("--data", str(long)) == 1

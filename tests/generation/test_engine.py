@@ -207,6 +207,25 @@ def _decisions(job: Job, output: Generated) -> int:
     return count
 
 
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_what_has_ended_is_given_while_others_go_on(kind: str) -> None:
+    backbone = backbone_of(kind)
+    jobs = jobs_for(backbone, "lines", "mention-first")
+    whole = Engine(backbone, batch_size=4, choose=by_checksum)
+    expected = whole.run(jobs)
+    engine = Engine(backbone, batch_size=4, choose=by_checksum)
+    calls, found = [], {}
+    for index, generated in engine.stream(jobs):
+        assert not torch.is_inference_mode_enabled(), "who reads the stream is in no mode of the engine's"
+        calls.append(engine.counts.calls)
+        found[index] = generated
+    assert [found[i] for i in range(len(jobs))] == expected
+    assert engine.counts == whole.counts
+    assert calls == sorted(calls)
+    assert calls[0] < engine.counts.calls // 2
+    assert len(set(calls)) > 3
+
+
 def test_a_job_without_room_is_cut_and_says_so() -> None:
     backbone = backbone_of("llama")
     job = jobs_for(backbone, "lines", "type-first")[0]

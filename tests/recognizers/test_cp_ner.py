@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,36 @@ def test_training_changes_the_prefix_and_nothing_else(tmp_path: Path) -> None:
     assert again.load(tmp_path / "people") == "people"
     texts = ["Ann went to Rome", "the sea"]
     assert again.predict(texts) == recognizer.predict(texts), "what is saved is what was evaluated"
+
+
+def test_a_stream_gives_what_predict_gives_as_soon_as_it_is_there(ready: CPNER) -> None:
+    texts = ["Ann in Rome and " * 9, "the sea", "", "Rome", "a " * 40, "no one"]
+    domains = ["people", "seas"] * 3
+    expected = ready.predict(texts, domain=domains)
+    assert max(r.windows for r in expected) > 1
+    counts = ready.reader.engine.counts
+    before, calls, found = counts.calls, [], {}
+    for index, result in ready.stream(texts, domain=domains):
+        calls.append(counts.calls - before)
+        found[index] = result
+        assert not torch.is_inference_mode_enabled()
+    assert [found[i] for i in range(len(texts))] == expected
+    assert calls[0] == 0, "an empty text waits for nobody"
+    assert calls[1] < calls[-1] == counts.calls - before
+    with pytest.raises(DataError, match="2 texts came with 1 domains"):
+        ready.stream(["a", "b"], domain=["people"])
+
+
+def test_a_stream_gives_an_ensembles_text_once(ready: CPNER) -> None:
+    entry = ready._entry("people")
+    three = make()
+    three.add(replace(entry, members=(entry.prefix, entry.prefix)))
+    texts = ["Ann in Rome", "no one", "Rome, the city"]
+    found = list(three.stream(texts))
+    assert sorted(index for index, _ in found) == [0, 1, 2]
+    assert [result for _, result in sorted(found, key=lambda pair: pair[0])] == three.predict(texts)
+    spans = [[(e.start, e.end, e.label) for e in r.entities] for r in three.predict(texts)]
+    assert spans == [[(e.start, e.end, e.label) for e in r.entities] for r in ready.predict(texts, domain="people")]
 
 
 def test_all_prefixes_start_from_the_same_place() -> None:

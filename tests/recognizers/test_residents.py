@@ -85,6 +85,8 @@ def test_few_in_memory_read_the_same_as_all(kind: str) -> None:
     assert few.residents.mapped == 2 * len(NAMES), "round robin is the worst order: each comes back from its file"
     assert told(few.recognize(requests[-3:])) == expected[-3:]
     assert few.residents.mapped == 2 * len(NAMES), "the last three are in memory"
+    streamed = dict(few.stream([r.text for r in requests], domain=[r.domain for r in requests]))
+    assert told([streamed[i] for i in range(len(requests))]) == expected, "places go on from group to group"
 
 
 def test_one_that_is_larger_than_the_budget_is_read_all_the_same() -> None:

@@ -22,7 +22,7 @@ from xdner.library.kinds import with_prefix
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
-from xdner.recognizers.base import Recognizer, Request, Result, as_sentence
+from xdner.recognizers.base import Recognizer, Request, Result, as_sentence, requests_of
 from xdner.recognizers.reader import Reader, Steered
 from xdner.recognizers.residents import Residents, size_of
 from xdner.recognizers.transfer import Source, Transfer, Transferred, choose
@@ -188,8 +188,21 @@ class CPNER(Recognizer[DomainEntry]):
 
     def recognize(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Result]:
         """Read texts, each in its own domain; results come in the order of the requests."""
-        results: list[Result] = []
-        windows = 0
+        results = dict(self._read(requests, done))
+        return [results[i] for i in range(len(requests))]
+
+    def stream(
+        self, texts: str | Sentence | Sequence[str | Sentence], *, domain: str | Sequence[str] | None = None
+    ) -> Iterator[tuple[int, Result]]:
+        """:meth:`predict`, but each result comes with its text's place as soon as it is there, not in the texts' order.
+
+        Raises:
+            UnknownDomainError, DataError: see :meth:`predict`.
+        """
+        return self._read(requests_of(texts, domain, self.domains), None)
+
+    def _read(self, requests: Sequence[Request], done: Callable[[int], None] | None) -> Iterator[tuple[int, Result]]:
+        first = windows = before = 0
 
         def told(count: int) -> None:
             if done is not None:
@@ -198,12 +211,16 @@ class CPNER(Recognizer[DomainEntry]):
         for group in self._groups(requests):
             before = windows
             items = [(sentence, one) for sentence, ready in group for one in ready]
-            readings = self.reader.read(items, done=told)
-            windows += sum(r.windows for r in readings)
-            parts = iter(readings)
-            read = [[next(parts) for _ in ready] for _, ready in group]
-            results += [r[0] if len(r) == 1 else vote(r) for r in read]
-        return results
+            owners = [place for place, (_, ready) in enumerate(group) for _ in ready]
+            readings: list[dict[int, Result]] = [{} for _ in group]  # an ensemble's members each read the text
+            for item, reading in self.reader.stream(items, done=told):
+                windows += reading.windows
+                place = owners[item]
+                readings[place][item] = reading
+                if len(readings[place]) == len(group[place][1]):
+                    members = [one for _, one in sorted(readings[place].items())]
+                    yield first + place, members[0] if len(members) == 1 else vote(members)
+            first += len(group)
 
     def _groups(self, requests: Sequence[Request]) -> Iterator[list[tuple[Sentence, tuple[Steered, ...]]]]:
         """Requests in a row whose domains fit into memory together."""

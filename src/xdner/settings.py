@@ -89,6 +89,8 @@ class TrainingSettings:
         prefix_dropout: share of the prefix's positions that are left out in a step.
         anchor: weight of the squared distance to the initial prefix.
         backbone_dropout: whether the frozen model's own dropout is on.
+        gradient_checkpointing: whether the inside of a model's layers is computed again in the backward pass instead of being
+            kept: less memory, more time, the same gradients.
         max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows.
         checkpoint_every: optimizer steps between checkpoints (0 = only at the end of an epoch).
         seed: of everything random.
@@ -112,6 +114,7 @@ class TrainingSettings:
     prefix_dropout: Share = 0.2
     anchor: Amount = 0.0
     backbone_dropout: bool = False
+    gradient_checkpointing: bool = False
     max_pieces: Annotated[int, Within(64)] = 512
     checkpoint_every: Count = 50
     seed: Count = 1

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import xdner
+from xdner.backbone import recompute
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.t5 import T5Backbone
 from xdner.domain import Domain
@@ -23,6 +24,7 @@ from xdner.errors import (
     UnknownDomainError,
 )
 from xdner.library.store import Library
+from xdner.prefix.prefix import Prefix
 from xdner.recognizers.cp_ner import CPNER
 from xdner.settings import Settings
 from xdner.testing.models import tiny_causal, tiny_t5
@@ -74,6 +76,28 @@ def test_training_changes_the_prefix_and_nothing_else(tmp_path: Path) -> None:
     assert again.load(tmp_path / "people") == "people"
     texts = ["Ann went to Rome", "the sea"]
     assert again.predict(texts) == recognizer.predict(texts), "what is saved is what was evaluated"
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_gradient_checkpointing_trains_the_same_prefix(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[bool] = []
+    whole = recompute.checkpoint
+    monkeypatch.setattr(recompute, "checkpoint", lambda *a, **k: (passes.append(True), whole(*a, **k))[1])
+
+    def trained(*overrides: str) -> Prefix:
+        if kind == "t5":
+            recognizer = CPNER(T5Backbone(tiny_t5("t5"), t5_like_tokenizer(), name="t5"), settings=SETTINGS)
+        else:
+            recognizer = make()
+        settings = Settings.build(base=SETTINGS.to_dict(), overrides=["backbone_dropout=true", *overrides])
+        return recognizer.train(PEOPLE, SENTENCES, SENTENCES[:1], settings=settings).entry.prefix
+
+    plain = trained()
+    assert not passes
+    again = trained("gradient_checkpointing=true")
+    assert passes
+    for a, b in zip((*plain.keys, *plain.values), (*again.keys, *again.values), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)  # stored in 16 bits
 
 
 def test_a_stream_gives_what_predict_gives_as_soon_as_it_is_there(ready: CPNER) -> None:

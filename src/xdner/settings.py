@@ -30,6 +30,7 @@ __all__ = [
 #: Settings of ``training`` that any training by the one loop uses.
 LOOP = frozenset({
     "epochs", "batch_size", "accumulation", "learning_rate", "weight_decay", "clip", "warmup", "checkpoint_every", "seed",
+    "gradient_checkpointing",
 })  # fmt: skip
 #: What chooses the best epoch, where there is a dev split.
 CHOICE = frozenset({"patience", "evaluate_every", "evaluate_from", "dev_limit"})
@@ -101,6 +102,8 @@ class TrainingSettings:
         prefix_dropout: share of the prefix's positions that are left out in a step.
         anchor: weight of the squared distance to the initial prefix.
         backbone_dropout: whether the frozen model's own dropout is on.
+        gradient_checkpointing: whether the inside of a model's layers is computed again in the backward pass instead of being
+            kept: less memory, more time, the same gradients.
         max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows.
         checkpoint_every: optimizer steps between checkpoints (0 = only at the end of an epoch).
         seed: of everything random.
@@ -124,6 +127,7 @@ class TrainingSettings:
     prefix_dropout: Share = 0.2
     anchor: Amount = 0.0
     backbone_dropout: bool = False
+    gradient_checkpointing: bool = False
     max_pieces: Annotated[int, Within(64)] = 512
     checkpoint_every: Count = 50
     seed: Count = 1
@@ -220,12 +224,14 @@ class DecodingSettings:
         window: words in a window; about the length seen in training.
         overlap: words that two neighboring windows share.
         resident_mb: megabytes of prefixes and contexts in memory at most; domains beyond it are mapped from files.
+        resident_disk_mb: megabytes of these files at most; domains beyond it are made ready again (0 = no files).
     """
 
     batch_size: Positive = 32
     window: Annotated[int, Within(4)] = 80
     overlap: Count = 16
     resident_mb: Positive = 1024
+    resident_disk_mb: Count = 8192
 
     def problems(self) -> Iterable[str]:
         if not 0 <= self.overlap <= self.window // 2:

@@ -113,12 +113,11 @@ class LanerTraining:
                 stage = replace(training, epochs=self.settings.tagger.source_epochs, patience=0)
             if len(stages) > 1:
                 run.progress.phase(name)
-            result = train(
-                TaggerTask(network, self.pieces, sentences, dev, self.settings.decoding),
-                stage,
-                run.part(name, first=number == 0),
-                fingerprint=self._fingerprint(name),
+            task = TaggerTask(
+                network, self.pieces, sentences, dev, self.settings.decoding, recompute=training.gradient_checkpointing
             )
+            part = run.part(name, first=number == 0)
+            result = train(task, stage, part, fingerprint=self._fingerprint(name))
             phases.append((name, result))
             before = network
         entry = TaggerEntry.of(

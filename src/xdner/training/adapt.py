@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from xdner.backbone.aliases import MANIFEST, read_manifest
 from xdner.backbone.lora import merge_lora
+from xdner.backbone.recompute import recomputed
 from xdner.backbone.saving import save_like
 from xdner.backbone.sources import ResolvedBackbone
 from xdner.corpora.plain import LONGEST, PlainText
@@ -97,7 +98,9 @@ class TextTask:
     def loss(self, indices: Sequence[int], rng: random.Random) -> Tensor:
         """Mean negative log-likelihood of what is asked for."""
         blocks = [self.store.block(int(i)) for index in indices for i in self.batches[index]]
-        with self.learner.dropout(self.training.backbone_dropout), self._products():
+        how = self.training
+        again = recomputed(self.learner.model, how.gradient_checkpointing)
+        with self.learner.dropout(how.backbone_dropout), again, self._products():
             total, count = self.learner.loss(blocks, rng)
         return total / count
 

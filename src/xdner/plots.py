@@ -45,10 +45,11 @@ def selection_figure(selections: Sequence[Mapping[str, Any]], path: str | Path) 
     parts: Any = figure.subfigures(2, 1, height_ratios=[upper, lower])
     top, bottom = parts
     panels = top.subplots(1, 3)
+    weighting = selections[0].get("weighting", "softmax")
     titles = {
         "entity": "similarity of types (Eq. 5)",
         "prefix": "similarity of prefixes (Eq. 6)",
-        "weight": "weight (Eq. 8)",
+        "weight": {"softmax": "weight (Eq. 8)", "sum": "weight (over the sum)"}.get(weighting, f"weight ({weighting})"),
     }
     for panel, (key, title) in zip(panels, titles.items(), strict=True):
         found = {(c["target"], s["name"]): s[key] for c in selections for s in c["sources"]}

@@ -33,6 +33,7 @@ def demo(
     What is learned goes to a new folder in the system's temporary one, or to --library.
     """
     with guarded():
+        from xdner.backbone.load import load_backbone
         from xdner.cli.highlight import highlighted, legend
         from xdner.corpora import read_corpus
         from xdner.domain import Domain
@@ -63,7 +64,7 @@ def demo(
             return outcome, trained
 
         stderr.print("[bold]1[/] the frozen model, told only the names of the types …", highlight=False)
-        untrained = CPNER.from_pretrained(ready, dtype="auto")
+        untrained = CPNER(load_backbone(ready, dtype="auto"))  # not from the δ₀ that ships: from nothing
         untrained.add_untrained(Domain.read(folder / "domain.toml"))
         score("untrained", untrained)
         known = _helpers(untrained, home, domain)
@@ -77,6 +78,12 @@ def demo(
             outcome, recognizer = learn("with known domains", home, [ALL])
 
         stdout.print(_table(f"{domain}, {labelled} labelled sentences: exact-span micro scores on test", rows))
+        if known:
+            seen = ", on a model that was itself instructed on four of them" if _instructed(untrained) else ""
+            stdout.print(
+                f"“from nothing” starts from the words of the instruction{seen};\n"
+                "“with known domains” from a prefix that they share, and draws on theirs", style="dim", highlight=False,
+            )  # fmt: skip
         if outcome.selection is not None:
             most = sorted(outcome.selection.sources, key=lambda source: -source.weight)[:4]
             stdout.print("helped most by " + ", ".join(f"{s.name} {s.weight:.2f}" for s in most), highlight=False)
@@ -128,6 +135,13 @@ def _helpers(recognizer: CPNER, library: Path, domain: str) -> list[str]:
     fingerprint = recognizer.backbone.fingerprint
     start = store.initial_prefix() or bundled_initial(fingerprint, plain.length) or plain
     return list(known_entries(store, fingerprint, start.hash(), without=[domain])[0])
+
+
+def _instructed(recognizer: CPNER) -> bool:
+    """Whether the backbone is the embedded one that was tuned on CoNLL-2003, politics, music and literature."""
+    from xdner.backbone.aliases import DEFAULT_BACKBONE
+
+    return recognizer.backbone.name == DEFAULT_BACKBONE
 
 
 def _table(title: str, rows: list[Row]) -> Table:

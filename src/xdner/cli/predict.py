@@ -9,6 +9,7 @@ import typer
 
 from xdner.cli.common import (
     BackboneOption,
+    BeamOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -31,6 +32,7 @@ def predict(
     scores: Annotated[bool, typer.Option("--scores", help="Show each entity's score.")] = False,
     dtype: DtypeOption = "float32",
     device: DeviceOption = "cpu",
+    beam: BeamOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Recognize entities in texts with a trained domain, or each text with its own.
@@ -54,7 +56,7 @@ def predict(
                 f"{len(items)} texts came with {len(domain)} domains",
                 hint="Give --domain once for all texts, or once for each.",
             )
-        recognizer = open_domain(domain, backbone=backbone, library=library, dtype=dtype, device=device)
+        recognizer = open_domain(domain, backbone=backbone, library=library, dtype=dtype, device=device, beam=beam)
         with counting("windows read") as done:
             results = recognizer.predict(items, domain=domain[0] if len(domain) == 1 else domain, done=done)
         if json_:
@@ -69,6 +71,8 @@ def predict(
         for result in results:
             for what, count in result.diagnostics.items():
                 notes[what] = notes.get(what, 0) + count
+        if blank := sum(not r.text.strip() for r in results):
+            stderr.print(f"[yellow]note:[/] {blank} text(s) are empty: there is nothing to read", highlight=False)
         split = sum(r.windows > 1 for r in results)
         if split:
             stderr.print(

@@ -19,7 +19,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from xdner.errors import LibraryError, UnknownDomainError, XdnerError
 from xdner.files import discard, holds, replace_folder, storage_errors, write_atomically
 from xdner.library.archive import files_of, pack, unpack
+from xdner.library.exchange import adopt, start_of, take_start
 from xdner.library.kinds import Entry
 from xdner.library.leftovers import entries, is_domain, may_give_way, orphans, recover
 from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
@@ -133,6 +134,15 @@ class Library:
             folder = orphans(self.folder, entries(self.folder)).get(INITIAL, folder)
         return sound(folder, Prefix.load) if folder.exists() else None
 
+    def initial_hash(self) -> str:
+        """Hash of the δ₀ that the library's domains started from, also where δ₀ itself is not there; empty if unknown.
+
+        Raises:
+            LibraryError: ``library.json`` is damaged.
+        """
+        known = self._known()
+        return known.initial if known else ""
+
     def check_backbone(self, fingerprint: str, name: str = "") -> None:
         """Ask before a long training whether a domain of this backbone may be added.
 
@@ -147,8 +157,8 @@ class Library:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def add(self, entry: Entry) -> Path:
-        """Store a domain under its name, replacing an older one.
+    def add(self, entry: Entry, *, also: Mapping[str, str] | None = None) -> Path:
+        """Store a domain under its name, replacing an older one; ``also`` are further files of text, by name.
 
         The first domain makes ``library.json``. In an older library without one, the backbone is that of all domains
         that are there; if they disagree, it is the new domain's.
@@ -159,7 +169,7 @@ class Library:
         """
         with self._writing():
             known, target = self._admit_entry(entry), self._place(entry.domain.name)
-            entry.save(target)
+            entry.save(target, also)
             self._pin(known, entry)
         return target
 
@@ -214,7 +224,8 @@ class Library:
             self._write(Manifest(prefix.backbone, name, new))
 
     def export(self, name: str, file: str | Path) -> Path:
-        """Write a domain as one file (``.xdner``); an older file is replaced. Equal domains give equal bytes.
+        """Write a domain as one file (``.xdner``), with the δ₀ that it started from; an older file is replaced. Equal
+        domains give equal bytes.
 
         Returns:
             The file.
@@ -226,14 +237,18 @@ class Library:
         """
 
         def files(path: Path) -> dict[str, bytes]:
-            read_domain(path, name)
-            return files_of(path)
+            entry = read_domain(path, name)
+            try:
+                initial = self.initial_prefix()
+            except XdnerError:
+                initial = None  # damaged: the domain itself is sound
+            return files_of(path) | start_of(entry, self.folder / INITIAL, initial)
 
         write_atomically(file, pack(self._steady(name, files)))
         return Path(file)
 
     def import_(self, file: str | Path, *, name: str | None = None, replace: bool = False) -> str:
-        """Add a domain from a file that :meth:`export` wrote.
+        """Add a domain from a file that :meth:`export` wrote. A library without a δ₀ takes over the one in the file.
 
         Args:
             name: another name for it.
@@ -253,6 +268,7 @@ class Library:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xdner-import-")))
             unpack(Path(file), folder)
             entry = read_unpacked(Path(file), folder, name)
+            initial = take_start(Path(file), folder, entry)
             with self._writing():
                 known, target = self._admit_entry(entry), self._place(entry.domain.name)
                 if is_domain(target) and not replace:
@@ -263,6 +279,7 @@ class Library:
                 with replace_folder(target, may_give_way) as fresh:
                     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
                         write_atomically(fresh / path.relative_to(folder), path.read_bytes())
+                adopt(initial, self.folder / INITIAL, known)
                 self._pin(known, entry)
         return entry.domain.name
 

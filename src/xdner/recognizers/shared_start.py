@@ -10,9 +10,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from xdner.backbone.base import Backbone
 from xdner.backbone.cache import PrefixRows
 from xdner.codec.instructor import Instructor
 from xdner.errors import TrainingError
+from xdner.library.bundled import bundled_initial
 from xdner.prefix.parametrization import DirectParametrization
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.reader import Reader
@@ -24,7 +26,14 @@ from xdner.training.instruct import Source, limited, pools, used
 from xdner.training.loop import TrainingResult, train
 from xdner.training.run import Run
 
-__all__ = ["train_shared_start"]
+__all__ = ["shipped_start", "train_shared_start"]
+
+
+def shipped_start(backbone: Backbone, settings: Settings) -> Prefix | None:
+    """The δ₀ that ships for a backbone; ``None`` if there is none, or ``settings`` ask for another prefix than usual."""
+    if settings.prefix != Settings.build(base=backbone.recommended).prefix:
+        return None
+    return bundled_initial(backbone.fingerprint, settings.prefix.length)
 
 
 def train_shared_start(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xdner.backbone.base import Backbone
 from xdner.backbone.cache import PrefixRows
+from xdner.backbone.recompute import recomputed
 from xdner.codec.instructor import Instructor
 from xdner.codec.target import Target, TargetCodec
 from xdner.codec.windows import split_between
@@ -159,7 +160,9 @@ class DomainTask:
         sources = [self._instructor.source(item.words) for item in items]
         prefix = self._prefix()
         contexts = {name: self._instructor.context(view) for name, view in views.items()}
-        with self._backbone.dropout(self._training.backbone_dropout, self._dropouts):
+        how, model = self._training, self._backbone.model
+        dropout = self._backbone.dropout(how.backbone_dropout, self._dropouts)
+        with dropout, recomputed(model, how.gradient_checkpointing):
             if len(contexts) == 1:
                 # One domain, one context: it is read once for the whole batch, and gradients flow through it.
                 context = self._backbone.read_context(next(iter(contexts.values())), prefix)

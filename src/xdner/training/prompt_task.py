@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.base import Backbone
+from xdner.backbone.recompute import recomputed
 from xdner.codec.dictionary_grammar import DictionaryGrammar
 from xdner.codec.target import Target
 from xdner.codec.windows import split_between
@@ -164,7 +165,8 @@ class PromptTask:
         how = self.settings.training
         made = [self.prompt(item, self.view(item, rng), with_legal=how.likelihood == "grammar") for item in items]
         targets = [target for _, _, target, _ in made]
-        with self.backbone.dropout(how.backbone_dropout, self._dropouts):
+        dropout = self.backbone.dropout(how.backbone_dropout, self._dropouts)
+        with dropout, recomputed(self.backbone.model, how.gradient_checkpointing):
             states = self.backbone.target_states(
                 [ids for ids, _, _, _ in made], [t.ids for t in targets], self.backbone.empty_prefix()
             )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xdner.errors import TrainingError
 from xdner.library.store import Library
 from xdner.training.progress import Progress, SilentProgress
 from xdner.training.run import Run
@@ -55,5 +56,16 @@ class JobOptions:
         return Run(folder, self.resume, self.again, self.progress)
 
     def domain_run(self, name: str) -> Run:
-        """The training of a domain, with its checkpoints in the library's own folder for them."""
-        return self.run(self.store().folder / ".runs" / name)
+        """The training of a domain, with its checkpoints in the library's own folder for them; they go once the domain is stored.
+
+        Raises:
+            TrainingError: there is nothing to resume: the domain is trained, and its checkpoints are gone.
+        """
+        store = self.store()
+        made = self.run(store.folder / ".runs" / name)
+        if made.resume and not made.begun and name in store:
+            raise TrainingError(
+                f"domain {name!r} of {store.folder} is trained already, and no run of it was interrupted",
+                hint=f'Read with it: xdner predict --domain {name} "your text". To train it anew, leave --resume out.',
+            )
+        return made

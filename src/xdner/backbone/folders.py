@@ -21,6 +21,7 @@ _VOCABULARIES = (
     "spiece.model",
     "tokenizer.model",
     "sentencepiece.bpe.model",
+    "spm.model",
     "vocab.json",
     "vocab.txt",
 )

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from xdner.backbone.lora import Adapter
 from xdner.errors import TrainingError, install_hint
 
-__all__ = ["Factors", "put_factors"]
+__all__ = ["Factors", "lora_dropouts", "put_factors"]
 
 
 @dataclass
@@ -95,8 +95,12 @@ def put_factors(
     for factor in factors.values():
         factor.data = factor.data.float()
         factor.requires_grad_(True)
-    dropouts = [m for n, m in model.named_modules() if n.rpartition(".")[2] == "lora_dropout"]
-    return Factors(lora, config, factors, dropouts)
+    return Factors(lora, config, factors, lora_dropouts(model))
+
+
+def lora_dropouts(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model with factors in it that leave out some of what the factors see, while they train."""
+    return [m for n, m in model.named_modules() if n.rpartition(".")[2] == "lora_dropout"]
 
 
 def _linear_names(model: PreTrainedModel) -> list[str]:

@@ -25,6 +25,7 @@ _VOCABULARIES = (
     "vocab.json",
     "vocab.txt",
 )
+_OF_BYTES = {"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"}
 _SEQ2SEQ = {"t5", "mt5", "umt5", "longt5"}
 
 
@@ -69,12 +70,18 @@ def check_folder(folder: Path, name: str) -> None:
                 f"{path} is not a complete safetensors file: {error}",
                 hint="Copy or download it again; a file of a few hundred bytes is only a pointer to the weights.",
             ) from None
-    if not any((folder / vocabulary).is_file() for vocabulary in _VOCABULARIES):
+    if not any((folder / vocabulary).is_file() for vocabulary in _VOCABULARIES) and not _reads_bytes(folder):
         raise BackboneNotFoundError(  # transformers would make up a tokenizer of a hundred tokens
             f"the folder {name} has no tokenizer.json",
             hint="Copy the tokenizer's files beside the weights: tokenizer.json, or the vocabulary that it comes from "
             f"({', '.join(_VOCABULARIES[1:])}).",
         )
+
+
+def _reads_bytes(folder: Path) -> bool:
+    """Whether the tokenizer is one of bytes or characters: it has no vocabulary. (It is no fast one either.)"""
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and read_json(config).get("tokenizer_class") in _OF_BYTES
 
 
 def _weight_files(folder: Path, name: str) -> list[Path]:

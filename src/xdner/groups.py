@@ -106,9 +106,7 @@ class GroupedSettings:
         made.take(_read_toml(file, made.problems), asked=True)
         for override in overrides:
             made.override(override)
-        hint = f"Groups and keys: {'; '.join(g + ': ' + ', '.join(keys) for g, keys in made.used.items())}."
-        if not any(what in problem for problem in made.problems for what in ("unknown", "not of the form", _IDLE)):
-            hint = "Correct these values and start again."
+        hint = made.hint()
         groups = {g: made.kinds[g](**entries) for g, entries in made.values.items()}
         made.problems += [problem for name, group in groups.items() for problem in _problems(name, group)]
         if made.problems:
@@ -149,11 +147,24 @@ class _Builder:
             for group, kind in self.kinds.items()
         }
 
+    def hint(self) -> str:
+        """The next step. The whole list is long: it stands there only where nothing comes near what was asked for."""
+        lost = [p for p in self.problems if any(what in p for what in ("unknown", "not of the form", _IDLE))]
+        if not lost:
+            return "Correct these values and start again."
+        if all("did you mean" in problem for problem in lost):
+            groups = ", ".join(group for group, keys in self.used.items() if keys)
+            return f"Groups and keys stand in the settings.toml of every trained domain. The groups: {groups}."
+        return f"Groups and keys: {'; '.join(g + ': ' + ', '.join(keys) for g, keys in self.used.items())}."
+
     def take(self, table: Mapping[Any, Any], *, asked: bool) -> None:
         """The groups of a file, or (not ``asked`` for) of settings that were made before."""
         for group, entries in table.items():
-            if group not in self.values or not isinstance(entries, Mapping):
+            if group not in self.values:
                 self.problems.append(f"unknown group {group!r}{_near(group, self.values)}")
+                continue
+            if not isinstance(entries, Mapping):
+                self.problems.append(f"{group} is a group of settings and cannot be {entries!r}")
                 continue
             for key, value in entries.items():
                 # A file may be the whole of what is stored with a domain.

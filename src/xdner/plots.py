@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xdner.errors import XdnerError
+from xdner.errors import XdnerError, install_hint
 from xdner.files import write_atomically
 
 __all__ = ["selection_figure"]
@@ -34,7 +34,7 @@ def selection_figure(selections: Sequence[Mapping[str, Any]], path: str | Path) 
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
-        raise XdnerError("figures need the package matplotlib", hint="pip install 'xdner[plots]'") from None
+        raise XdnerError("figures need the package matplotlib", hint=install_hint("plots")) from None
     sources = list(dict.fromkeys(s["name"] for chosen in selections for s in chosen["sources"]))
     targets = [chosen["target"] for chosen in selections]
     pairs = [(c["target"], s) for c in selections for s in c["sources"]]

@@ -104,7 +104,8 @@ class TrainingSettings:
         backbone_dropout: whether the frozen model's own dropout is on.
         gradient_checkpointing: whether the inside of a model's layers is computed again in the backward pass instead of being
             kept: less memory, more time, the same gradients.
-        max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows.
+        max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows. Where many
+            types leave too few for the words, they come on top.
         checkpoint_every: optimizer steps between checkpoints (0 = only at the end of an epoch).
         seed: of everything random.
     """

@@ -136,7 +136,8 @@ def test_settings_that_do_nothing_are_refused(files: Path, encoder: Path, tmp_pa
     for setting in asked:
         group = "decoding" if setting.startswith("resident") else "training"
         assert f"LANER makes no use of {group}.{setting.partition('=')[0]}" in message
-    listed = refused(*new, "--set", "epoch=3").partition("Groups and keys: ")[2]
+    assert "did you mean 'training.epochs'" in refused(*new, "--set", "epoch=3")
+    listed = refused(*new, "--set", "zzz=3").partition("Groups and keys: ")[2]
     assert "training: epochs, batch_size, accumulation, learning_rate, weight_decay, clip, warmup, patience," in listed
     assert "decoding: batch_size, window, overlap." in " ".join(listed.split())
     assert not any(setting.partition("=")[0] in listed for setting in asked)

@@ -20,6 +20,7 @@ from xdner.errors import (
     DomainError,
     PrefixFormatError,
     PrefixMismatchError,
+    StorageError,
     TrainingError,
     UnknownDomainError,
 )
@@ -301,3 +302,18 @@ def test_a_model_with_an_encoder_reads_the_sentence_once() -> None:
 def test_the_public_door_is_the_same_class() -> None:
     assert xdner.CPNER is CPNER
     assert xdner.Entity is Entity
+
+
+def test_a_domain_takes_the_place_of_a_domain_only(tmp_path: Path, ready: CPNER) -> None:
+    for path in (tmp_path / "mine" / "thesis.txt", tmp_path / "corpus" / "domain.toml"):
+        path.parent.mkdir()
+        path.write_text("years of work")
+        with pytest.raises(StorageError, match="holds something else"):
+            ready.save("people", path.parent)
+        assert path.read_text() == "years of work"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="it is a file"):
+        ready.save("people", tmp_path / "file")
+    for name in ("people", "seas"):
+        ready.save(name, tmp_path / "domain")
+        assert Domain.read(tmp_path / "domain" / "domain.toml").name == name

@@ -37,7 +37,7 @@ __all__ = ["Definition", "Manifest", "carve_dev", "sample", "sample_mentions", "
 
 Definition = Literal["sentences", "mentions"]
 
-_MANIFEST_HINT = "Write it anew with the sampling command; a manifest is JSON and is not edited by hand."
+_MANIFEST_HINT = "Write it anew with `xdner sample`; a manifest is JSON and is not edited by hand."
 
 
 @dataclass(frozen=True, slots=True)

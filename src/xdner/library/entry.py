@@ -21,6 +21,7 @@ from pathlib import Path
 from xdner.domain import Domain
 from xdner.errors import PrefixFormatError
 from xdner.files import replace_folder
+from xdner.library.leftovers import may_give_way
 from xdner.library.parts import read_lines, read_text, write_further, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.settings import Settings
@@ -76,7 +77,7 @@ class DomainEntry:
         Raises:
             StorageError: it cannot be written.
         """
-        with replace_folder(folder) as fresh:
+        with replace_folder(folder, may_give_way) as fresh:
             write_shared(fresh, self.domain, self.settings, self.seen, self.card)
             write_further(fresh, also)
             for number, member in enumerate(self.members, start=2):

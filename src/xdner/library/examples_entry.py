@@ -28,6 +28,7 @@ from xdner.corpora.io import read_corpus, write_corpus
 from xdner.domain import Domain
 from xdner.errors import LibraryError, StorageError
 from xdner.files import read_manifest, replace_folder, write_atomically, write_manifest
+from xdner.library.leftovers import may_give_way
 from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_further, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.prompting.settings import LlmSettings, WranerSettings
@@ -105,7 +106,7 @@ class ExamplesEntry:
             CorpusError: examples that no file can hold.
         """
         index = Path(folder) / INDEX
-        with _at_rest(index), replace_folder(folder) as fresh:
+        with _at_rest(index), replace_folder(folder, may_give_way) as fresh:
             self.write(fresh)
             write_further(fresh, also)
             if index.is_dir():

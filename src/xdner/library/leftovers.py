@@ -15,7 +15,7 @@ from pathlib import Path
 from xdner.errors import LibraryError
 from xdner.files import discard
 
-__all__ = ["entries", "is_begun", "is_domain", "is_leftover", "orphans", "recover"]
+__all__ = ["entries", "is_begun", "is_domain", "is_leftover", "may_give_way", "orphans", "recover"]
 
 _LEFTOVER = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.(?P<kind>part|old)", re.DOTALL)
 _STEM = 32  # so many characters of a folder's name are in its leftovers' names
@@ -44,6 +44,11 @@ def is_begun(path: Path) -> bool:
         )
     except OSError:
         return False
+
+
+def may_give_way(path: Path) -> bool:
+    """May a domain take this folder's place? A domain may, sound or damaged, and one that was begun with an index."""
+    return is_domain(path) or is_begun(path)
 
 
 def entries(folder: Path) -> frozenset[str]:

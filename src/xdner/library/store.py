@@ -27,11 +27,11 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from xdner.errors import LibraryError, UnknownDomainError, XdnerError
-from xdner.files import discard, replace_folder, storage_errors, write_atomically
+from xdner.files import discard, holds, replace_folder, storage_errors, write_atomically
 from xdner.library.archive import files_of, pack, unpack
 from xdner.library.exchange import adopt, start_of, take_start
 from xdner.library.kinds import Entry
-from xdner.library.leftovers import entries, is_begun, is_domain, orphans, recover
+from xdner.library.leftovers import entries, is_domain, may_give_way, orphans, recover
 from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
 from xdner.library.reading import identity, read_domain, read_unpacked, sound
 from xdner.library.verdict import INITIAL, Verdict, verdicts
@@ -218,7 +218,7 @@ class Library:
             except XdnerError:
                 present = False  # damaged, and known to be the same one
             if not present:
-                with replace_folder(self.folder / INITIAL) as fresh:
+                with replace_folder(self.folder / INITIAL, holds("prefix.json", "prefix.safetensors")) as fresh:
                     prefix.save(fresh)
             name = (known.backbone_name if known else "") or name_of(prefix)
             self._write(Manifest(prefix.backbone, name, new))
@@ -276,7 +276,7 @@ class Library:
                         f"the library {self.folder} has a domain {entry.domain.name!r} already",
                         hint="Take its place with --replace, or choose another name with --name.",
                     )
-                with replace_folder(target) as fresh:
+                with replace_folder(target, may_give_way) as fresh:
                     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
                         write_atomically(fresh / path.relative_to(folder), path.read_bytes())
                 adopt(initial, self.folder / INITIAL, known)
@@ -386,7 +386,7 @@ class Library:
         if name.casefold() == MANIFEST:
             raise LibraryError(f"{name!r} is the name of a library's own file", hint="Choose another name.")
         link, empty = os.path.islink(target), os.path.isdir(target) and not entries(target)
-        if link or (os.path.lexists(target) and not is_domain(target) and not is_begun(target) and not empty):
+        if link or (os.path.lexists(target) and not may_give_way(target) and not empty):
             what = "a link" if link else "no domain"
             raise LibraryError(
                 f"{target} is in the way: it is {what}", hint="Move it away, or give the domain another name."

@@ -31,6 +31,7 @@ from xdner.backbone.words import WordPieces
 from xdner.domain import Domain
 from xdner.errors import BackboneError, TaggerFormatError
 from xdner.files import read_manifest, replace_folder, write_atomically, write_manifest
+from xdner.library.leftovers import may_give_way
 from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_further, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.tagger.network import TaggerNetwork
@@ -128,7 +129,7 @@ class TaggerEntry:
         Raises:
             StorageError: it cannot be written.
         """
-        with replace_folder(folder) as fresh:
+        with replace_folder(folder, may_give_way) as fresh:
             self.write(fresh)
             write_further(fresh, also)
 

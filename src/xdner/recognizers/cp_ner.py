@@ -303,7 +303,10 @@ class CPNER(Recognizer[DomainEntry]):
         )  # fmt: skip
         made = transfer.run(run)
         self.add(made.entry)
-        _, reasons = lost_entities(domain, train_sentences, self.reader.encoder, settings.codec)
+        _, reasons = lost_entities(
+            domain, train_sentences, self.reader.encoder, settings.codec, max_pieces=settings.training.max_pieces,
+            max_tokens=self.backbone.max_tokens - settings.prefix.length,
+        )  # fmt: skip
         return Trained(made.entry, made.phases[-1].result, made, reasons)
 
     def select(

@@ -22,7 +22,7 @@ from xdner.recognizers.warmup import assert_frozen, initial_prefix
 from xdner.settings import Settings
 from xdner.training.augmentation import Augmentation
 from xdner.training.domain_task import DomainTask, Item, make_items
-from xdner.training.instruct import Source, limited, pools
+from xdner.training.instruct import Source, limited, pools, used
 from xdner.training.loop import TrainingResult, train
 from xdner.training.run import Run
 
@@ -63,11 +63,12 @@ def train_shared_start(
     parametrization = DirectParametrization(begun.geometry, begun.keys, begun.values).to(backbone.device)
     instructor = Instructor(reader.encoder, settings.codec)
     items: list[Item] = []
-    used = []
     for source in sources:
         chosen = limited(source.sentences, settings.instruct.per_source)
-        items += make_items(source.domain, chosen, reader.encoder, instructor, training.max_pieces)
-        used.append({"domain": source.domain.name, "sentences": len(chosen)})
+        items += make_items(
+            source.domain, chosen, reader.encoder, instructor, training.max_pieces,
+            max_tokens=backbone.max_tokens - settings.prefix.length,
+        )  # fmt: skip
     labels = {label.verbalization: label for source in sources for label in source.domain.labels}
 
     def rows() -> PrefixRows:
@@ -103,7 +104,7 @@ def train_shared_start(
     notes = {
         "backbone_name": backbone.name,
         "backbone_source": backbone.source,
-        "sources": used,
+        "sources": used(sources, settings.instruct.per_source),
         "steps": result.steps,
         "losses": [round(record.loss, 4) for record in result.history],
         "settings": settings.to_dict(),

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from xdner.errors import RetrievalError
+from xdner.errors import RetrievalError, install_hint
 from xdner.retrieval.base import Example, Hit, text_key
 from xdner.retrieval.examples import unique
 from xdner.retrieval.stop_words import queried_words
@@ -51,7 +51,7 @@ class BM25Retriever:
         try:
             import bm25s
         except ImportError:
-            raise RetrievalError("BM25 needs the package bm25s", hint="pip install 'xdner[retrieval]'") from None
+            raise RetrievalError("BM25 needs the package bm25s", hint=install_hint("retrieval")) from None
         self.examples, self.stop_words = unique(examples), stop_words
         self._index = bm25s.BM25(method="lucene")
         self._index.index([self._tokens(e.sentence) for e in self.examples], show_progress=False)

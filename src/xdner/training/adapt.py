@@ -29,7 +29,7 @@ from xdner.backbone.saving import save_like
 from xdner.backbone.sources import ResolvedBackbone
 from xdner.corpora.plain import LONGEST, PlainText
 from xdner.errors import BackboneNotFoundError, StorageError, TrainingError
-from xdner.files import replace_folder, storage_errors, write_atomically
+from xdner.files import holds, replace_folder, storage_errors, write_manifest
 from xdner.settings import TrainingSettings
 from xdner.training.adapt_settings import AdaptationSettings
 from xdner.training.factors import Factors, put_factors
@@ -328,18 +328,18 @@ def _facts(
 def _write(found: ResolvedBackbone, stage: _Stage, scratch: Path, out: Path, facts: dict[str, Any]) -> None:
     """The folder appears complete or not at all: it is made beside the checkpoints and then moved."""
     learner, made = stage.learner, scratch / "made"
-    if stage.factors is not None:
-        adapter = scratch / "adapter"
-        with replace_folder(adapter) as fresh:
-            stage.factors.write(fresh, found.name)
-        merge_lora(found.path, adapter, made)
-    else:
-        learner.model.to(learner.stored)
-        with replace_folder(made) as fresh:
-            save_like(learner.model, found.path, fresh)
     manifest: dict[str, Any] = {"name": out.name, "kind": found.kind, "base": facts["base"], "made": facts}
     if recommended := read_manifest(found.path).get("recommended"):
         manifest["recommended"] = recommended  # it reads the same prompts as before
-    write_atomically(made / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    if stage.factors is not None:
+        adapter = scratch / "adapter"
+        with replace_folder(adapter, holds("adapter_config.json")) as fresh:
+            stage.factors.write(fresh, found.name)
+        merge_lora(found.path, adapter, made, manifest)
+    else:
+        learner.model.to(learner.stored)
+        with replace_folder(made, holds(MANIFEST)) as fresh:
+            save_like(learner.model, found.path, fresh)
+            write_manifest(fresh / MANIFEST, manifest)
     with storage_errors(out):
         made.rename(out)

@@ -10,6 +10,7 @@ from xdner.workflows.initial import train_initial
 from xdner.workflows.material import DomainFiles
 from xdner.workflows.options import JobOptions
 from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
+from xdner.workflows.sampling import Sampled, sample_file
 from xdner.workflows.taggers import TAGGER_ABLATIONS, train_tagger
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DomainFiles",
     "JobOptions",
     "Outcome",
+    "Sampled",
     "adapt_backbone",
     "evaluate_domain",
     "example_folder",
@@ -26,6 +28,7 @@ __all__ = [
     "index_examples",
     "instruct_backbone",
     "open_domain",
+    "sample_file",
     "select_sources",
     "train_domain",
     "train_examples",

@@ -29,6 +29,7 @@ class JobOptions:
         dtype, device: of frozen weights.
         resume: go on after an interruption.
         progress: what is shown.
+        again: what to do after Ctrl-C.
     """
 
     library: str | Path | None = None
@@ -39,6 +40,7 @@ class JobOptions:
     device: str = "cpu"
     resume: bool = False
     progress: Progress = field(default_factory=SilentProgress)
+    again: str = _RESUME
 
     @property
     def chosen(self) -> list[str]:
@@ -51,7 +53,7 @@ class JobOptions:
 
     def run(self, folder: Path) -> Run:
         """The training, with its checkpoints in this folder."""
-        return Run(folder, self.resume, _RESUME, self.progress)
+        return Run(folder, self.resume, self.again, self.progress)
 
     def domain_run(self, name: str) -> Run:
         """The training of a domain, with its checkpoints in the library's own folder for them; they go once the domain is stored.

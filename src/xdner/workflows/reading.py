@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xdner.backbone.load import check_device, load_backbone
 from xdner.corpora.io import read_corpus
-from xdner.errors import LibraryError, SettingsError, TrainingError
+from xdner.errors import LibraryError, PrefixFormatError, SettingsError, TrainingError
 from xdner.evaluation.report import Report
 from xdner.library.bundled import bundled_initial, find_entry, find_prefix, known_entries
 from xdner.library.entry import DomainEntry
@@ -72,11 +72,26 @@ def open_domain(
         )
     if examples:
         return open_examples(examples, store, llm=backbone, dtype=dtype, device=device)
-    source = backbone if backbone is not None else entries[0].prefix.notes.get("backbone_source") or None
+    source = backbone if backbone is not None else _loaded_from(entries[0])
     recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entries[0].settings)
     for entry in entries:
         recognizer.add(entry)
     return recognizer
+
+
+def _loaded_from(entry: DomainEntry) -> str | None:
+    """Where the backbone of a domain was loaded from in training; ``None``: the default one.
+
+    Raises:
+        PrefixFormatError: its manifest holds something else than a name there.
+    """
+    source = entry.prefix.notes.get("backbone_source") or None
+    if source is not None and not isinstance(source, str):
+        raise PrefixFormatError(
+            f"prefix.json of domain {entry.domain.name!r}: 'backbone_source' must be text, not {source!r}",
+            hint="Say where the backbone is with --backbone, or restore the file.",
+        )
+    return source
 
 
 def _taggers(
@@ -136,7 +151,7 @@ def select_sources(
     store, warnings = Library(library), []
     chosen = {name: find_prefix(name, store) for name in [*targets, *(s for s in sources if s != ALL)]}
     first = chosen[targets[0]]
-    source = backbone if backbone is not None else first.prefix.notes.get("backbone_source") or None
+    source = backbone if backbone is not None else _loaded_from(first)
     model = load_backbone(source, device=device, dtype=dtype)
     if ALL in sources:
         known, left_out = known_entries(store, model.fingerprint, first.prefix.initial)

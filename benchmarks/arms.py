@@ -38,6 +38,7 @@ from xdner.settings import Settings
 from xdner.text import Entity, Sentence
 from xdner.training.augmentation import Augmentation, mention_pool
 from xdner.training.domain_task import DomainTask, make_items
+from xdner.training.factors import lora_dropouts
 from xdner.training.instruct import limited
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
@@ -353,6 +354,7 @@ class Tuned:
             parameters=self.parameters,
             prefix=lambda: empty,
             score=self.score,
+            dropouts=lora_dropouts(self.backbone.model),
         )
 
     def score(self) -> float | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from pathlib import Path
 from typing import Any
 
 from benchmarks.choices import CHOICES
+from benchmarks.choosing import parser
 from benchmarks.layout import flat, percent, table
 from benchmarks.record import read_json
 from benchmarks.transfer.comparison import spread
@@ -14,10 +16,36 @@ from xdner.errors import DataError
 from xdner.evaluation import seed_summary
 from xdner.files import write_atomically
 
-__all__ = ["BEGIN", "END", "markdown", "write_page"]
+__all__ = ["BEGIN", "END", "command", "markdown", "write_page"]
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 Run = dict[str, Any]
+#: Of the options, the names under which runs keep them, where they are others.
+_KEPT = {"set": "overrides", "tagger_set": "tagger_overrides", "wraner_set": "wraner_overrides"}
+_PAGE = "docs/CHOOSING.md"
+
+
+def command(runs: list[Run]) -> str:
+    """The command that makes these runs and writes the page, with every option that is not the default.
+
+    It is made from what the runs keep: they may have come of several commands, or of one that only printed them again. Where
+    data and runs are is left out, and of a model's folder there is its name only.
+    """
+    names = [name for name in CHOICES if any(run["choice"] == name for run in runs)]
+    made = runs[0]["asked"] | {"choices": names, "seeds": sorted({run["seed"] for run in runs})}
+    words = ["python", "benchmarks/choosing.py"]
+    for option, default in vars(parser().parse_args([])).items():
+        key = _KEPT.get(option, option)
+        if key in made and made[key] != default:
+            values = made[key] if isinstance(made[key], list) else [made[key]]
+            words += [f"--{option.replace('_', '-')}", *(_without_folder(str(value)) for value in values)]
+    return shlex.join([*words, "--write", _PAGE])
+
+
+def _without_folder(value: str) -> str:
+    """A value, or of ``key=/a/path`` and ``/a/path`` the last part of the path: a page is for other machines."""
+    key, equals, path = value.rpartition("=")
+    return f"{key}{equals}{Path(path).name}" if Path(path).is_absolute() else value
 
 
 def markdown(out: Path) -> str:
@@ -96,11 +124,12 @@ def _notes(runs: list[Run]) -> list[str]:
         "Memory: the most that a process of its own held. Reading: 96 sentences of 30 words, from text to entities. A domain "
         "of a tagger holds all weights of its encoder, one of IF-WRANER its examples and what was tuned; language models, which "
         "domains share, are not counted.",
-        f"Prefixes on {asked['backbone']}, IF-WRANER on {asked['llm']}, both {asked['dtype']}; taggers on {asked['encoder']}. "
-        "Settings: those of `xdner train`"
-        + "".join(f"; {k}: {', '.join(v)}" for k, v in (("prefixes", asked["overrides"]),
-                                                        ("taggers", asked["tagger_overrides"]),
-                                                        ("IF-WRANER", asked["wraner_overrides"])) if v) + ".",
+        "Prefixes on {backbone}, IF-WRANER on {llm}, both {dtype}; taggers on {encoder}. Settings: those of `xdner train`".format(
+            **{key: _without_folder(str(asked[key])) for key in ("backbone", "llm", "dtype", "encoder")}
+        )
+        + "".join(f"; {k}: {', '.join(map(_without_folder, v))}"
+                  for k, v in (("prefixes", asked["overrides"]), ("taggers", asked["tagger_overrides"]),
+                               ("IF-WRANER", asked["wraner_overrides"])) if v) + ".",
     ]  # fmt: skip
     if asked["limit"] is not None:
         made.insert(0, f"**A trial: the first {asked['limit']} sentences of each file only. These are no results.**")
@@ -109,6 +138,7 @@ def _notes(runs: list[Run]) -> list[str]:
             "smollm2-135m-ner has seen CoNLL-2003, politics, music and literature in its instruction tuning; a tagger "
             "without a source has seen no labelled sentence but the target's."
         )
+    made.append(f"command: `{command(runs)}`")
     for what in ("commit", "machine", "versions"):
         made.append(f"{what}: " + "; ".join(sorted({flat(run[what]) for run in runs})))
     return made

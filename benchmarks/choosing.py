@@ -7,7 +7,8 @@
 
 Each recognizer learns the same sentences with the settings that `xdner train` has, in a process of its own; another
 process loads what was stored and reads sentences of 30 words. A run whose file is there is not made again, so the same
-command goes on where it was stopped. A new kind of recognizer is one more function in `choices.py`.
+command goes on where it was stopped. Below the table stands the command that makes its runs. A new kind of recognizer is
+one more function in `choices.py`.
 """
 
 from __future__ import annotations

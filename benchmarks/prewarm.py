@@ -189,8 +189,11 @@ class Maker:
             "dev": len(dev),
             "seed": self.options.seed,
             "seconds": round(seconds),
-            "command": f"python benchmarks/prewarm.py --only {recipe.name} --cap {self.options.cap} {given}".strip(),
-        }
+            "command": " ".join(filter(None, [
+                f"python benchmarks/prewarm.py --only {recipe.name} --cap {self.options.cap}", given,
+                f"--per-source {self.options.per_source}",
+            ])),
+        }  # fmt: skip
 
 
 def splits(folder: Path) -> tuple[list[Any], list[Any]]:

@@ -14,9 +14,20 @@ from typing import Any
 from xdner.errors import DataError
 from xdner.files import write_atomically
 
-__all__ = ["circumstances", "commit", "machine", "read_json", "refuse_other_options", "versions", "write_json"]
+__all__ = [
+    "WAITING",
+    "circumstances",
+    "commit",
+    "machine",
+    "read_json",
+    "refuse_other_options",
+    "versions",
+    "write_json",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
+#: How threads that have nothing to do wait: spinning ones are faster, and take a core.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 PACKAGES = ("xdner", "torch", "transformers", "tokenizers", "peft", "numpy")
 
 
@@ -35,7 +46,7 @@ def commit() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, threads that torch uses, memory in GiB, and the GPU if there is one."""
+    """Processor, cores, threads that torch uses and how they wait, memory in GiB, and the GPU if there is one."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -44,6 +55,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        **{name: os.environ.get(name) for name in WAITING},
         "memory_gib": _memory(),
         "gpu": gpu,
     }

@@ -170,8 +170,13 @@ def t5_plans(given: argparse.Namespace, plan: Plan) -> list[Plan]:
 
 
 def _asked(given: argparse.Namespace) -> dict[str, Any]:
+    """The options, without this machine's folders; of the data, its domain's folder and its bytes' hash."""
+    from benchmarks.timing.workload import file_hash
+
     values = {key: value for key, value in vars(given).items() if key not in ELSEWHERE}
-    return {key: value.name if isinstance(value, Path) else value for key, value in values.items()}
+    values = {key: value.name if isinstance(value, Path) else value for key, value in values.items()}
+    data = given.data.resolve()
+    return values | {"data": f"{data.parent.name}/{data.name}", "data_sha256": file_hash(data)}
 
 
 if __name__ == "__main__":

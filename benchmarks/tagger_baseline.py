@@ -84,7 +84,7 @@ class TaggerArm:
         tagger = TaggerNetwork(encoder, tags_of([target]), _PLAIN, seed=seed).to(self.device)
         if sources:
             carry_over(tagger, self._learn_sources(encoder, pieces, sources, settings))
-        task = TaggerTask(tagger, pieces, target.train, target.dev)
+        task = TaggerTask(tagger, pieces, target.train, target.dev, recompute=settings.gradient_checkpointing)
         result = train(task, settings, Run(progress=progress))
         return measured(
             target.dev, task.found(), result, began, settings={"training": _plain(settings)},
@@ -98,7 +98,8 @@ class TaggerArm:
     ) -> TaggerNetwork:
         """The sources' tagger; ``encoder`` is trained in place. There is no dev split here: the last epoch counts."""
         tagger = TaggerNetwork(encoder, tags_of(sources), _PLAIN, seed=settings.seed).to(self.device)
-        task = TaggerTask(tagger, pieces, [s for source in sources for s in source.train], ())
+        learned = [s for source in sources for s in source.train]
+        task = TaggerTask(tagger, pieces, learned, (), recompute=settings.gradient_checkpointing)
         stage = replace(settings, epochs=self.source_epochs, patience=0)
         _: TrainingResult = train(task, stage)
         return tagger

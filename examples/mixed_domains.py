@@ -2,7 +2,8 @@
 
     python examples/mixed_domains.py LIBRARY
 
-The library is a folder of trained domains, as `xdner train` fills it.
+The library is a folder of trained domains, as `xdner train` fills it. It may have thousands: each is loaded when it is first
+asked for, and memory is bounded.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ import xdner
 
 
 def main(library: str, backbone: str | None = None) -> list[xdner.Result]:
-    domains = xdner.Library(library)
     recognizer = xdner.CPNER.from_pretrained(backbone)
-    for name in domains:
-        recognizer.add(domains.get(name))
+    recognizer.attach(library)
 
     text = "Fold in the egg whites, spray the roses with neem oil and restart checkout-api on web-07."
     results = recognizer.predict([text] * len(recognizer.domains), domain=list(recognizer.domains))

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -81,3 +82,19 @@ def test_the_readmes_tagger_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     names = {"domain": xdner.Domain.from_corpus("towns", TOWNS), "train": TOWNS, "dev": TOWNS}
     exec(compile(code, "README.md", "exec"), names)
     assert names["recognizer"].domains == ("towns",)  # type: ignore[attr-defined]
+
+
+def test_the_readmes_many_domains_are_read(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if "attach" in block]
+    whole = xdner.CPNER.from_pretrained(backbone, settings=xdner.Settings.build(overrides=["length=2"]))
+    library = xdner.Library(tmp_path / "my-domains")
+    for name in ("cooking", "gardening"):
+        whole.add_untrained(xdner.Domain.read(example_folder(name) / "domain.toml"))
+        library.add(whole._entry(name))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(xdner.CPNER, "from_pretrained", lambda: xdner.CPNER(whole.backbone))
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert [r.domain for r in names["results"]] == ["cooking", "gardening"]
+    assert names["recognizer"].residents.made == 2

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdner.errors import StorageError
-from xdner.files import replace_folder, storage_errors, write_atomically
+from xdner.files import check_replaceable, holds, replace_folder, storage_errors, write_atomically
 
 
 @pytest.fixture
@@ -108,17 +108,42 @@ def test_what_is_no_ordinary_file_is_written_to(tmp_path):
 def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
     path = tmp_path / "new" / "folder"
     for content in ("one", "two"):
-        with replace_folder(path) as fresh:
+        with replace_folder(path, holds("one")) as fresh:
             (fresh / content).write_text(content)
         assert os.listdir(path) == [content]
     assert os.listdir(path.parent) == ["folder"]
 
 
-def test_a_folder_takes_the_place_of_a_file(tmp_path):
-    (tmp_path / "a").write_text("x")
+def test_a_folder_takes_the_place_of_an_empty_one(tmp_path):
+    (tmp_path / "a").mkdir()
     with replace_folder(tmp_path / "a") as fresh:
         (fresh / "b").write_text("y")
     assert (tmp_path / "a" / "b").read_text() == "y"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_what_is_not_ours_is_never_replaced(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder" / "manifest.json").mkdir(parents=True)  # a folder of that name is no manifest
+    (tmp_path / "folder" / "thesis.txt").write_text("years of work")
+    for name, reason in (("file", "it is a file"), ("folder", "the folder holds something else, which would be lost")):
+        for ours in (None, holds("manifest.json")):
+            with pytest.raises(StorageError, match=reason) as caught:
+                check_replaceable(tmp_path / name, ours)
+            assert str(tmp_path / name) in str(caught.value)
+            with pytest.raises(StorageError, match=reason), replace_folder(tmp_path / name, ours):
+                pytest.fail("nothing may be made for a place that cannot be taken")
+    assert (tmp_path / "file").read_text() == "x"
+    assert (tmp_path / "folder" / "thesis.txt").read_text() == "years of work"
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_what_came_meanwhile_is_kept(tmp_path):
+    with pytest.raises(StorageError, match="holds something else"), replace_folder(tmp_path / "a") as fresh:  # noqa: PT012
+        (fresh / "b").write_text("ours")
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "theirs").write_text("x")
+    assert os.listdir(tmp_path / "a") == ["theirs"]
     assert os.listdir(tmp_path) == ["a"]
 
 
@@ -126,7 +151,7 @@ def test_a_folder_takes_the_place_of_a_file(tmp_path):
 def test_a_block_that_fails_leaves_the_old_folder(tmp_path, error):
     with replace_folder(tmp_path / "a") as fresh:
         (fresh / "old").write_text("")
-    with pytest.raises(type(error)), replace_folder(tmp_path / "a") as fresh:  # noqa: PT012 - the block is what fails
+    with pytest.raises(type(error)), replace_folder(tmp_path / "a", holds("old")) as fresh:  # noqa: PT012 - the block fails
         (fresh / "new").write_text("")
         raise error
     assert os.listdir(tmp_path / "a") == ["old"]
@@ -145,7 +170,7 @@ def test_the_old_folder_comes_back_if_the_swap_fails(tmp_path, monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", second_fails)
-    with pytest.raises(StorageError, match="Input/output error"), replace_folder(tmp_path / "a") as fresh:
+    with pytest.raises(StorageError, match="Input/output error"), replace_folder(tmp_path / "a", holds("old")) as fresh:
         (fresh / "new").write_text("")
     assert os.listdir(tmp_path / "a") == ["old"]
     assert os.listdir(tmp_path) == ["a"]
@@ -172,7 +197,7 @@ def test_the_only_copy_is_never_deleted(tmp_path, monkeypatch):
         real(a, b)
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises((StorageError, OSError)), replace_folder(target) as fresh:
+    with pytest.raises((StorageError, OSError)), replace_folder(target, holds("a")) as fresh:
         (fresh / "a").write_text("new")
     kept = list(tmp_path.glob(".folder.*.old"))
     assert [p.joinpath("a").read_text() for p in kept] == ["old"]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdner.errors import SettingsError
-from xdner.groups import Within
+from xdner.groups import GroupedSettings, Within
+from xdner.prompting.settings import WranerSettings
 from xdner.settings import CodecSettings, DecodingSettings, PrefixSettings, Settings, TrainingSettings
+from xdner.tagger.settings import LanerSettings
+from xdner.training.adapt_settings import AdaptationSettings
 
 BOUNDED = settings(max_examples=100, deadline=None)
 
@@ -127,6 +131,45 @@ def test_bounds(within, says, inside, outside):
     assert str(within) == says
     assert all(map(within.has, inside))
     assert not any(map(within.has, outside))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sails(GroupedSettings):
+    """Uses a part of ``training`` only."""
+
+    METHOD = "a sail"
+    USED: ClassVar = {"training": frozenset({"epochs", "seed"})}
+    training: TrainingSettings = dataclasses.field(default_factory=TrainingSettings)
+
+
+def test_what_has_no_effect_is_refused_where_it_was_asked_for(tmp_path):
+    file = tmp_path / "s.toml"
+    file.write_text("[training]\nanchor = 3.0\npatience = 3\nepochs = 2\n")
+    with pytest.raises(SettingsError) as caught:
+        Sails.build(file, ["patience=3", "training.likelihood=vocabulary", "epoch=3", "training.patienze=1"])
+    assert caught.value.problems == [
+        "a sail makes no use of training.anchor",  # that patience is 3 in the file changes nothing
+        "a sail makes no use of training.patience",
+        "a sail makes no use of training.likelihood",
+        "unknown setting 'epoch' (did you mean 'training.epochs'?)",
+        "unknown setting 'training.patienze'",
+    ]
+    assert caught.value.hint == "Groups and keys: training: epochs, seed."
+    whole = dataclasses.replace(Sails(), training=TrainingSettings(anchor=3.0, epochs=2))
+    assert Sails.build(base=whole.to_dict(), overrides=["epochs=3"]).training == TrainingSettings(anchor=3.0, epochs=3)
+    file.write_text(whole.to_toml())
+    assert Sails.stored(file) == whole
+    with pytest.raises(SettingsError, match="cannot read settings from"):
+        Sails.stored(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("kind", [LanerSettings, WranerSettings, AdaptationSettings])
+def test_what_methods_use_is_there_and_their_own_file_is_a_config(tmp_path, kind):
+    for group, keys in kind.USED.items():
+        assert keys < {f.name for f in dataclasses.fields(getattr(kind(), group))}
+    file = tmp_path / "s.toml"
+    file.write_text(kind.build().to_toml())
+    assert kind.build(file) == kind.build()
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"= 1", b"a = 1" + b"0" * 5000, b"a = " + b"[" * 5000])

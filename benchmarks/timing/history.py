@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.layout import table
+from benchmarks.record import WAITING
 from benchmarks.timing.inference import ARMS
 from benchmarks.timing.training import TRAINERS
 from xdner.errors import DataError
@@ -20,8 +21,8 @@ from xdner.files import write_atomically
 __all__ = ["append", "figures_of", "markdown"]
 
 SHOWN = 8  # last measurements of a kind
-ALIKE = ("processor", "cores", "torch_threads", "gpu")  # of machines that compare
-PLAIN = ("sentences", "dtype", "device", "backbone", "forced")  # of what was asked
+ALIKE = ("processor", "cores", "torch_threads", *WAITING, "gpu")  # of machines that compare
+PLAIN = ("data", "data_sha256", "sentences", "dtype", "device", "backbone", "forced")  # of what was asked
 
 
 def figures_of(found: Mapping[str, Any]) -> dict[str, float]:
@@ -56,24 +57,20 @@ def append(path: Path, found: Mapping[str, Any]) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    asked, machine = found["asked"], found["machine"]
-    line = {
-        "date": found["date"], "commit": found["commit"], "machine": {k: machine[k] for k in ALIKE},
-        "asked": {k: asked[k] for k in PLAIN if k in asked}, "figures": figures_of(found),
-    }  # fmt: skip
+    line = {"date": found["date"], "commit": found["commit"], **_compared(found), "figures": figures_of(found)}
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
     write_atomically(path, before + json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def markdown(path: Path, found: Mapping[str, Any]) -> str:
-    """The last measurements that compare with this one (its machine, model, sentences and type), oldest first.
+    """The last measurements that compare with this one (its machine, model, sentences and type), oldest first. Lines of a
+    time when data and waiting threads were not recorded stay in the file, and compare with nothing newer.
 
     Raises:
         DataError: a line of the file is damaged.
     """
-    machine = {k: found["machine"][k] for k in ALIKE}
-    asked = {k: found["asked"][k] for k in PLAIN if k in found["asked"]}
-    lines = [line for line in _read(path) if line["machine"] == machine and line["asked"] == asked]
+    here = _compared(found)
+    lines = [line for line in _read(path) if all(line[part] == values for part, values in here.items())]
     names = [name for name in figures_of(found) if sum(name in line["figures"] for line in lines) > 1]
     if not names:
         return ""
@@ -81,6 +78,12 @@ def markdown(path: Path, found: Mapping[str, Any]) -> str:
     rows = [[name, *(_figure(line["figures"].get(name)) for line in lines)] for name in names]
     heads = ["", *(f"{line['date'][:10]} {line['commit'][:7]}" for line in lines)]
     return "\n".join(["", "## History on this machine", "", *table(heads, rows, left=1), ""])
+
+
+def _compared(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What two measurements must have in common."""
+    parts = {"machine": ALIKE, "asked": PLAIN}
+    return {part: {k: found[part][k] for k in keys if k in found[part]} for part, keys in parts.items()}
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

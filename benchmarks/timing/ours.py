@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from benchmarks.timing.clock import Clock
@@ -23,10 +23,12 @@ class _Watched(Engine):
         super().__init__(backbone, batch_size=batch_size, choose=choose)
         self.generated: list[Generated] = []
 
-    def run(self, jobs: Sequence[Job], *, done: Callable[[int], None] | None = None) -> list[Generated]:
-        made = super().run(jobs, done=done)
-        self.generated += made
-        return made
+    def stream(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
+        made: dict[int, Generated] = {}
+        for index, generated in super().stream(jobs):
+            made[index] = generated
+            yield index, generated
+        self.generated += [made[i] for i in range(len(jobs))]
 
 
 class Ours:
@@ -97,13 +99,11 @@ class ReaderArm:
             parts = [[i for i in parts[0] if items[i][1] == d] for d in sorted({d for _, d in items})]
         first: list[float] = []
 
-        def note(done: int) -> None:
-            if not first:
-                first.append(clock.now())
-
         began = clock.now()
         for part in parts:
-            reader.read([(items[i][0].sentence, ours.steered[items[i][1]]) for i in part], done=note)
+            for _ in reader.stream([(items[i][0].sentence, ours.steered[items[i][1]]) for i in part]):
+                if not first:
+                    first.append(clock.now())
         seconds = clock.now() - began
         written: dict[int, Generated] = dict(zip([i for part in parts for i in part], engine.generated, strict=True))
         outputs = [written[i] for i in range(len(items))]

@@ -20,7 +20,7 @@ class Pass:
 
     Attributes:
         seconds: in all.
-        first: seconds until the first sentence was done.
+        first: seconds until the first result was there to be used.
         calls: of the model; reading the prompts is one.
         row_steps: rows in those calls, summed.
         prompt_tokens: that were read, padding included.

@@ -1,8 +1,8 @@
 """Arms (a) and (b): ``generate`` of transformers with prefix tuning of peft, as a user would write them today.
 
-They share the backbone's weights in memory; only the modules are another copy, with transformers' own attention. One prefix
-is loaded at a time, so the sentences are sorted by domain, and by length within it: as little padding as there can be.
-A T5 of peft has its prefix in the decoder's self-attention only.
+They share the backbone's weights in memory; only the modules are another copy, with transformers' own attention and torch's
+own linear layers. One prefix is loaded at a time, so the sentences are sorted by domain, and by length within it: as little
+padding as there can be. A T5 of peft has its prefix in the decoder's self-attention only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel, PrefixTuningConfig, TaskType, get_peft_model
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList
 
 from benchmarks.timing.clock import Clock
@@ -25,6 +25,7 @@ from benchmarks.timing.passes import Items, Pass
 from benchmarks.timing.workload import Case, Workload
 from xdner.backbone.attention import Site
 from xdner.backbone.base import Backbone
+from xdner.backbone.linear import PackedLinear
 from xdner.codec.grammar import Grammar, GrammarState
 
 __all__ = ["GenerateArm", "Stock", "prefix_model"]
@@ -40,6 +41,7 @@ def prefix_model(backbone: Backbone, length: int, *, trained: bool = False) -> P
     """
     weights = {id(p): p for p in backbone.model.parameters()}
     model = copy.deepcopy(backbone.model, weights)
+    _unpack(model)
     model.set_attn_implementation("sdpa")
     sites = _sites(backbone)
     config = PrefixTuningConfig(
@@ -55,6 +57,16 @@ def prefix_model(backbone: Backbone, length: int, *, trained: bool = False) -> P
         warnings.simplefilter("ignore", FutureWarning)
         made = get_peft_model(model, config)
     return made.train() if trained else made.eval()
+
+
+def _unpack(model: nn.Module) -> None:
+    """The layers that our backbone made faster become torch's own again, with the same parameters."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, PackedLinear):
+                plain = nn.Linear(child.in_features, child.out_features, child.bias is not None, device="meta")
+                plain.weight, plain.bias = child.weight, child.bias
+                setattr(parent, name, plain.train(child.training))
 
 
 def _sites(backbone: Backbone) -> list[Site]:

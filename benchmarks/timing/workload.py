@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,23 @@ from xdner.text import Sentence
 if TYPE_CHECKING:
     from xdner.backbone.base import Backbone
 
-__all__ = ["Case", "Workload"]
+__all__ = ["Case", "Workload", "file_hash"]
 
 #: Standard deviation of the noise that tells the prefixes of a stream apart, as a share of the prefix's own.
 DIFFERENCE = 0.02
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", hint="Name a labeled file with --data.") from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -223,7 +223,10 @@ def _value(outcome: Outcome) -> dict[str, Any]:
 
 
 class Ray:
-    """Tasks on a Ray of this machine.
+    """Tasks on the Ray cluster that ``RAY_ADDRESS`` names, or on a Ray of this machine.
+
+    Sources, runs and checkpoints are read and written by whoever has a task: on a cluster, the folders of data and results, this
+    checkout and the pulled backbones must be at the same place on every machine.
 
     Raises:
         XdnerError: Ray is not installed.
@@ -266,11 +269,11 @@ class Ray:
             # Its processes find this folder's programs by their path; they are not installed.
             paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
             environment = {"PYTHONPATH": paths, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
-            self.ray.init(
-                num_cpus=self.workers, include_dashboard=False, log_to_driver=False,
-                runtime_env={"env_vars": environment},
-            )  # fmt: skip
-            self._remote = self.ray.remote(num_cpus=1, max_retries=0)(attempt)
+            # A cluster knows what it has, and refuses to be told.
+            own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": self.workers, "include_dashboard": False}
+            self.ray.init(log_to_driver=False, runtime_env={"env_vars": environment}, **own)
+            gpus = {"num_gpus": 1} if self.options.device.startswith("cuda") else {}
+            self._remote = self.ray.remote(num_cpus=1, max_retries=0, **gpus)(attempt)
 
     def _ready(self, references: list[Any]) -> Iterator[Any]:
         yield from self.ray.wait(references, num_returns=1, timeout=0.5)[0]

@@ -57,6 +57,7 @@ __all__ = [
     "TrainingInterrupted",
     "UnknownDomainError",
     "XdnerError",
+    "install_hint",
 ]
 
 
@@ -193,3 +194,8 @@ class TrainingInterrupted(TrainingError):
 
 class StorageError(XdnerError):
     """The disk is full, read-only or otherwise unwilling; nothing half-written is left behind."""
+
+
+def install_hint(extra: str) -> str:
+    """How to install what an optional part needs, beside an installed xdner and in a checkout."""
+    return f"pip install 'xdner[{extra}]', or in a checkout: pip install -e '.[{extra}]'"

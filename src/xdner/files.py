@@ -7,13 +7,25 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from xdner.errors import StorageError, XdnerError
 
-__all__ = ["discard", "read_manifest", "replace_folder", "storage_errors", "write_atomically", "write_manifest"]
+__all__ = [
+    "check_replaceable",
+    "discard",
+    "holds",
+    "read_manifest",
+    "replace_folder",
+    "storage_errors",
+    "write_atomically",
+    "write_manifest",
+]
+
+#: Whether a folder is one that we made.
+Ours = Callable[[Path], bool]
 
 
 @contextlib.contextmanager
@@ -63,14 +75,46 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
             raise
 
 
-@contextlib.contextmanager
-def replace_folder(path: str | Path) -> Iterator[Path]:
-    """Give a fresh folder to fill; when the block ends well it takes ``path``'s place, otherwise it is removed.
+def holds(*names: str) -> Ours:
+    """Whether a folder has one of these files; for :func:`replace_folder`."""
+    return lambda folder: any((folder / name).is_file() for name in names)
+
+
+def check_replaceable(path: str | Path, ours: Ours | None = None) -> None:
+    """Ask before long work whether :func:`replace_folder` would take a place.
 
     Raises:
-        StorageError: the disk is full or the parent folder cannot be written.
+        StorageError: there is a file, or a folder with something in it that is not ``ours``.
     """
     target = _usable(path)
+    with storage_errors(path):
+        if not target.exists():
+            return
+        if not target.is_dir():
+            raise StorageError(
+                f"cannot write {path}: it is a file, and a folder is to be written",
+                hint="Choose another name, or move the file away.",
+            )
+        if any(target.iterdir()) and not (ours is not None and ours(target)):
+            raise StorageError(
+                f"cannot write {path}: the folder holds something else, which would be lost",
+                hint="Choose a new or an empty folder; only one that was written in the same way is replaced.",
+            )
+
+
+@contextlib.contextmanager
+def replace_folder(path: str | Path, ours: Ours | None = None) -> Iterator[Path]:
+    """Give a fresh folder to fill; when the block ends well it takes ``path``'s place, otherwise it is removed.
+
+    Args:
+        path: nothing yet, an empty folder, or one that is ``ours``.
+        ours: tells a folder that may be replaced by what it holds; by default none.
+
+    Raises:
+        StorageError: the disk is full, the parent folder cannot be written, or something else is at ``path``.
+    """
+    target = _usable(path)
+    check_replaceable(path, ours)
     fresh = _beside(target)
     old = fresh.with_suffix(".old")
     with storage_errors(path):
@@ -79,6 +123,7 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
     try:
         with storage_errors(path):
             yield fresh
+            check_replaceable(path, ours)  # somebody may have put something there meanwhile
             if target.exists():
                 os.replace(target, old)
             os.replace(fresh, target)

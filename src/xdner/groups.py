@@ -30,6 +30,8 @@ from xdner.errors import SettingsError
 
 __all__ = ["Amount", "Count", "GroupedSettings", "Positive", "Rate", "Share", "Within"]
 
+_IDLE = "makes no use of"
+
 
 @dataclass(frozen=True)
 class Within:
@@ -76,6 +78,10 @@ class GroupedSettings:
     __slots__ = ()
     #: Defaults over those of the groups' own classes.
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: Of a group that others share and that is not used as a whole: the keys that have an effect.
+    USED: ClassVar[Mapping[str, frozenset[str]]] = {}
+    #: Whose settings they are, for messages.
+    METHOD: ClassVar[str] = "this"
 
     def __post_init__(self) -> None:
         found = [p for f in dataclasses.fields(cast(Any, self)) for p in _problems(f.name, getattr(self, f.name))]
@@ -88,49 +94,37 @@ class GroupedSettings:
     ) -> Self:
         """Defaults, then ``base``, then a TOML file, then ``group.key=value`` overrides.
 
-        A key without its group is found by itself where only one group has it: ``--set epochs=3``.
+        A key without its group is found by itself where only one group has it: ``--set epochs=3``. What has no effect here
+        (:attr:`USED`) is refused as an override, and in the file where it is not the default. ``base`` was resolved before, and
+        nobody asked for it: there, it is taken as it is.
 
         Raises:
-            SettingsError: every unknown key and wrong value, at once.
+            SettingsError: every unknown key, wrong value and setting without effect, at once.
+        """
+        made = _Builder(cls)
+        made.take(base or {}, asked=False)
+        made.take(_read_toml(file, made.problems), asked=True)
+        for override in overrides:
+            made.override(override)
+        hint = made.hint()
+        groups = {g: made.kinds[g](**entries) for g, entries in made.values.items()}
+        made.problems += [problem for name, group in groups.items() for problem in _problems(name, group)]
+        if made.problems:
+            raise SettingsError(made.problems, hint=hint)
+        return cls(**groups)
+
+    @classmethod
+    def stored(cls, file: str | Path) -> Self:
+        """Settings as a domain keeps them (:meth:`to_toml`), what has no effect among them.
+
+        Raises:
+            SettingsError: as :meth:`build`.
         """
         problems: list[str] = []
-        kinds = _kinds(cast(Any, cls))
-        values: dict[str, dict[str, Any]] = {group: dict(cls.DEFAULTS.get(group, {})) for group in kinds}
-        for table in (base or {}, _read_toml(file, problems)):
-            for group, entries in table.items():
-                if group not in values or not isinstance(entries, Mapping):
-                    problems.append(f"unknown group {group!r}{_near(group, values)}")
-                    continue
-                for key, value in entries.items():
-                    _put(values, kinds, group, key, value, problems)
-        for override in overrides:
-            key, equals, text = override.partition("=")
-            if not equals:
-                problems.append(f"{override!r} is not of the form key=value")
-                continue
-            group, dot, name = key.strip().rpartition(".")
-            if not dot:
-                owners = [g for g in values if name in _fields(kinds[g])]
-                if len(owners) > 1:
-                    problems.append(f"{name!r} is ambiguous: write {' or '.join(f'{g}.{name}' for g in owners)}")
-                    continue
-                if not owners:
-                    every = [f"{g}.{n}" for g in values for n in _fields(kinds[g])]
-                    problems.append(f"unknown setting {name!r}{_near(name, every)}")
-                    continue
-                group = owners[0]
-            if group not in values:
-                problems.append(f"unknown group {group!r}{_near(group, values)}")
-                continue
-            _put(values, kinds, group, name, _parse(text.strip()), problems)
-        hint = f"Groups and keys: {'; '.join(g + ': ' + ', '.join(_fields(kinds[g])) for g in values)}."
-        if not any("unknown" in problem or "not of the form" in problem for problem in problems):
-            hint = "Correct these values and start again."
-        groups = {g: kinds[g](**entries) for g, entries in values.items()}
-        problems += [problem for name, group in groups.items() for problem in _problems(name, group)]
+        table = _read_toml(file, problems)
         if problems:
-            raise SettingsError(problems, hint=hint)
-        return cls(**groups)
+            raise SettingsError(problems, hint="Correct these values and start again.")
+        return cls.build(base=table)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, by group."""
@@ -139,6 +133,95 @@ class GroupedSettings:
     def to_toml(self) -> str:
         """The resolved settings as TOML."""
         return tomli_w.dumps(self.to_dict())
+
+
+class _Builder:
+    """Values by group, as they are asked for, and what is wrong with them."""
+
+    def __init__(self, settings: type[GroupedSettings]) -> None:
+        self.method, self.problems = settings.METHOD, list[str]()
+        self.kinds = _kinds(cast(Any, settings))
+        self.values: dict[str, dict[str, Any]] = {group: dict(settings.DEFAULTS.get(group, {})) for group in self.kinds}
+        self.used = {
+            group: [key for key in _fields(kind) if key in settings.USED.get(group, (key,))]
+            for group, kind in self.kinds.items()
+        }
+
+    def hint(self) -> str:
+        """The next step. The whole list is long: it stands there only where nothing comes near what was asked for."""
+        lost = [p for p in self.problems if any(what in p for what in ("unknown", "not of the form", _IDLE))]
+        if not lost:
+            return "Correct these values and start again."
+        if all("did you mean" in problem for problem in lost):
+            groups = ", ".join(group for group, keys in self.used.items() if keys)
+            return f"Groups and keys stand in the settings.toml of every trained domain. The groups: {groups}."
+        return f"Groups and keys: {'; '.join(g + ': ' + ', '.join(keys) for g, keys in self.used.items())}."
+
+    def take(self, table: Mapping[Any, Any], *, asked: bool) -> None:
+        """The groups of a file, or (not ``asked`` for) of settings that were made before."""
+        for group, entries in table.items():
+            if group not in self.values:
+                self.problems.append(f"unknown group {group!r}{_near(group, self.values)}")
+                continue
+            if not isinstance(entries, Mapping):
+                self.problems.append(f"{group} is a group of settings and cannot be {entries!r}")
+                continue
+            for key, value in entries.items():
+                # A file may be the whole of what is stored with a domain.
+                if asked and self._is_idle(group, key) and value != self._now(group, key):
+                    self._refuse(group, key)
+                self._put(group, key, value)
+
+    def override(self, text: str) -> None:
+        """One ``group.key=value`` or ``key=value``."""
+        key, equals, value = text.partition("=")
+        if not equals:
+            self.problems.append(f"{text!r} is not of the form key=value")
+            return
+        group, dot, name = key.strip().rpartition(".")
+        if not dot:
+            owners = [g for g in self.used if name in self.used[g]]
+            owners = owners or [g for g, kind in self.kinds.items() if name in _fields(kind)]
+            if len(owners) > 1:
+                self.problems.append(f"{name!r} is ambiguous: write {' or '.join(f'{g}.{name}' for g in owners)}")
+                return
+            if not owners:
+                every = [f"{g}.{n}" for g, keys in self.used.items() for n in keys]
+                self.problems.append(f"unknown setting {name!r}{_near(name, every)}")
+                return
+            group = owners[0]
+        if group not in self.values:
+            self.problems.append(f"unknown group {group!r}{_near(group, self.values)}")
+            return
+        if self._is_idle(group, name):
+            self._refuse(group, name)
+        else:
+            self._put(group, name, _parse(value.strip()))
+
+    def _is_idle(self, group: str, key: str) -> bool:
+        return key in _fields(self.kinds[group]) and key not in self.used[group]
+
+    def _refuse(self, group: str, key: str) -> None:
+        self.problems.append(f"{self.method} {_IDLE} {group}.{key}")
+
+    def _now(self, group: str, key: str) -> Any:
+        return self.values[group].get(key, getattr(self.kinds[group](), key))
+
+    def _put(self, group: str, key: str, value: Any) -> None:
+        fields = _fields(self.kinds[group])
+        if key not in fields:
+            self.problems.append(f"unknown setting '{group}.{key}'{_near(key, self.used[group])}")
+            return
+        kind = fields[key].kind
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            try:
+                value = float(value)
+            except OverflowError:
+                value = math.inf
+        elif kind is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+            self.problems.append(f"{group}.{key} must be {getattr(kind, '__name__', kind)}, not {value!r}")
+            return
+        self.values[group][key] = value
 
 
 @functools.cache  # a domain's settings are read whenever it is loaded
@@ -206,22 +289,3 @@ def _parse(text: str) -> Any:
         return tomllib.loads(f"x = {text}")["x"]
     except (ValueError, RecursionError):  # not a TOML value: a bare word, as in form=paper
         return text
-
-
-def _put(
-    values: dict[str, dict[str, Any]], groups: Mapping[str, Any], group: str, key: str, value: Any, problems: list[str]
-) -> None:
-    fields = _fields(groups[group])
-    if key not in fields:
-        problems.append(f"unknown setting '{group}.{key}'{_near(key, fields)}")
-        return
-    kind = fields[key].kind
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            value = float(value)
-        except OverflowError:
-            value = math.inf
-    elif kind is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        problems.append(f"{group}.{key} must be {getattr(kind, '__name__', kind)}, not {value!r}")
-        return
-    values[group][key] = value

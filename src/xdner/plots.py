@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xdner.errors import XdnerError
+from xdner.errors import XdnerError, install_hint
 from xdner.files import write_atomically
 
 __all__ = ["selection_figure"]
@@ -34,7 +34,7 @@ def selection_figure(selections: Sequence[Mapping[str, Any]], path: str | Path) 
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
-        raise XdnerError("figures need the package matplotlib", hint="pip install 'xdner[plots]'") from None
+        raise XdnerError("figures need the package matplotlib", hint=install_hint("plots")) from None
     sources = list(dict.fromkeys(s["name"] for chosen in selections for s in chosen["sources"]))
     targets = [chosen["target"] for chosen in selections]
     pairs = [(c["target"], s) for c in selections for s in c["sources"]]
@@ -45,10 +45,11 @@ def selection_figure(selections: Sequence[Mapping[str, Any]], path: str | Path) 
     parts: Any = figure.subfigures(2, 1, height_ratios=[upper, lower])
     top, bottom = parts
     panels = top.subplots(1, 3)
+    weighting = selections[0].get("weighting", "softmax")
     titles = {
         "entity": "similarity of types (Eq. 5)",
         "prefix": "similarity of prefixes (Eq. 6)",
-        "weight": "weight (Eq. 8)",
+        "weight": {"softmax": "weight (Eq. 8)", "sum": "weight (over the sum)"}.get(weighting, f"weight ({weighting})"),
     }
     for panel, (key, title) in zip(panels, titles.items(), strict=True):
         found = {(c["target"], s["name"]): s[key] for c in selections for s in c["sources"]}

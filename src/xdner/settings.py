@@ -14,6 +14,9 @@ from typing import Annotated, Literal
 from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share, Within
 
 __all__ = [
+    "CHOICE",
+    "LOOP",
+    "WINDOWS",
     "CodecSettings",
     "DecodingSettings",
     "InstructSettings",
@@ -23,6 +26,16 @@ __all__ = [
     "TrainingSettings",
     "TransferSettings",
 ]
+
+#: Settings of ``training`` that any training by the one loop uses.
+LOOP = frozenset({
+    "epochs", "batch_size", "accumulation", "learning_rate", "weight_decay", "clip", "warmup", "checkpoint_every", "seed",
+    "gradient_checkpointing",
+})  # fmt: skip
+#: What chooses the best epoch, where there is a dev split.
+CHOICE = frozenset({"patience", "evaluate_every", "evaluate_from", "dev_limit"})
+#: Settings of ``decoding`` that say how texts become windows.
+WINDOWS = frozenset({"batch_size", "window", "overlap"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +102,10 @@ class TrainingSettings:
         prefix_dropout: share of the prefix's positions that are left out in a step.
         anchor: weight of the squared distance to the initial prefix.
         backbone_dropout: whether the frozen model's own dropout is on.
-        max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows.
+        gradient_checkpointing: whether the inside of a model's layers is computed again in the backward pass instead of being
+            kept: less memory, more time, the same gradients.
+        max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows. Where many
+            types leave too few for the words, they come on top.
         checkpoint_every: optimizer steps between checkpoints (0 = only at the end of an epoch).
         seed: of everything random.
     """
@@ -112,6 +128,7 @@ class TrainingSettings:
     prefix_dropout: Share = 0.2
     anchor: Amount = 0.0
     backbone_dropout: bool = False
+    gradient_checkpointing: bool = False
     max_pieces: Annotated[int, Within(64)] = 512
     checkpoint_every: Count = 50
     seed: Count = 1
@@ -161,7 +178,8 @@ class TransferSettings:
 
     Attributes:
         strategy: ``none``, ``single`` (one source), ``collaborative`` (CP-NER), ``chain`` (train through the sources in
-            turn) or ``ensemble`` (one single-source prefix for each source, and a vote).
+            turn), ``ensemble`` (one single-source prefix for each source, and a vote), or ``auto``: ``collaborative``
+            where there are sources, ``none`` otherwise.
         warmup_share: of the epochs, how many warm the target's own prefix up before sources are mixed in; 0 is without
             warm-up (an ablation: δ_tgt is δ₀, and only the types' names choose the sources).
         source_share: of the prefix that training goes on from, how much is the sources' mixture; ½ is the mean of Eq. 10,
@@ -169,10 +187,16 @@ class TransferSettings:
         learn_alpha: train α together with the target's prefix (a variant).
     """
 
-    strategy: Literal["none", "single", "collaborative", "chain", "ensemble"] = "none"
+    strategy: Literal["auto", "none", "single", "collaborative", "chain", "ensemble"] = "auto"
     warmup_share: Annotated[float, Within(0, 1, below=True)] = 0.5
     source_share: Annotated[float, Within(0, 1, above=True)] = 0.5
     learn_alpha: bool = False
+
+    def decided(self, sources: bool) -> TransferSettings:
+        """With a strategy instead of ``auto``; ``sources`` says whether there are any."""
+        if self.strategy != "auto":
+            return self
+        return dataclasses.replace(self, strategy="collaborative" if sources else "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +225,14 @@ class DecodingSettings:
         window: words in a window; about the length seen in training.
         overlap: words that two neighboring windows share.
         resident_mb: megabytes of prefixes and contexts in memory at most; domains beyond it are mapped from files.
+        resident_disk_mb: megabytes of these files at most; domains beyond it are made ready again (0 = no files).
     """
 
     batch_size: Positive = 32
     window: Annotated[int, Within(4)] = 80
     overlap: Count = 16
     resident_mb: Positive = 1024
+    resident_disk_mb: Count = 8192
 
     def problems(self) -> Iterable[str]:
         if not 0 <= self.overlap <= self.window // 2:

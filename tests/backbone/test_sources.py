@@ -29,6 +29,7 @@ def make_folder(folder: Path, **config: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"} | config))
     save_file({"weight": torch.zeros(2)}, folder / "model.safetensors")
+    (folder / "tokenizer.json").write_text("{}")
     return folder
 
 

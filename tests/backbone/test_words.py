@@ -35,6 +35,7 @@ def test_every_word_is_in_the_core_of_one_window(
         assert item.places[0] >= 1
         assert item.places[-1] < len(item.ids) - 1
         assert item.continues == (number > 0)
+        assert item.goes_on == (number < len(encoded) - 1)
         assert len(item.shapes) == len(item.places)
 
 

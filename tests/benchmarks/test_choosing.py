@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,15 @@ def test_all_recognizers_side_by_side(program: Program, tmp_path: Path, capsys: 
     assert runs["plain"]["settings"]["tagger"]["head"] == "plain"
     assert runs["cp-ner"]["bytes"] < runs["laner"]["bytes"]
     assert all(run["reading"]["sentences_per_second"] > 0 and run["dev"]["sentences"] == 2 for run in runs.values())
+    (line,) = (line for line in out.splitlines() if line.startswith("- command: "))
+    words = shlex.split(line.removeprefix("- command: `").removesuffix("`"))
+    assert words[:2] == ["python", "benchmarks/choosing.py"]
+    again = choosing.parser().parse_args(words[2:])
+    assert (again.choices, again.seeds, again.train_cap, again.dev_cap) == (list(choices.CHOICES), [1], 4, 2)
+    assert (again.set, again.tagger_set) == (["epochs=1", "length=2"], ["training.epochs=1", "label_size=8"])
+    assert (again.source_epochs, again.per_source, again.backbone) == (1, 600, "language-model")
+    assert again.wraner_set[0] == "retrieval.encoder=encoder"
+    assert str(tmp_path.parent) not in out, "nothing on the page is a path of this machine"
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.json")}
     assert program() == 0
     assert capsys.readouterr().out == out
@@ -100,6 +110,19 @@ def test_runs_that_do_not_belong_together_give_no_table(tmp_path: Path, what: st
         path.write_text(json.dumps({"choice": "plain", "asked": {}, "data": {}} | {what: {"ai": value}}))
     with pytest.raises(DataError, match="mixes runs of different"):
         markdown(tmp_path)
+
+
+def test_the_page_tells_the_command_that_made_it() -> None:
+    """Options that are on the page, in its notes and its columns, are those of its command."""
+    text = PAGE.read_text(encoding="utf-8")
+    words = shlex.split(text.partition("- command: `")[2].partition("`")[0])
+    options = choosing.parser().parse_args(words[2:])
+    titles = [choices.CHOICES[name].title for name in options.choices]
+    assert [title for title in (c.title for c in choices.CHOICES.values()) if f"| {title} |" in text] == titles
+    assert f"{options.train_cap} training sentences; F1 (exact spans) on {options.dev_cap} dev sentences" in text
+    assert f"both {options.dtype}; taggers on {options.encoder}." in text
+    for what, given in (("prefixes", options.set), ("taggers", options.tagger_set), ("IF-WRANER", options.wraner_set)):
+        assert f"{what}: {', '.join(given)}" in text
 
 
 def test_the_page_has_a_place_for_the_table(tmp_path: Path) -> None:

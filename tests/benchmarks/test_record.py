@@ -17,6 +17,13 @@ def test_what_a_measurement_says_about_itself() -> None:
     assert {"python", "xdner", "torch", "transformers"} <= set(said["versions"])
 
 
+def test_a_measurement_says_how_threads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    said = record.machine()
+    assert (said["OMP_WAIT_POLICY"], said["GOMP_SPINCOUNT"]) == ("PASSIVE", None)
+
+
 def test_outside_a_checkout_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
@@ -36,3 +43,11 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match=r"run\.json.*\n  → Remove the file and run the measurement again\."):
         record.read_json(path)
+
+
+def test_every_program_is_in_the_table_of_programs() -> None:
+    folder = Path(__file__).resolve().parents[2] / "benchmarks"
+    programs = {path.name for path in folder.glob("*.py") if 'if __name__ == "__main__":' in path.read_text("utf-8")}
+    assert len(programs) > 10
+    listed = re.findall(r"^\| `(\w+\.py)` \|", (folder / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(programs)

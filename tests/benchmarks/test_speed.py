@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks import speed
 from benchmarks.timing import models, peer, roofline
@@ -17,8 +19,10 @@ from benchmarks.timing.inference import ARMS, Bench, Plan, _one_pass, first_sigh
 from benchmarks.timing.memory import peak_memory
 from benchmarks.timing.models import ModelRecipe
 from benchmarks.timing.roofline import load_of
+from benchmarks.timing.stock import prefix_model
 from benchmarks.timing.training import TRAINERS, _trainer
 from xdner.backbone.base import Backbone
+from xdner.backbone.linear import PackedLinear
 from xdner.codec.instructor import Instructor
 from xdner.recognizers import residents
 from xdner.testing.models import save_tiny_backbone
@@ -166,13 +170,25 @@ def test_domains_differ_in_their_prefixes_and_their_bytes_are_exact(
     }
 
 
-def test_the_stock_model_has_the_very_same_weights(plan_for: Callable[..., Plan], backbone: Path) -> None:
-    model, bench = bench_for(plan_for(backbone))
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_the_stock_model_has_the_very_same_weights(
+    plan_for: Callable[..., Plan], backbone: Path, t5: Path, kind: str
+) -> None:
+    model, bench = bench_for(plan_for(backbone if kind == "llama" else t5))
     own = {p.data_ptr() for p in model.model.parameters()}
-    stock = bench.stock.model.get_base_model()
-    assert {p.data_ptr() for p in stock.parameters()} == own
+    trained = prefix_model(model, 2, trained=True)
+    for stock in (bench.stock.model.get_base_model(), trained.get_base_model()):
+        assert {p.data_ptr() for p in stock.parameters()} == own
+        assert stock.config._attn_implementation == "sdpa"
     assert model.model.config._attn_implementation == "xdner"
-    assert stock.config._attn_implementation == "sdpa"
+    ours = dict(model.model.named_modules())
+    packed = [name for name, module in ours.items() if isinstance(module, PackedLinear)]
+    assert len(packed) == {"llama": 21, "t5": 2 * (4 + 2) + 2 * (8 + 2)}[kind]
+    for stock in (bench.stock.model.get_base_model(), trained.get_base_model()):
+        theirs = dict(stock.named_modules())
+        assert [type(theirs[name]) for name in packed] == [nn.Linear] * len(packed), "our faster layers are ours alone"
+        assert all(theirs[name].weight is ours[name].weight for name in packed)
+        assert not any(isinstance(module, PackedLinear) for module in stock.modules())
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])
@@ -299,6 +315,43 @@ def test_a_second_measurement_stands_beside_the_first(
     assert "history.jsonl:1: no line of a history" in capsys.readouterr().err
 
 
+def test_measurements_of_other_data_do_not_compare(
+    program: Callable[..., int],
+    file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = tmp_path / "history.jsonl"
+    short = ("--only", "inference", "--domains", "1", "--arms", "xdner", "--rounds", "1")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert program(*short) == 0
+    line = json.loads(history.read_text())
+    assert line["asked"]["data"] == "towns/dev.txt"
+    assert line["asked"]["data_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert line["machine"]["OMP_WAIT_POLICY"] == "PASSIVE"
+    # A line as it was written before data was recorded: readable, and compared with nothing.
+    old = json.loads(history.read_text())
+    del old["asked"]["data"], old["asked"]["data_sha256"], old["machine"]["OMP_WAIT_POLICY"]
+    history.write_text(json.dumps(old) + "\n" + json.dumps(line) + "\n")
+    elsewhere = tmp_path / "villages" / "dev.txt"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(file.read_bytes())
+    assert program(*short, "--data", str(elsewhere)) == 0
+    other = tmp_path / "towns" / "dev.txt"
+    other.parent.mkdir()
+    other.write_text(file.read_text().replace("Ann", "Eve"))
+    assert program(*short, "--data", str(other)) == 0
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert program(*short) == 0
+    assert "## History" not in capsys.readouterr().out, "another folder, other bytes, threads that wait otherwise"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert program(*short) == 0
+    table = capsys.readouterr().out.partition("## History")[2]
+    (row,) = [line for line in table.splitlines() if "sentences/s" in line]
+    assert row.count("|") == 4, "this measurement and the one like it"
+
+
 def test_a_store_is_read_from_disk_from_files_and_from_memory(
     program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +376,8 @@ def test_mistakes_are_told_before_anything_is_measured(
     assert "unknown shape of T5: small\n  → Known are tiny." in capsys.readouterr().err
     assert program("--only", "t5", "--t5-tokenizer", str(tmp_path)) == 1
     assert "cannot read a T5 tokenizer and configuration" in capsys.readouterr().err
+    assert program("--data", str(tmp_path / "nothing.txt")) == 1
+    assert "nothing.txt: No such file or directory\n  → Name a labeled file with --data." in capsys.readouterr().err
     long = tmp_path / "long.txt"
     long.write_text("Ann\tB-person\n" + "word\tO\n" * 200)
     assert program("--data", str(long)) == 1

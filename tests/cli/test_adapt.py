@@ -57,6 +57,31 @@ def test_an_adapted_model_takes_prefixes(text: Path, tmp_path: Path) -> None:
     assert made.exit_code == 0, made.stderr
 
 
+def test_little_text_is_told(encoder: Path, text: Path, tmp_path: Path) -> None:
+    little = tmp_path / "little.txt"
+    little.write_text("the ship sails in the north sea\n" * 30)
+    command = ["adapt", "--backbone", str(encoder), *QUICK, "--corpus"]
+    made = run(*command, str(little), "--out", str(tmp_path / "one"))
+    assert made.exit_code == 0, made.stderr
+    facts = json.loads((tmp_path / "one" / "xdner-backbone.json").read_text())["made"]
+    tokens, blocks = facts["text"]["tokens"], facts["blocks"]["trained"]
+    assert facts["blocks"]["held_out"] == 0 < blocks < 20
+    told = " ".join(made.stderr.split())
+    assert f"{tokens:,} tokens of text are {blocks} blocks; of fewer than 20 none is held out" in told
+    assert facts["steps"] == 1
+    assert "the model makes 1 optimizer step in all, which teaches it little: give more text" in told
+    assert "more epochs (--set epochs=100)" in told
+    assert "held out:" not in told
+    more = ["--set", "training.batch_size=2", "--set", "epochs=8", "--set", "max_blocks=24"]
+    enough = run(*command, str(text), *more, "--out", str(tmp_path / "two"))
+    assert enough.exit_code == 0, enough.stderr
+    told = " ".join(enough.stderr.split())
+    assert "none is held out" not in told
+    assert "the model makes 96 optimizer steps in all, which teaches it little: give more blocks" in told
+    quiet = run(*command, str(text), *more[:-1], "max_blocks=26", "--out", str(tmp_path / "three"))
+    assert "teaches it little" not in quiet.stderr
+
+
 def test_mistakes_are_one_message(encoder: Path, text: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.txt"
     broken.write_bytes(b"fine\n\0\n")
@@ -65,6 +90,8 @@ def test_mistakes_are_one_message(encoder: Path, text: Path, tmp_path: Path) -> 
         (tmp_path / "none.txt", [], "none.txt: there is no such file"),
         (broken, [], "broken.txt:2: a NUL character"),
         (text, ["--set", "span=0.5"], "adapt.span must be 0 or from 1 to 100"),
+        (text, ["--set", "dev_limit=3"], "continued pre-training makes no use of training.dev_limit"),
+        (text, ["--set", "training.drop_options=0.5"], "continued pre-training makes no use of training.drop_options"),
         (text, ["--resume"], "there is no checkpoint in"),
     ]:
         assert message in refused("adapt", "--corpus", str(corpus), *common, *more), message

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import xdner.workflows
+from xdner.library.store import Library
 from xdner.testing.commands import refused, run
 from xdner.testing.models import save_tiny_backbone
 from xdner.workflows import example_folder
@@ -111,11 +113,15 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "the device 'warp'" in refused("train", "x", *train, "--backbone", str(backbone), "--device", "warp")
     assert "unknown dtype 'int3'" in refused("train", "x", *train, "--backbone", str(backbone), "--dtype", "int3")
     assert "Groups and keys" in refused("train", "x", *train, "--set", "epoch=3")
+    assert len(misspelt := refused("train", "x", *train, "--set", "epoch=3")) < 300, misspelt
+    assert "The groups: codec, prefix, training" in misspelt
     assert "Correct these values" in refused("train", "x", *train, "--set", "epochs=-3")
     assert "such as 'my-domain'" in refused("train", "bad name", *train)
     assert "ambiguous" in refused("train", "x", *train, "--set", "batch_size=3")
     assert "smollm2-135m" in refused("train", "x", *train, "--backbone", str(tmp_path / "nothing"))
     assert "there is no such file" in refused("train", "x", "--train", str(tmp_path / "none.txt"))
+    (tmp_path / "prose.txt").write_text("once upon a time\n")
+    assert "--format on the command line" in refused("train", "x", "--train", str(tmp_path / "prose.txt"))
     (tmp_path / "empty.txt").write_text("")
     assert "empty.txt" in refused("train", "x", "--train", str(tmp_path / "empty.txt"))
     (tmp_path / "plain.txt").write_text("only\tO\nwords\tO\n")
@@ -124,6 +130,43 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "no text to read" in refused("predict", "--domain", "towns", "--library", str(library))
     assert "not one word" in refused("train", "bad/name", *train, "--backbone", str(backbone))
     assert "there is no example domain 'nothing'" in refused("demo", "--domain", "nothing")
+
+
+@pytest.mark.parametrize("command", ["inspect", "domains remove", "backbones pull", "train", ""])
+def test_help_gives_flags_no_type(command: str) -> None:
+    shown = run(*command.split(), "--help").stdout
+    assert "--help" in shown
+    assert "bool" not in shown.lower()
+
+
+def test_the_demonstration_has_a_library_of_its_own(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = xdner.workflows.train_domain
+
+    def watched(*args, **kwargs):
+        seen.append(args[2])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr("xdner.workflows.train_domain", watched)
+    monkeypatch.setattr("xdner.cli.demo.DEMO_SETTINGS", ("epochs=1", "length=2"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDNER_LIBRARY", raising=False)
+    small = ["demo", "--backbone", str(backbone), "--labelled", "3", "--sentences", "1"]
+    result = run(*small)
+    assert result.exit_code == 0, result.stderr
+    (home,) = (tmp_path / "temporary").iterdir()
+    assert f"next: xdner predict --domain cooking --library {home}" in result.stderr
+    assert Library(home).names() == ["cooking"]
+    assert not (tmp_path / "xdner-library").exists()
+    assert "--resume" not in seen[0].run(tmp_path).hint
+    assert "begins anew" in seen[0].run(tmp_path).hint
+    said = refused(*small, "--library", str(home))
+    assert "has a domain 'cooking' already" in said
+    assert len(seen) == 1, "nothing was trained"
 
 
 def test_a_bug_is_told_without_a_traceback_unless_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

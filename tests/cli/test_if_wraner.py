@@ -115,6 +115,26 @@ def test_types_from_a_file(library: Path, files: Path, tmp_path: Path) -> None:
     assert entry["domain"]["labels"][0]["description"] == "salt water"
 
 
+def test_a_domain_that_is_tuned_cannot_be_resumed(library: Path, files: Path) -> None:
+    again = train("tuned", library, "--llm", files / "llm", *QUICK, "--source", files / "news.txt", "--resume")
+    assert "is trained already, and no run of it was interrupted" in refused(*again)
+
+
+def test_settings_that_do_nothing(library: Path, files: Path, tmp_path: Path) -> None:
+    new = train("x", tmp_path, "--llm", files / "llm", "--examples", files / "towns.txt")
+    message = refused(*new, "--set", "replace_mentions=0.9", "--set", "anchor=3", "--set", "training.drop_options=0.5")
+    for name in ("replace_mentions", "anchor", "drop_options"):
+        assert f"IF-WRANER makes no use of training.{name}" in message
+    copy = tmp_path / "library"
+    shutil.copytree(library, copy)
+    own = ["--from", "tuned", "--examples", files / "towns.txt", "--set", "rank=3", "--set", "learning_rate=1e-3"]
+    told = run(*train("y", copy, *own, "--json"))
+    assert (
+        "there is no --source, and so no training: training.learning_rate, tune.rank have no effect"
+        in json.loads(told.stdout)["warnings"]
+    )
+
+
 def test_an_interrupted_tuning_goes_on(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from xdner.training.prompt_task import PromptTask
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xdner.domain import Domain, Label
+from xdner.tagger import decoding
+from xdner.tagger.network import TaggerNetwork
 from xdner.testing.commands import refused, run
 from xdner.testing.models import save_tiny_backbone
 from xdner.testing.taggers import save_letter_encoder
@@ -111,11 +114,94 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     plain = ["train", "x", "--train", str(files / "train.txt"), *where]
     assert "--source is an option of --recognizer laner" in refused(*plain, "--source", str(files / "news.txt"))
     assert "was trained with --recognizer laner: it has no prefix" in refused(*plain, "--from", "towns")
+    other = save_letter_encoder(tmp_path / "other", seed=1)
+    message = refused(*train("x", files, library, "--from", "news", "--backbone", str(other)))
+    assert f"Leave --backbone out, or train news again with --backbone {other}." in message.replace("- ", "-")
+    message = refused(*train("x", files, library, "--from", "news", "--set", "head=crf"))
+    assert "--set tagger.head=laner --set tagger.history=bidirectional" in message
+    causal = str(save_tiny_backbone(tmp_path / "causal"))
+    assert "with --backbone" in refused(*train("x", files, library, "--backbone", causal))
     assert "is no LANER domain" in refused(*train("x", files, library, "--from", "prefixed"))
     mixed = refused("predict", "a", "b", "-d", "towns", "-d", "prefixed", *where)
     assert "one call reads domains of one recognizer" in mixed
     assert "brings its own encoder" in refused("predict", "a", "-d", "towns", "--backbone", str(encoder), *where)
     assert "it has no prefix" in refused("select", "towns", "--from", "prefixed", *where)
+
+
+def test_settings_that_do_nothing_are_refused(files: Path, encoder: Path, tmp_path: Path) -> None:
+    new = train("x", files, tmp_path, "--backbone", str(encoder), *QUICK)
+    asked = ["likelihood=vocabulary", "replace_mentions=0.9", "drop_options=0.5", "max_pieces=64", "anchor=3"]
+    asked += ["shuffle_options=false", "prefix_dropout=0.1", "backbone_dropout=true", "resident_mb=9"]
+    message = refused(*new, *(part for setting in asked for part in ("--set", setting)))
+    for setting in asked:
+        group = "decoding" if setting.startswith("resident") else "training"
+        assert f"LANER makes no use of {group}.{setting.partition('=')[0]}" in message
+    assert "did you mean 'training.epochs'" in refused(*new, "--set", "epoch=3")
+    listed = refused(*new, "--set", "zzz=3").partition("Groups and keys: ")[2]
+    assert "training: epochs, batch_size, accumulation, learning_rate, weight_decay, clip, warmup, patience," in listed
+    assert "decoding: batch_size, window, overlap." in " ".join(listed.split())
+    assert not any(setting.partition("=")[0] in listed for setting in asked)
+    told = run(*new, "--set", "source_epochs=3", "--json")
+    assert "there is no --source: tagger.source_epochs has no effect" in json.loads(told.stdout)["warnings"]
+
+
+def test_a_stored_domain_that_was_trained_with_such_a_setting_is_read(library: Path, tmp_path: Path) -> None:
+    """Earlier versions took them."""
+    copy = tmp_path / "library"
+    shutil.copytree(library, copy)
+    path = copy / "towns" / "settings.toml"
+    text = path.read_text()
+    assert "anchor = 0.0\n" in text
+    path.write_text(text.replace("anchor = 0.0\n", "anchor = 3.0\n"))
+    result = run("predict", "Ann", "--domain", "towns", "--library", str(copy))
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_beam_is_chosen_in_reading(
+    library: Path, files: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+    own = decoding.decode
+
+    def noted(network: TaggerNetwork, items: Any, *, beam: int | None = None) -> Any:
+        asked.append(beam or network.settings.beam)
+        return own(network, items, beam=beam)
+
+    monkeypatch.setattr(decoding, "decode", noted)
+    where = ["--domain", "towns", "--library", str(library)]
+    data = ["--data", str(files / "dev.txt")]
+    for command, beams in ((["predict", "Ann in Rome"], [1, 3]), (["evaluate", *data], [1, 3])):
+        for more, beam in zip(([], ["--beam", "3"]), beams, strict=True):
+            assert run(*command, *where, *more).exit_code == 0
+            assert set(asked) == {beam}
+            asked.clear()
+    assert "tagger.beam must be from 1 to 256, not 0" in refused("predict", "Ann", *where, "--beam", "0")
+    prefixed = ["--domain", "prefixed", "--library", str(library), "--beam", "2"]
+    assert "--beam is for LANER domains, and 'prefixed' is a CP-NER domain" in refused("predict", "Ann", *prefixed)
+    assert "--beam is for LANER domains" in refused("evaluate", *data, *prefixed)
+    assert run(*train("x", files, tmp_path, "--backbone", str(encoder), "--set", "head=crf", *QUICK)).exit_code == 0
+    plain = ["--domain", "x", "--library", str(tmp_path), "--beam", "2"]
+    assert "--beam has no use for 'x': its head (crf)" in refused("predict", "Ann", *plain)
+
+
+def test_an_empty_text_is_told(library: Path) -> None:
+    for name in ("towns", "prefixed"):
+        result = run("predict", "", "Ann", " ", "--domain", name, "--library", str(library))
+        assert result.exit_code == 0, result.stderr
+        assert "note: 2 text(s) are empty: there is nothing to read" in result.stderr
+    assert "empty" not in run("predict", "Ann", "--domain", "towns", "--library", str(library)).stderr
+
+
+def test_a_domain_that_is_trained_cannot_be_resumed(library: Path, files: Path, tmp_path: Path) -> None:
+    message = refused(*train("towns", files, library, *QUICK, "--resume"))
+    assert "domain 'towns' of" in message
+    assert "is trained already, and no run of it was interrupted" in message
+    assert 'xdner predict --domain towns "your text"' in message
+    prefixed = ["train", "prefixed", "--train", str(files / "train.txt"), "--library", str(library), "--resume"]
+    assert "domain 'prefixed' of" in refused(*prefixed), "and no backbone is loaded for it"
+    # Another one that never began has no checkpoint.
+    encoder = save_letter_encoder(tmp_path / "encoder")
+    assert "there is no checkpoint in" in refused(*train("x", files, library, "--backbone", str(encoder), "--resume"))
 
 
 def test_ablations_by_name(files: Path, encoder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,84 @@ def test_parts_can_be_left_out(
     assert json.loads(result.stdout)["settings"][group][key] == value
 
 
+def test_one_source_can_be_left_out_of_all(tmp_path: Path, backbone: str, files: Path) -> None:
+    for name in ("towns", "seas", "stars"):
+        assert train(name, tmp_path, backbone, files).exit_code == 0
+    result = train("rivers", tmp_path, backbone, files, "--from", "all", "--without", "seas", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [s["name"] for s in json.loads(result.stdout)["selection"]["sources"]] == ["stars", "towns"]
+
+
+def test_a_type_that_no_sentence_has_is_told(tmp_path: Path, backbone: str, files: Path) -> None:
+    described = tmp_path / "rivers.toml"
+    described.write_text(
+        'name = "rivers"\n\n[[labels]]\nname = "river"\n\n[[labels]]\nname = "city"\n\n[[labels]]\nname = "volcano"\n'
+    )
+    result = train("rivers", tmp_path / "lib", backbone, files, "--domain-file", str(described))
+    assert result.exit_code == 0, result.stderr
+    assert "no training sentence has the type volcano" in " ".join(result.stderr.split())
+
+
+def test_a_source_with_another_target_form_is_told(library: Path, backbone: str, files: Path) -> None:
+    result = train("rivers", library, backbone, files, "--from", "towns", "--without", "options")
+    assert result.exit_code == 0, result.stderr
+    assert "towns was trained with codec.options=True (here False)" in " ".join(result.stderr.split())
+
+
+def test_a_chain_in_a_circle_is_refused(tmp_path: Path, backbone: str, files: Path) -> None:
+    for name in ("towns", "seas"):
+        assert train(name, tmp_path, backbone, files).exit_code == 0
+    first = train("rivers", tmp_path, backbone, files, "--from", "seas", "--strategy", "single")
+    assert first.exit_code == 0, first.stderr
+    second = train("stars", tmp_path, backbone, files, "--from", "rivers", "--strategy", "single")
+    assert second.exit_code == 0, second.stderr
+    assert Library(tmp_path).get("stars").ancestors == {"rivers", "seas"}
+    args = ["--train", str(files / "seas.txt"), "--backbone", backbone, "--library", str(tmp_path), *QUICK]
+    message = refused("train", "seas", *args, "--from", "stars", "--strategy", "chain")
+    assert "a chain in a circle: stars learned from 'seas'" in message
+
+
+def test_what_is_imported_can_be_combined_with_what_is_trained(
+    tmp_path: Path, library: Path, backbone: str, files: Path
+) -> None:
+    old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "towns.xdner"
+    made = run(
+        "domains", "initial", "--backbone", backbone, "--library", str(old), *QUICK, "--source", str(files / "seas.txt")
+    )
+    assert made.exit_code == 0, made.stderr
+    assert train("towns", old, backbone, files).exit_code == 0
+    assert run("domains", "export", "towns", "--library", str(old), "--out", str(file)).exit_code == 0
+    assert run("domains", "import", str(file), "--library", str(new)).exit_code == 0
+    result = train("rivers", new, backbone, files, "--from", "towns")
+    assert result.exit_code == 0, result.stderr
+    assert Library(new).get("rivers").prefix.initial == Library(old).get("towns").prefix.initial
+    # A library that knows only the hash of its start trains nothing that could not be combined.
+    shutil.rmtree(new / ".initial")
+    message = refused(
+        "train", "seas", "--train", str(files / "seas.txt"), "--backbone", backbone, "--library", str(new), *QUICK
+    )
+    assert "started from an initial prefix that is not there" in message
+
+
+@pytest.mark.parametrize("weighting", ["softmax", "sum"])
+def test_the_table_says_how_weights_were_made(library: Path, tmp_path: Path, weighting: str) -> None:
+    args = [
+        "--from",
+        "seas,stars",
+        "--library",
+        str(library),
+        "--out",
+        str(tmp_path),
+        "--set",
+        f"weighting={weighting}",
+    ]
+    result = run("select", "towns", *args)
+    assert result.exit_code == 0, result.stderr
+    assert ("weight (Eq. 8)" in result.stdout) == (weighting == "softmax")
+    assert ("temperature" in result.stdout) == (weighting == "softmax")
+    assert json.loads((tmp_path / "select-towns.json").read_text())[0]["weighting"] == weighting
+
+
 def test_the_selector_prints_its_parts_and_writes_numbers_and_a_heat_map(library: Path, tmp_path: Path) -> None:
     result = run("select", "towns", "seas", "--from", "all", "--library", str(library), "--out", str(tmp_path))
     assert result.exit_code == 0, result.stderr
@@ -146,6 +225,15 @@ def test_mistakes_get_one_clear_error(library: Path, backbone: str, files: Path,
     assert "towns is given twice" in refused(*base, "--from", "towns,towns", "--strategy", "chain")
     assert "not of the form NAME=FILE" in refused(*base, "--from", "towns,seas", "--source-data", "seas")
     assert "needs sources" in refused(*base, "--strategy", "collaborative")
+    assert "strategy 'none' uses no sources" in refused(*base, "--from", "towns", "--strategy", "none")
+    for idle in (["--alpha", "0.3"], ["--without", "warm-up"], ["--without", "prefix-similarity"]):
+        assert f"{' '.join(idle)} has no effect without --from" in refused(*base, *idle)
+        two, chain = ["--from", "towns,seas"], ["--strategy", "chain", "--source-data", f"seas={files / 'seas.txt'}"]
+        assert f"{' '.join(idle)} has no effect with --strategy chain" in refused(*base, *two, *chain, *idle)
+    assert "with --strategy ensemble" in refused(*base, *two, "--strategy", "ensemble", "--alpha", "seas=0.3")
+    assert "α is 1" in refused(*base, *two, "--without", "warm-up", "--alpha", "0.3")
+    assert "α is 1" in refused(*base, *two, "--set", "epochs=1", "--alpha", "0.3")
+    assert "--without leaves no source" in refused(*base, "--from", "towns", "--without", "towns")
     assert "α for 'towns', which is no source" in refused(*base, "--alpha", "towns=0.5")
     data = f"stars={files / 'stars.txt'}"
     assert "--source-data for 'stars', which is no source" in refused(*base, "--from", "towns", "--source-data", data)
@@ -158,6 +246,7 @@ def test_mistakes_get_one_clear_error(library: Path, backbone: str, files: Path,
     chosen = ["select", "towns", "--from", "seas", "--library", str(library), "--out", str(tmp_path)]
     assert "α for 'stars', which is no source" in refused(*chosen, "--alpha", "stars=0.5")
     assert "weighting=loss" in refused(*chosen, "--set", "weighting=loss")
+    assert "seas is given twice" in refused(*chosen[:3], "seas,seas,stars", *chosen[4:])
     longer = [*base, "--from", "towns", "--set", "length=5"]
     assert "the initial prefix has length 3" in refused(*longer)
     assert "there is no source" in refused("select", "towns", "--from", "towns", "--library", str(library))
@@ -169,7 +258,8 @@ def test_a_target_without_sentences_or_types_is_refused(library: Path, backbone:
     bare.write_text("no\tO\none\tO\n")
     for path in (empty, bare):
         args = ["--train", str(path), "--backbone", backbone, "--library", str(library), "--from", "towns"]
-        refused("train", "nothing", *args, *QUICK)
+        problem = "the file is empty" if path == empty else "has no entities"
+        assert problem in refused("train", "nothing", *args, *QUICK)
     assert "nothing" not in Library(library)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
-from xdner.backbone.base import Backbone
+from xdner.backbone.base import Backbone, Ids
 from xdner.backbone.cache import PrefixRows
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.t5 import T5Backbone
@@ -145,6 +147,32 @@ def test_forced_runs_take_one_step_and_are_counted() -> None:
     assert counts.decisions < counts.target_tokens
 
 
+def by_checksum(backbone: Backbone, states: torch.Tensor, legal: Sequence[Ids]) -> list[tuple[int, float]]:
+    """Decisions that depend on the legal tokens alone: what the engine does with them is the same on every machine."""
+    ordered = [sorted(ids) for ids in legal]
+    return [(ids[zlib.crc32(repr(ids).encode()) % len(ids)], 1.0) for ids in ordered]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        # Ten jobs, long ones first, in four slots. Of a causal model, new rows are read in the pass of those that go on;
+        # T5's encoder reads them in a pass of their own.
+        (
+            "llama",
+            {"calls": 11, "row_steps": 40, "fed_tokens": 149, "target_tokens": 163, "drafted": 15, "accepted": 5},
+        ),
+        ("t5", {"calls": 15, "row_steps": 35, "fed_tokens": 104, "target_tokens": 84, "drafted": 11, "accepted": 5}),
+    ],
+)
+def test_the_same_jobs_take_the_same_passes(kind: str, expected: dict[str, int]) -> None:
+    backbone = backbone_of(kind)
+    jobs = jobs_for(backbone, "lines", "mention-first")
+    engine = Engine(backbone, batch_size=4, choose=by_checksum)
+    engine.run(jobs)
+    assert asdict(engine.counts).items() >= expected.items()
+
+
 @pytest.mark.parametrize("kind", ["llama", "t5"])
 @pytest.mark.parametrize(
     ("form", "order"), [("lines", "mention-first"), ("lines", "type-first"), ("paper", "type-first")]
@@ -177,6 +205,25 @@ def _decisions(job: Job, output: Generated) -> int:
         count += place == 0 or len(state.legal()) > 1
         state.advance(token)
     return count
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_what_has_ended_is_given_while_others_go_on(kind: str) -> None:
+    backbone = backbone_of(kind)
+    jobs = jobs_for(backbone, "lines", "mention-first")
+    whole = Engine(backbone, batch_size=4, choose=by_checksum)
+    expected = whole.run(jobs)
+    engine = Engine(backbone, batch_size=4, choose=by_checksum)
+    calls, found = [], {}
+    for index, generated in engine.stream(jobs):
+        assert not torch.is_inference_mode_enabled(), "who reads the stream is in no mode of the engine's"
+        calls.append(engine.counts.calls)
+        found[index] = generated
+    assert [found[i] for i in range(len(jobs))] == expected
+    assert engine.counts == whole.counts
+    assert calls == sorted(calls)
+    assert calls[0] < engine.counts.calls // 2
+    assert len(set(calls)) > 3
 
 
 def test_a_job_without_room_is_cut_and_says_so() -> None:

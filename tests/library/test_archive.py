@@ -99,6 +99,51 @@ def test_a_domain_travels_as_one_file(small: ModuleType, source: Library, export
     assert sorted(os.listdir(target.folder)) == [".lock", "library.json", "seas"]
 
 
+def test_the_start_travels_along_and_is_taken_over_where_there_is_none(
+    small: ModuleType, tmp_path: Path, target: Library
+) -> None:
+    start = small.make_prefix(5)
+    old = Library(tmp_path / "old")
+    old.set_initial(start)
+    entry = small.make_entry()
+    old.add(replace(entry, prefix=replace(entry.prefix, initial=start.hash())))
+    file = old.export("seas", tmp_path / "seas.xdner")
+    target.import_(file)
+    assert tree(target.path("seas")) == tree(old.path("seas")), "only the domain's own files are in its folder"
+    found = target.initial_prefix()
+    assert found is not None
+    assert found.hash() == start.hash() == target.initial_hash()
+    assert target.export("seas", tmp_path / "again.xdner").read_bytes() == file.read_bytes()
+    # A library with a start of its own keeps it.
+    other = Library(tmp_path / "other")
+    other.set_initial(small.make_prefix(6))
+    other.import_(file)
+    kept = other.initial_prefix()
+    assert kept is not None
+    assert kept.hash() == small.make_prefix(6).hash()
+    assert "cannot be combined" in other.verify()[0].notes[0]
+
+
+@pytest.mark.parametrize(
+    ("member", "problem"), [("prefix.safetensors", "altered"), ("prefix.json", "expected|not JSON|damaged|manifest")]
+)
+def test_a_start_that_is_damaged_or_another_ones_is_refused(
+    small: ModuleType, tmp_path: Path, target: Library, member: str, problem: str
+) -> None:
+    start, entry = small.make_prefix(5), small.make_entry()
+    old = Library(tmp_path / "old")
+    old.set_initial(start)
+    old.add(replace(entry, prefix=replace(entry.prefix, initial=start.hash())))
+    files = contents(old.export("seas", tmp_path / "seas.xdner"))
+    broken = listed(files | {f"initial/{member}": b"{}"})
+    refused(target, write(tmp_path / "broken.xdner", broken), problem)
+    small.make_prefix(6).save(tmp_path / "another")
+    swapped = {f"initial/{p.name}": p.read_bytes() for p in (tmp_path / "another").iterdir()}
+    refused(
+        target, write(tmp_path / "swapped.xdner", listed(files | swapped)), "not the one that the domain started from"
+    )
+
+
 def test_equal_domains_give_equal_files(source: Library, exported: Path, target: Library, tmp_path: Path) -> None:
     target.import_(exported)
     os.utime(target.path("seas") / "domain.toml", (1e9, 1e9))

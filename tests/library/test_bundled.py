@@ -45,11 +45,18 @@ def test_all_known_domains_of_a_backbone(tmp_path: Path, shipped: Library, small
     assert sorted(sound) == ["music", "news"]
     assert sound["music"].prefix.hash() == own.get("music").prefix.hash()
     assert sorted(damaged) == ["stars"]
+    assert "is damaged and was left out" in damaged["stars"]
     assert bundled.known_entries(own, fingerprint, initial, without=["music", "stars"])[0].keys() == {"news"}
     alone = bundled.known_entries(None, fingerprint, initial)[0]
     assert {n: e.prefix.hash() for n, e in alone.items()} == {n: shipped.get(n).prefix.hash() for n in shipped.names()}
     assert bundled.known_entries(own, "sha256:another", initial)[0] == {}
     assert bundled.known_entries(own, fingerprint, "sha256:another")[0] == {}, "they cannot be combined"
+    assert bundled.known_entries(own, fingerprint, "sha256:another")[1]["music"].startswith(
+        "started from another initial"
+    )
+    (own.path("music") / "prefix.safetensors").write_bytes(b"broken")
+    sound, damaged = bundled.known_entries(own, fingerprint, initial)
+    assert (sorted(sound), sorted(damaged)) == (["news"], ["music", "stars"]), "the shipped music is another domain"
 
 
 def test_the_start_that_ships_is_for_its_backbone_and_length(shipped: Library, small: ModuleType) -> None:

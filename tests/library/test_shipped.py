@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from xdner.library.bundled import bundled_libraries
+from xdner.library.bundled import bundled_initial, bundled_libraries
 from xdner.library.kinds import with_prefix
 from xdner.library.store import Library
 
@@ -21,6 +21,19 @@ def test_there_are_some_and_nothing_is_damaged() -> None:
         good, damaged = library.load_all()
         assert sorted(good) == library.names()
         assert damaged == {}
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=[library.folder.parent.name for library in LIBRARIES])
+def test_every_backbone_that_ships_has_a_shared_start(library: Library) -> None:
+    initial = library.initial_prefix()
+    assert initial is not None
+    assert initial.notes["backbone_name"] == library.folder.parent.name
+    assert {source["domain"] for source in initial.notes["sources"]} >= {"politics", "literature", "music"}
+    assert all(0 < source["sentences"] <= 1000 for source in initial.notes["sources"])
+    assert library.initial_hash() == initial.hash()
+    found = bundled_initial(initial.backbone, initial.length)
+    assert found is not None
+    assert found.hash() == initial.hash()
 
 
 @pytest.mark.parametrize(("library", "name"), DOMAINS, ids=ids)

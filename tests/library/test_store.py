@@ -15,6 +15,7 @@ import pytest
 from xdner.errors import LibraryError, PrefixFormatError, SettingsError, StorageError, UnknownDomainError, XdnerError
 from xdner.library.store import Library
 from xdner.library.verdict import Verdict
+from xdner.workflows.reading import open_domain, select_sources
 
 OTHER = "sha256:" + "c" * 64
 
@@ -338,3 +339,12 @@ def test_a_full_disk_leaves_the_old_domain(small: ModuleType, tmp_path: Path, mo
             library.add(small.make_entry(seed=2))
     assert small.same(library.get("seas"), small.make_entry())
     assert sorted(os.listdir(tmp_path)) == [".lock", "library.json", "seas"]
+
+
+def test_a_backbone_that_is_no_name_is_the_manifests_fault(small: ModuleType, tmp_path: Path) -> None:
+    store = Library(tmp_path / "library")
+    store.add(small.make_entry("seas", backbone_source=5))
+    with pytest.raises(PrefixFormatError, match="'seas': 'backbone_source' must be text, not 5"):
+        open_domain("seas", library=store.folder)
+    with pytest.raises(PrefixFormatError, match="'backbone_source' must be text"):
+        select_sources(["seas"], ["seas"], library=store.folder)

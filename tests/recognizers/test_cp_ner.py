@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import xdner
+from xdner.backbone import recompute
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.t5 import T5Backbone
 from xdner.domain import Domain
@@ -18,10 +20,12 @@ from xdner.errors import (
     DomainError,
     PrefixFormatError,
     PrefixMismatchError,
+    StorageError,
     TrainingError,
     UnknownDomainError,
 )
 from xdner.library.store import Library
+from xdner.prefix.prefix import Prefix
 from xdner.recognizers.cp_ner import CPNER
 from xdner.settings import Settings
 from xdner.testing.models import tiny_causal, tiny_t5
@@ -73,6 +77,58 @@ def test_training_changes_the_prefix_and_nothing_else(tmp_path: Path) -> None:
     assert again.load(tmp_path / "people") == "people"
     texts = ["Ann went to Rome", "the sea"]
     assert again.predict(texts) == recognizer.predict(texts), "what is saved is what was evaluated"
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_gradient_checkpointing_trains_the_same_prefix(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[bool] = []
+    whole = recompute.checkpoint
+    monkeypatch.setattr(recompute, "checkpoint", lambda *a, **k: (passes.append(True), whole(*a, **k))[1])
+
+    def trained(*overrides: str) -> Prefix:
+        if kind == "t5":
+            recognizer = CPNER(T5Backbone(tiny_t5("t5"), t5_like_tokenizer(), name="t5"), settings=SETTINGS)
+        else:
+            recognizer = make()
+        settings = Settings.build(base=SETTINGS.to_dict(), overrides=["backbone_dropout=true", *overrides])
+        return recognizer.train(PEOPLE, SENTENCES, SENTENCES[:1], settings=settings).entry.prefix
+
+    plain = trained()
+    assert not passes
+    again = trained("gradient_checkpointing=true")
+    assert passes
+    for a, b in zip((*plain.keys, *plain.values), (*again.keys, *again.values), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)  # stored in 16 bits
+
+
+def test_a_stream_gives_what_predict_gives_as_soon_as_it_is_there(ready: CPNER) -> None:
+    texts = ["Ann in Rome and " * 9, "the sea", "", "Rome", "a " * 40, "no one"]
+    domains = ["people", "seas"] * 3
+    expected = ready.predict(texts, domain=domains)
+    assert max(r.windows for r in expected) > 1
+    counts = ready.reader.engine.counts
+    before, calls, found = counts.calls, [], {}
+    for index, result in ready.stream(texts, domain=domains):
+        calls.append(counts.calls - before)
+        found[index] = result
+        assert not torch.is_inference_mode_enabled()
+    assert [found[i] for i in range(len(texts))] == expected
+    assert calls[0] == 0, "an empty text waits for nobody"
+    assert calls[1] < calls[-1] == counts.calls - before
+    with pytest.raises(DataError, match="2 texts came with 1 domains"):
+        ready.stream(["a", "b"], domain=["people"])
+
+
+def test_a_stream_gives_an_ensembles_text_once(ready: CPNER) -> None:
+    entry = ready._entry("people")
+    three = make()
+    three.add(replace(entry, members=(entry.prefix, entry.prefix)))
+    texts = ["Ann in Rome", "no one", "Rome, the city"]
+    found = list(three.stream(texts))
+    assert sorted(index for index, _ in found) == [0, 1, 2]
+    assert [result for _, result in sorted(found, key=lambda pair: pair[0])] == three.predict(texts)
+    spans = [[(e.start, e.end, e.label) for e in r.entities] for r in three.predict(texts)]
+    assert spans == [[(e.start, e.end, e.label) for e in r.entities] for r in ready.predict(texts, domain="people")]
 
 
 def test_all_prefixes_start_from_the_same_place() -> None:
@@ -246,3 +302,18 @@ def test_a_model_with_an_encoder_reads_the_sentence_once() -> None:
 def test_the_public_door_is_the_same_class() -> None:
     assert xdner.CPNER is CPNER
     assert xdner.Entity is Entity
+
+
+def test_a_domain_takes_the_place_of_a_domain_only(tmp_path: Path, ready: CPNER) -> None:
+    for path in (tmp_path / "mine" / "thesis.txt", tmp_path / "corpus" / "domain.toml"):
+        path.parent.mkdir()
+        path.write_text("years of work")
+        with pytest.raises(StorageError, match="holds something else"):
+            ready.save("people", path.parent)
+        assert path.read_text() == "years of work"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="it is a file"):
+        ready.save("people", tmp_path / "file")
+    for name in ("people", "seas"):
+        ready.save(name, tmp_path / "domain")
+        assert Domain.read(tmp_path / "domain" / "domain.toml").name == name

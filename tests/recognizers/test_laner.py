@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -402,3 +403,30 @@ def test_positions_of_a_model_that_counts_from_its_padding(tmp_path: Path) -> No
     made = LANER(encoder, settings=quick("epochs=1", "window=64"))
     made.train(DOMAIN, TOWNS)
     assert made.predict(" ".join(["abc"] * 40))[0].windows > 1
+
+
+def test_gradient_checkpointing_gives_the_same_gradients_and_keeps_less(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for on in (False, True):
+        made = LANER.from_pretrained(folder, settings=quick())
+        training = LanerTraining(made.encoder, DOMAIN, TOWNS, TOWNS, quick())
+        network = training._network(made.encoder.fresh(), DOMAIN.label_names, None)
+        task = TaggerTask(network, training.pieces, TOWNS, (), recompute=on)
+        kept: list[torch.Tensor] = []
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t) or t, lambda t: t):
+            loss = task.loss([0, 1], random.Random(0))
+        loss.backward()
+        found.append(({n: p.grad for n, p in task.parameters().items()}, len(kept)))
+    (plain, all_kept), (again, less) = found
+    assert less < all_kept
+    asked: list[bool] = []
+    whole = TaggerTask.__init__
+    monkeypatch.setattr(TaggerTask, "__init__", lambda *a, **k: (asked.append(k["recompute"]), whole(*a, **k))[1])
+    LANER.from_pretrained(folder, settings=quick("epochs=1", "gradient_checkpointing=true")).train(DOMAIN, TOWNS)
+    assert asked == [True]
+    assert any(gradient is not None for name, gradient in plain.items() if name.startswith("encoder."))
+    for name, gradient in plain.items():
+        torch.testing.assert_close(again[name], gradient, rtol=1e-5, atol=1e-6, msg=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,8 @@ def test_few_in_memory_read_the_same_as_all(kind: str) -> None:
     assert few.residents.mapped == 2 * len(NAMES), "round robin is the worst order: each comes back from its file"
     assert told(few.recognize(requests[-3:])) == expected[-3:]
     assert few.residents.mapped == 2 * len(NAMES), "the last three are in memory"
+    streamed = dict(few.stream([r.text for r in requests], domain=[r.domain for r in requests]))
+    assert told([streamed[i] for i in range(len(requests))]) == expected, "places go on from group to group"
 
 
 def test_one_that_is_larger_than_the_budget_is_read_all_the_same() -> None:
@@ -101,8 +104,10 @@ def test_the_files_go_with_the_recognizer_and_with_the_domain() -> None:
         recognizer.add(entry)
     recognizer.residents = Residents(1)
     recognizer.predict(["Rome"] * 3, domain=NAMES[:3])
-    folder = recognizer.residents._folder
-    assert folder is not None
+    temporary = recognizer.residents._temporary
+    assert temporary is not None
+    folder = Path(temporary.name)
+    del temporary
     assert len(list(folder.iterdir())) == 2
     recognizer.add(entries(recognizer)[0])
     assert len(list(folder.iterdir())) == 1, "a domain that is replaced is not read from its old file"
@@ -146,3 +151,111 @@ def test_a_domain_that_was_removed_stays_readable_once_it_is_ready(library: Libr
     assert recognizer.predict("Ann in Rome", domain="domain7") == [before]
     with pytest.raises(UnknownDomainError):
         recognizer.predict("Ann in Rome", domain="domain8x")
+
+
+def reading(few: Residents) -> tuple[CPNER, CPNER]:
+    """Two recognizers of the same domains: one with everything in memory, one with these residents."""
+    whole, bounded = (CPNER(backbone_of("llama"), settings=SETTINGS) for _ in range(2))
+    for entry in entries(whole):
+        whole.add(entry)
+        bounded.add(entry)
+    bounded.residents = few
+    return whole, bounded
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_files_are_bounded_and_the_longest_unused_is_made_again(tmp_path: Path) -> None:
+    few = Residents(1, folder=tmp_path / "scratch")
+    whole, bounded = reading(few)
+    expected = {name: told(whole.predict("Ann in Rome", domain=name)) for name in NAMES}
+
+    def read(*numbers: int) -> tuple[int, int]:
+        """How many of them were made, and were mapped."""
+        made, mapped = few.made, few.mapped
+        for number in numbers:
+            assert told(bounded.predict("Ann in Rome", domain=NAMES[number])) == expected[NAMES[number]]
+            assert few.stored == sum(path.stat().st_size for path in files_in(tmp_path))
+            assert few.stored <= few.disk
+        return few.made - made, few.mapped - mapped
+
+    assert read(0, 1) == (2, 0)
+    few.disk = 3.5 * few.stored  # three files
+    assert read(2, 3) == (2, 0)
+    assert set(few._stored) == {NAMES[i] for i in (0, 1, 2)}
+    assert read(0) == (0, 1)
+    assert set(few._stored) == {NAMES[i] for i in (2, 0, 3)}, "1 was unused for the longest time"
+    assert read(4, 5) == (2, 0)
+    assert set(few._stored) == {NAMES[i] for i in (3, 0, 4)}
+    assert read(0, 4) == (0, 2)
+    assert set(few._stored) == {NAMES[i] for i in (0, 4, 5)}, "0 was written before 3, and used after it"
+    assert len(files_in(tmp_path)) == 3
+    assert read(3, 1) == (2, 0)
+
+
+def test_the_folder_and_the_bounds_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    settings = Settings.build(overrides=["length=3", "resident_mb=3", "resident_disk_mb=7"])
+    recognizer = CPNER(backbone_of("llama"), settings=settings, resident_folder=tmp_path / "scratch")
+    assert (recognizer.residents.budget, recognizer.residents.disk) == (3_000_000, 7_000_000)
+    for entry in entries(recognizer)[:2]:
+        recognizer.add(entry)
+    recognizer.residents.budget = 1
+    recognizer.predict(["Rome"] * 2, domain=NAMES[:2])
+    assert len(files_in(tmp_path / "scratch")) == 1
+    del recognizer
+    assert list((tmp_path / "scratch").iterdir()) == [], "only what was made there goes"
+
+
+def test_a_library_beyond_both_bounds_is_read_again(library: Library, tmp_path: Path) -> None:
+    everything = CPNER(backbone_of("llama"), settings=SETTINGS)
+    everything.attach(library)
+    requests = [Request(text, name) for text in TEXTS[:2] for name in NAMES[:4]]
+    expected = told(everything.recognize(requests))
+    bounded = CPNER(backbone_of("llama"), settings=SETTINGS)
+    bounded.attach(library)
+    bounded.residents = Residents(1, disk=0)
+    assert told(bounded.recognize(requests)) == expected
+    assert (bounded.residents.made, bounded.residents.mapped) == (8, 0)
+
+
+@pytest.mark.parametrize("trouble", ["no folder", "full disk"])
+def test_a_disk_that_refuses_keeps_nobody_from_being_read(
+    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "scratch"
+    few = Residents(1, folder=folder)
+    whole, bounded = reading(few)
+    expected = told(whole.predict(["Ann in Rome"] * 4, domain=NAMES[:4]))
+    if trouble == "no folder":
+        folder.write_text("a file stands here")
+    else:
+
+        def full(path: Path, data: bytes) -> int:
+            with path.open("wb") as file:
+                file.write(data[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+    for _ in range(2):
+        assert told(bounded.predict(["Ann in Rome"] * 4, domain=NAMES[:4])) == expected
+    assert (few.made, few.mapped, few.stored) == (8, 0, 0)
+    assert files_in(tmp_path) == ([folder] if trouble == "no folder" else []), "nothing half-written stays"
+    monkeypatch.undo()
+    folder.unlink() if folder.is_file() else None
+    bounded.predict(["Ann in Rome"] * 2, domain=NAMES[:2])
+    assert few.stored > 0, "room again is used again"
+
+
+def test_a_file_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+    few = Residents(1, folder=tmp_path)
+    whole, bounded = reading(few)
+    expected = told(whole.predict(["Ann in Rome"] * 3, domain=NAMES[:3]))
+    bounded.predict(["Ann in Rome"] * 3, domain=NAMES[:3])
+    first, second = sorted(files_in(tmp_path))
+    first.unlink()
+    second.write_bytes(b"half")
+    assert told(bounded.predict(["Ann in Rome"] * 2, domain=NAMES[:2])) == expected[:2]
+    assert (few.made, few.mapped) == (5, 0)
+    assert few.stored == sum(path.stat().st_size for path in files_in(tmp_path))

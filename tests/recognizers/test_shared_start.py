@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from xdner.backbone.causal import CausalBackbone
+from xdner.backbone.load import load_backbone
 from xdner.domain import Domain
 from xdner.errors import PrefixMismatchError, TrainingError, TrainingInterrupted
+from xdner.library import bundled
+from xdner.library.store import Library
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.shared_start import train_shared_start
 from xdner.recognizers.warmup import WarmUp, initial_prefix
 from xdner.settings import Settings
-from xdner.testing.models import tiny_causal
+from xdner.testing.models import save_tiny_backbone, tiny_causal
 from xdner.testing.tokenizers import byte_level_tokenizer
 from xdner.text import Sentence
 from xdner.training.instruct import Source
@@ -67,7 +71,8 @@ def test_domains_start_from_it_and_remember_it() -> None:
 
 def test_of_each_source_at_most_so_many_sentences() -> None:
     few = Settings.build(base=SETTINGS.to_dict(), overrides=["per_source=2", "epochs=1"])
-    _, result = train_shared_start(make().reader, SOURCES, few)
+    prefix, result = train_shared_start(make().reader, SOURCES, few)
+    assert [s["sentences"] for s in prefix.notes["sources"]] == [2, 2], "what was used, not what was given"
     assert result.steps == 2
 
 
@@ -91,3 +96,20 @@ def test_an_interrupted_run_gives_the_same_prefix(tmp_path: Path) -> None:
         train_shared_start(make().reader, relabelled, SETTINGS, Run(tmp_path, resume=True))
     again, _ = train_shared_start(make().reader, SOURCES, SETTINGS, Run(tmp_path, resume=True))
     assert again.hash() == whole.hash()
+
+
+def test_python_starts_from_what_ships_as_the_command_line_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny_backbone(tmp_path / "backbone")
+    backbone = load_backbone(folder)
+    usual = Settings.build(base=backbone.recommended)
+    noise = replace(usual.prefix, init="noise")
+    shipped = CPNER(backbone).initial_prefix(noise)
+    monkeypatch.setattr(bundled, "DATA", tmp_path / "data")
+    Library(tmp_path / "data" / "tiny" / "domains").set_initial(shipped)
+    assert CPNER.from_pretrained(folder).initial_prefix().hash() == shipped.rounded().hash()
+    own = CPNER.from_pretrained(folder, initial=CPNER(backbone).initial_prefix())
+    assert own.initial_prefix().hash() == CPNER(backbone).initial_prefix().hash() != shipped.rounded().hash()
+    asked = replace(usual, prefix=replace(usual.prefix, length=usual.prefix.length + 1))
+    assert CPNER.from_pretrained(folder, settings=asked).initial_prefix().length == usual.prefix.length + 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xdner.errors import PrefixMismatchError, SettingsError, UnknownDomainError
+from xdner.errors import PrefixMismatchError, SettingsError, TrainingError, UnknownDomainError
 from xdner.library.entry import DomainEntry
 from xdner.prefix.combine import merge, mix
 from xdner.recognizers import transfer as transfer_module
@@ -159,6 +159,9 @@ def test_training_with_sources_is_collaborative_unless_something_else_is_asked_f
     made = known.train(*DATA["rivers"], sources=["people", "seas"])
     assert made.entry.prefix.notes["transfer"]["strategy"] == "collaborative"
     assert made.entry.settings.transfer.strategy == "collaborative"
+    assert known.train(*DATA["rivers"]).entry.settings.transfer.strategy == "none"
+    with pytest.raises(TrainingError, match="strategy 'none' uses no sources"):
+        known.train(*DATA["rivers"], sources=["people"], settings=settings("strategy=none"))
     with pytest.raises(UnknownDomainError, match="no domain 'moon'"):
         known.train(*DATA["rivers"], sources=["moon"])
 

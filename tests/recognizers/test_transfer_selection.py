@@ -64,6 +64,9 @@ def test_a_learned_alpha_mixes_the_best_k_only(known: CPNER) -> None:
         (["warmup_share=0", "learn_alpha=true"], {}, "needs a warm-up"),
         (["learn_alpha=true", "weighting=sum"], {}, "weighting=sum has none"),
         (["learn_alpha=true"], {"seas": 0.25}, "single sources have none"),
+        (["learn_alpha=true", "reparametrization=mlp"], {}, "would have no part in it"),
+        (["warmup_share=0", "selector.alpha=0.3"], {}, "α is 1"),
+        (["epochs=1", "selector.alpha=0.3"], {}, "α is 1"),
     ],
 )
 def test_what_would_be_passed_over_is_refused(

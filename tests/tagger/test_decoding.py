@@ -100,30 +100,36 @@ def crf(seed: int) -> CRF:
     return made
 
 
-def path_score(made: CRF, emissions: torch.Tensor, path: tuple[int, ...], continues: bool) -> float:
+def path_score(
+    made: CRF, emissions: torch.Tensor, path: tuple[int, ...], continues: bool, goes_on: bool = False
+) -> float:
     before = [3 + continues, *path[:-1]]
     if not all(bool(made.legal[a, b]) for a, b in zip(before, path, strict=True)):
         return -math.inf
     steps = sum(float(made.steps[a, b]) for a, b in itertools.pairwise(path))
     own = sum(float(emissions[w, t]) for w, t in enumerate(path))
-    return own + steps + float(made.begin[path[0]]) + float(made.end[path[-1]])
+    begin, end = (0.0 if continues else float(made.begin[path[0]])), (0.0 if goes_on else float(made.end[path[-1]]))
+    return own + steps + begin + end
 
 
-@given(st.integers(0, 10_000), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.booleans())
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.booleans(), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_the_crf_equals_the_sum_over_all_sequences(seed: int, counts: list[int], continues: bool) -> None:
+def test_the_crf_equals_the_sum_over_all_sequences(
+    seed: int, counts: list[int], continues: bool, goes_on: bool
+) -> None:
     made = crf(seed)
     generator = torch.Generator().manual_seed(seed + 1)
     emissions = torch.randn(len(counts), max(counts), 3, generator=generator)
     mask = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
-    starts = torch.full((len(counts),), continues)
+    borders = torch.full((len(counts),), continues), torch.full((len(counts),), goes_on)
     with torch.no_grad():
-        total = made.partition(emissions, mask, starts)
-        best = made.best(emissions, mask, starts)
-        shares = made.marginals(emissions, mask, starts)
+        total = made.partition(emissions, mask, *borders)
+        best = made.best(emissions, mask, *borders)
+        shares = made.marginals(emissions, mask, *borders)
         for row, count in enumerate(counts):
             scored = {
-                p: path_score(made, emissions[row], p, continues) for p in itertools.product(range(3), repeat=count)
+                p: path_score(made, emissions[row], p, continues, goes_on)
+                for p in itertools.product(range(3), repeat=count)
             }
             values = torch.tensor(list(scored.values()))
             assert float(total[row]) == pytest.approx(float(values.logsumexp(0)), abs=1e-4)
@@ -133,8 +139,29 @@ def test_the_crf_equals_the_sum_over_all_sequences(seed: int, counts: list[int],
             assert float(shares[row, 0, 1]) == pytest.approx(weight, abs=1e-4)
             gold = torch.zeros(1, max(counts), dtype=torch.long)
             gold[0, :count] = torch.tensor(winner)
-            loss = made.loss(emissions[row : row + 1], mask[row : row + 1], gold, starts[row : row + 1])
+            loss = made.loss(emissions[row : row + 1], mask[row : row + 1], gold, *(b[row : row + 1] for b in borders))
             assert float(loss) == pytest.approx(float(total[row]) - scored[winner], abs=1e-4)
+
+
+def test_borders_of_windows_are_none_of_the_sentence(network: Make, windows: Windows) -> None:
+    """What sentences begin and end with says nothing about the words at which a long one is cut."""
+    made = network(TAGS, head="crf")
+    assert made.crf is not None
+    (item,) = windows((6,), seed=4, tags=len(TAGS))
+    inner = replace(item, continues=True, goes_on=True)
+    before = decode(made, [item, inner])
+    with torch.no_grad():
+        made.crf.begin[TAGS.index("B-x")] = made.crf.end[TAGS.index("B-x")] = 1000.0
+    (whole, _), within = decode(made, [item, inner])
+    assert (whole[0], whole[-1]) == (1, 1)
+    assert within[0] == before[1][0]
+    assert within[1] == pytest.approx(before[1][1], abs=1e-5)
+    made.train().zero_grad()
+    for border, name in ((replace(inner, goes_on=False), "begin"), (replace(inner, continues=False), "end")):
+        made.zero_grad()
+        made.loss([replace(border, tags=(1, 2, 0, 1, 2, 0))]).backward()
+        gradients = {n: bool(getattr(made.crf, n).grad.any()) for n in ("begin", "end")}
+        assert gradients == {n: n != name for n in ("begin", "end")}
 
 
 def test_a_crf_head_gives_legal_tags(network: Make, windows: Windows) -> None:

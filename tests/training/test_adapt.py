@@ -23,6 +23,7 @@ from transformers import (
     ElectraModel,
 )
 
+from xdner.backbone import recompute
 from xdner.backbone.load import load_backbone
 from xdner.backbone.sources import resolve
 from xdner.backbone.tensors import fingerprint
@@ -392,3 +393,19 @@ def test_settings_are_read_and_checked() -> None:
             overrides=["block=3", "adapt.weights=some", "head_rate=0", "held_out=-1", "span=0.5", "lora_rank=0"]
         )
     assert len(caught.value.problems) == 6
+
+
+@pytest.mark.parametrize("kind", ["whole", "causal", "t5"])
+def test_gradient_checkpointing_learns_the_same(
+    base: dict[str, Path], text: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[bool] = []
+    checkpoint = recompute.checkpoint
+    monkeypatch.setattr(recompute, "checkpoint", lambda *a, **k: (passes.append(True), checkpoint(*a, **k))[1])
+    run(base, kind, text, tmp_path / "plain", "max_blocks=12")
+    assert not passes
+    run(base, kind, text, tmp_path / "again", "gradient_checkpointing=true", "max_blocks=12")
+    assert passes
+    plain, again = (load(kind, tmp_path / name).state_dict() for name in ("plain", "again"))
+    for name, weight in plain.items():
+        torch.testing.assert_close(again[name], weight, rtol=1e-3, atol=1e-4, msg=name)

@@ -232,3 +232,20 @@ def test_what_cannot_be_tuned_is_said() -> None:
         tune(backbone(), [wrong], quick(), TEMPLATE, shared_words)
     with pytest.raises(SettingsError, match=r"tune\.remove.*tune\.shuffle"):
         quick("remove=2", "shuffle=-1")
+
+
+def test_gradient_checkpointing_gives_the_same_gradients_and_keeps_less() -> None:
+    found = []
+    for on in ("false", "true"):
+        task = task_of(quick(f"gradient_checkpointing={on}"))
+        task.backbone.model.requires_grad_(True)
+        kept: list[torch.Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t) or t, lambda t: t):
+            loss = task.loss([0, 1], random.Random(0))
+        loss.backward()
+        found.append(({n: p.grad for n, p in task.parameters().items()}, len(kept)))
+    (plain, all_kept), (again, less) = found
+    assert less < all_kept / 2
+    assert any(gradient is not None for gradient in plain.values())
+    for name, gradient in plain.items():
+        torch.testing.assert_close(again[name], gradient, rtol=1e-5, atol=1e-6, msg=name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from xdner.backbone.attention import Site, instrument
+from xdner.backbone.attention import IMPLEMENTATION, Site, instrument
 from xdner.backbone.cache import Context, PrefixRows
 from xdner.backbone.linear import pack_linears
 from xdner.backbone.tensors import fingerprint
@@ -29,6 +29,11 @@ from xdner.geometry import PrefixGeometry, SiteShape
 __all__ = ["Backbone", "Session"]
 
 Ids = Sequence[int]
+#: A prompt and a target for the self-check: any ids that every vocabulary has.
+_PROBE = ([5, 6], [7, 8])
+#: How far our scores may be from the model's own, as a share of the largest: kernels add up in another order.
+_CLOSE = {torch.float64: 1e-3, torch.float32: 1e-3}
+_CLOSE_IN_16_BITS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +154,16 @@ class Backbone(ABC):
         self.source = source or self.name
         self._identity = identity
         self.recommended: Mapping[str, Any] = dict(recommended or self.suited)
+        self.freeze()
+        # What the model says by itself can only be asked before its attention is ours (a second backbone of it: too late).
+        stock = getattr(model.config, "_attn_implementation", None) != IMPLEMENTATION
+        own = self._own_logits(*_PROBE) if stock else None
         self.sites: tuple[Site, ...] = instrument(model)
         pack_linears(model, leave=model.get_output_embeddings())
         self.geometry = PrefixGeometry(tuple(SiteShape(s.name, s.heads, s.head_dim) for s in self.sites))
-        self.freeze()
-        self._probe()
+        self._check_reach()
+        if own is not None:
+            self._check_scores(own)
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -189,9 +199,16 @@ class Backbone(ABC):
         self.model.eval()
 
     @contextlib.contextmanager
-    def dropout(self, on: bool) -> Iterator[None]:
-        """Switch the model's own dropout on for a while."""
+    def dropout(self, on: bool, also: Iterable[nn.Module] = ()) -> Iterator[None]:
+        """Switch the model's own dropout on for a while, or only that of modules that were put into it (LoRA's).
+
+        Args:
+            on: whether the model's own is.
+            also: modules whose dropout is on in any case.
+        """
         self.model.train(on)
+        for module in also:
+            module.train()
         try:
             yield
         finally:
@@ -269,8 +286,24 @@ class Backbone(ABC):
 
     # -- self-check ----------------------------------------------------------------------------------------------
 
-    def _probe(self) -> None:
-        """Does a prefix reach every site, and do our scores equal the model's own?"""
+    @abstractmethod
+    def _own_logits(self, source: Ids, target: Ids) -> Tensor:
+        """[N, V]: the scores of each target token as transformers' own forward pass gives them, attention untouched."""
+
+    def _check_scores(self, own: Tensor) -> None:
+        """Do our scores under no prefix equal the model's own?"""
+        source, target = _PROBE
+        with torch.no_grad():
+            ours = self.logits(self.target_states([source], [target], self.empty_prefix()))
+        bound = _CLOSE.get(self.dtype, _CLOSE_IN_16_BITS) * float(own.abs().max())
+        if not torch.allclose(ours, own.float(), rtol=0, atol=bound, equal_nan=True):
+            raise BackboneError(
+                f"the scores of {self.name} cannot be reproduced: they differ by up to {float((ours - own).abs().max()):.3g}",
+                hint="This architecture or transformers version treats states or scores in its own way; choose another.",
+            )
+
+    def _check_reach(self) -> None:
+        """Does a prefix reach every site?"""
         generator = torch.Generator().manual_seed(0)
         values = [
             (torch.randn(1, s.heads, 1, s.head_dim, generator=generator) * 0.1)
@@ -281,7 +314,7 @@ class Backbone(ABC):
         keys = [torch.zeros_like(v) for v in values]
         rows = PrefixRows(keys, values, torch.ones(1, dtype=torch.long, device=self.device))
         with torch.enable_grad():
-            states = self.target_states([[5, 6]], [[7, 8]], rows)
+            states = self.target_states([_PROBE[0]], [_PROBE[1]], rows)
             # A random direction: with a plain sum, a final layer norm can cancel every gradient.
             direction = torch.randn(states.shape, generator=generator).to(states)
             gradients = torch.autograd.grad((states * direction).sum(), values, allow_unused=True)

@@ -33,6 +33,12 @@ class CausalBackbone(Backbone):
         logits = logits / division if division is not None else logits
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
+    def _own_logits(self, source: Ids, target: Ids) -> Tensor:
+        ids = torch.tensor([[*source, *target[:-1]]], device=self.device)
+        with torch.no_grad():
+            logits: Tensor = self.model(input_ids=ids, use_cache=False).logits[0, len(source) - 1 :]
+        return logits
+
     def _run(self, tokens: Sequence[Ids], plan: Fresh | Stored | Together, before: Tensor) -> Tensor:
         """[N, d] of the last layer, after the final norm, row after row.
 

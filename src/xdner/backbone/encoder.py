@@ -24,6 +24,9 @@ __all__ = ["DEFAULT_ENCODER", "Encoder", "load_encoder", "positions_of"]
 #: What is used when no encoder is named; it lower-cases its input.
 DEFAULT_ENCODER = "minilm-l6"
 _NEEDED = ("cls_token_id", "sep_token_id", "unk_token_id")
+_ANOTHER = (
+    "Name a BERT-like model such as minilm-l6: LANER's and adapt's with --backbone, that of an index with --encoder."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +118,7 @@ def load_encoder(name: str | Path | None = None, *, device: str = "cpu") -> Enco
     check_device(device)
     found = resolve(DEFAULT_ENCODER if name is None else name)
     if found.kind != "encoder":
-        raise BackboneError(
-            f"{found.name} is a {found.kind} model; the tagger needs an encoder", hint="Use a BERT-like model."
-        )
+        raise BackboneError(f"{found.name} is a {found.kind} model; the tagger needs an encoder", hint=_ANOTHER)
     try:
         model, told = AutoModel.from_pretrained(
             found.path, local_files_only=True, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
@@ -157,7 +158,7 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         )
     missing = [key for key in _NEEDED if getattr(tokenizer, key, None) is None]
     if missing:
-        raise BackboneError(f"the tokenizer of {name} has no {', '.join(missing)}", hint="Use a BERT-like model.")
+        raise BackboneError(f"the tokenizer of {name} has no {', '.join(missing)}", hint=_ANOTHER)
 
 
 def positions_of(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -176,7 +177,7 @@ def positions_of(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     taken = getattr(table, "padding_idx", None)
     positions = min(most - (0 if taken is None else taken + 1), int(min(tokenizer.model_max_length, 1_000_000)))
     if positions < 4:
-        raise BackboneError(f"an encoder of {positions} positions cannot read a sentence", hint="Use another encoder.")
+        raise BackboneError(f"an encoder of {positions} positions cannot read a sentence", hint=_ANOTHER)
     return positions
 
 

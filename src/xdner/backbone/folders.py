@@ -9,17 +9,29 @@ from typing import Any
 from xdner.backbone.aliases import Kind
 from xdner.errors import BackboneError, BackboneNotFoundError
 
-__all__ = ["check_folder", "kind_of"]
+__all__ = ["check_folder", "kind_of", "read_json"]
 
 _ENCODERS = {
     "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "eurobert", "flaubert",
     "modernbert", "mpnet", "nomic_bert", "roberta", "roformer", "xlm-roberta", "xlm-roberta-xl",
 }  # fmt: skip
+#: Where a tokenizer's words may be; any one is enough for transformers.
+_VOCABULARIES = (
+    "tokenizer.json",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+    "vocab.json",
+    "vocab.txt",
+)
+_OF_BYTES = {"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"}
 _SEQ2SEQ = {"t5", "mt5", "umt5", "longt5"}
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """A folder must hold ``config.json`` and safetensors weights that are complete; only headers are read.
+    """A folder must hold ``config.json``, a tokenizer's file and safetensors weights that are complete; only headers are
+    read.
 
     Raises:
         BackboneNotFoundError: it does not.
@@ -58,6 +70,18 @@ def check_folder(folder: Path, name: str) -> None:
                 f"{path} is not a complete safetensors file: {error}",
                 hint="Copy or download it again; a file of a few hundred bytes is only a pointer to the weights.",
             ) from None
+    if not any((folder / vocabulary).is_file() for vocabulary in _VOCABULARIES) and not _reads_bytes(folder):
+        raise BackboneNotFoundError(  # transformers would make up a tokenizer of a hundred tokens
+            f"the folder {name} has no tokenizer.json",
+            hint="Copy the tokenizer's files beside the weights: tokenizer.json, or the vocabulary that it comes from "
+            f"({', '.join(_VOCABULARIES[1:])}).",
+        )
+
+
+def _reads_bytes(folder: Path) -> bool:
+    """Whether the tokenizer is one of bytes or characters: it has no vocabulary. (It is no fast one either.)"""
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and read_json(config).get("tokenizer_class") in _OF_BYTES
 
 
 def _weight_files(folder: Path, name: str) -> list[Path]:
@@ -65,7 +89,7 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file() or not index.is_file():
         return [single] if single.is_file() else []
-    parts = sorted(set(_read_json(index).get("weight_map", {}).values()))
+    parts = sorted(set(read_json(index).get("weight_map", {}).values()))
     missing = [part for part in parts if not (folder / part).is_file()]
     if missing or not parts:
         raise BackboneNotFoundError(
@@ -81,7 +105,7 @@ def kind_of(folder: Path) -> Kind:
     Raises:
         BackboneError: the file is not JSON or names no model type.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     architectures = [str(a) for a in config.get("architectures") or []]
     model_type = str(config.get("model_type") or "")
     if not model_type:
@@ -98,10 +122,15 @@ def kind_of(folder: Path) -> Kind:
     return "causal"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        BackboneError: the file holds none.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BackboneError(f"{path} cannot be read: {error}", hint="Copy or download the model again.") from None
     if not isinstance(value, dict):
         raise BackboneError(f"{path} is not a JSON object", hint="Copy or download the model again.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from xdner.backbone.aliases import MANIFEST
 from xdner.backbone.base import Backbone
 from xdner.backbone.causal import CausalBackbone
-from xdner.backbone.sources import DEFAULT_BACKBONE, resolve
+from xdner.backbone.folders import read_json
+from xdner.backbone.sources import DEFAULT_BACKBONE, ResolvedBackbone, resolve
 from xdner.backbone.t5 import T5Backbone
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError
@@ -37,7 +38,8 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
 
     Raises:
         BackboneNotFoundError: the name leads to no weights.
-        BackboneError: weights of a kind that takes no prefix, an unknown dtype, or a device that is not there.
+        BackboneError: weights of a kind that takes no prefix, files that are broken or incomplete, an unknown dtype, or
+            a device that is not there.
     """
     check_device(device)
     if dtype == "auto":
@@ -51,16 +53,23 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
             hint="Use a causal model (Llama-, Qwen-, Gemma-like) or T5.",
         )
     loader, kind = _KINDS[found.kind]
+    recommended = _recommended(found.path)
     # Python that a folder brings is never run, nor is anybody asked about it.
     own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model = loader.from_pretrained(found.path, dtype="auto", **own)
+        model, told = loader.from_pretrained(
+            found.path, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **own
+        )
         tokenizer = AutoTokenizer.from_pretrained(found.path, **own)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what a broken file leads to has no common type, in tokenizers not even one of its own
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise BackboneError(
-            f"cannot load {found.name} from {found.path}: {str(error).splitlines()[0]}",
+            f"cannot load {found.name} from {found.path}: {reason[:300]}",
             hint="The folder needs config.json, model.safetensors and tokenizer.json of one model.",
         ) from error
+    _check_complete(told, found)
     # The identity of a backbone is that of its stored weights, whatever type it computes in: a prefix that was trained
     # in 32 bits may be served in 16.
     identity = fingerprint(model.state_dict())
@@ -71,7 +80,7 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
         name=found.name,
         source=str(found.path.resolve()) if found.origin == "folder" else found.name,
         identity=identity,
-        recommended=_recommended(found.path),
+        recommended=recommended,
     )
 
 
@@ -96,9 +105,34 @@ def native_bfloat16(device: str) -> bool:
     return device == "cpu" and check is not None and bool(check())
 
 
+def _check_complete(told: Mapping[str, Any], found: ResolvedBackbone) -> None:
+    """A weight that is missing, or of another shape, would be drawn at random, and differ whenever it is loaded.
+
+    Args:
+        told: what transformers says about the loading; weights that are tied to others are not missing.
+    """
+    again = "Copy or download the model again: config.json and the weights must be of one model."
+    if strange := sorted((name, list(stored), list(wanted)) for name, stored, wanted in told["mismatched_keys"]):
+        name, stored, wanted = strange[0]
+        raise BackboneError(
+            f"{len(strange)} weights of {found.name} in {found.path} have another shape than config.json says: "
+            f"{name} is {stored}, not {wanted}",
+            hint=again,
+        )
+    if missing := sorted(told["missing_keys"]):
+        raise BackboneError(
+            f"{found.name} in {found.path} lacks {len(missing)} weights: {', '.join(missing[:3])}", hint=again
+        )
+
+
 def _recommended(folder: Path) -> Mapping[str, Any]:
     """Settings that the backbone's maker put beside it (``xdner instruct`` does)."""
-    manifest = folder / "xdner-backbone.json"
-    if not manifest.exists():
+    if not (folder / MANIFEST).exists():
         return {}
-    return json.loads(manifest.read_text(encoding="utf-8")).get("recommended", {})
+    groups = read_json(folder / MANIFEST).get("recommended", {})
+    if not isinstance(groups, dict) or not all(isinstance(values, dict) for values in groups.values()):
+        raise BackboneError(
+            f"{folder / MANIFEST}: 'recommended' must map groups of settings to settings, not be {groups!r}",
+            hint='It is of the form {"codec": {"repeats": 1}}; leave it out, or make the backbone again.',
+        )
+    return groups

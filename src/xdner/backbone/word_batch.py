@@ -27,7 +27,7 @@ class Batch:
         mask: [B, N], true for words.
         shapes, tags: [M], or ``None`` where they are not known.
         counted: [M], whether the word is of its window's core; ``None``: all are.
-        continues: [B], whether the window begins within its sentence.
+        continues, goes_on: [B], whether the window begins, and ends, within its sentence.
     """
 
     ids: Tensor
@@ -41,6 +41,7 @@ class Batch:
     tags: Tensor | None
     counted: Tensor | None
     continues: Tensor
+    goes_on: Tensor
 
     @classmethod
     def of(cls, items: Sequence[Encoded], *, pad: int, device: torch.device) -> Batch:
@@ -67,6 +68,7 @@ class Batch:
             line([t for i in items for t in i.tags]) if all(i.tags for i in items) else None,
             None if all(core) else torch.tensor(core, device=device),
             torch.tensor([item.continues for item in items], device=device),
+            torch.tensor([item.goes_on for item in items], device=device),
         )
 
     def pooled(self, states: Tensor, how: str) -> Tensor:

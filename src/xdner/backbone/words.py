@@ -34,6 +34,7 @@ class Encoded:
         continues: there are words of the sentence before this window.
         shapes: of each word, indices into :data:`SHAPES`.
         first: index of its first word in the sentence.
+        goes_on: there are words of the sentence behind this window.
     """
 
     ids: tuple[int, ...]
@@ -43,6 +44,7 @@ class Encoded:
     continues: bool = False
     shapes: tuple[int, ...] = ()
     first: int = 0
+    goes_on: bool = False
 
     @property
     def counted(self) -> tuple[int, int]:
@@ -119,6 +121,7 @@ class WordPieces:
                         continues=part.first > 0,
                         shapes=tuple(shape_of(w.text) for w in sentence.words[part.first : part.last]),
                         first=part.first,
+                        goes_on=part.last < len(pieces),
                     )
                 )
             made.append(encoded)

@@ -13,17 +13,20 @@ from xdner.cli.demo import demo
 from xdner.cli.doctor import doctor
 from xdner.cli.evaluate import evaluate
 from xdner.cli.explain import explain
+from xdner.cli.flags import Group
 from xdner.cli.index import index
 from xdner.cli.initial import initial
 from xdner.cli.inspect import inspect
 from xdner.cli.instruct import instruct
 from xdner.cli.predict import predict
+from xdner.cli.sample import sample
 from xdner.cli.select import select
 from xdner.cli.train import train
 
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=Group,
     help="Cross-domain named-entity recognition: one frozen language model, a small trained prefix for each domain.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -49,12 +52,13 @@ app.command()(predict)
 app.command()(evaluate)
 app.command()(select)
 domains.app.command("initial")(initial)
-app.add_typer(domains.app, name="domains")
-app.add_typer(backbones.app, name="backbones")
+app.add_typer(domains.app, name="domains", cls=Group)
+app.add_typer(backbones.app, name="backbones", cls=Group)
 app.command()(instruct)
 app.command()(adapt)
 app.command()(index)
 app.command()(explain)
 app.command()(inspect)
+app.command()(sample)
 app.command()(demo)
 app.command()(doctor)

@@ -52,7 +52,7 @@ def list_backbones(json_: JsonOption = False) -> None:
 @app.command("pull")
 def pull_backbone(
     name: Annotated[
-        str | None, typer.Argument(help="An embedded backbone [default: the default one].", show_default=False)
+        str | None, typer.Argument(help="An embedded backbone (without a name: the default one).", show_default=False)
     ] = None,
     wheel: Annotated[
         Path | None,

@@ -24,6 +24,7 @@ __all__ = [
     "ResumeOption",
     "SeedOption",
     "BackboneOption",
+    "BeamOption",
     "JsonOption",
     "LibraryOption",
     "SetOption",
@@ -74,6 +75,10 @@ FormatOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")]
+BeamOption = Annotated[
+    int | None,
+    typer.Option("--beam", help="laner: hypotheses to keep while reading (default: the domain's own).", show_default=False),
+]  # fmt: skip
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, …")]
 SourceOption = Annotated[
     list[Path], typer.Option("--source", help="Labelled sentences of a source domain (repeatable).", show_default=False)

@@ -28,8 +28,12 @@ def demo(
     sentences: Annotated[int, typer.Option("--sentences", help="Unseen sentences to show.")] = 6,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")] = 1,
 ) -> None:
-    """Learn a bundled example domain from a few sentences, by themselves and with the help of known domains."""
+    """Learn a bundled example domain from a few sentences, by themselves and with the help of known domains.
+
+    What is learned goes to a new folder in the system's temporary one, or to --library.
+    """
     with guarded():
+        from xdner.backbone.load import load_backbone
         from xdner.cli.highlight import highlighted, legend
         from xdner.corpora import read_corpus
         from xdner.domain import Domain
@@ -40,6 +44,7 @@ def demo(
         from xdner.workflows import ALL, DomainFiles, JobOptions, Outcome, example_folder, train_domain
 
         folder = example_folder(domain)
+        home = _home(library, domain)
         ready = _pulled(backbone)
         test = read_corpus(folder / "test.jsonl")
         rows: list[Row] = []
@@ -50,7 +55,8 @@ def demo(
 
         def learn(name: str, place: str | Path | None, sources: list[str]) -> tuple[Outcome, CPNER]:
             files = DomainFiles(folder / "train.jsonl", domain=folder / "domain.toml", k_shot=labelled)
-            options = JobOptions(place, seed, overrides=DEMO_SETTINGS, dtype="auto", progress=RichProgress(domain))
+            options = JobOptions(place, seed, overrides=DEMO_SETTINGS, dtype="auto", progress=RichProgress(domain),
+                                 again=AGAIN)  # fmt: skip
             outcome = train_domain(domain, files, options, backbone=ready, sources=sources)
             trained = CPNER(untrained.backbone, settings=Settings.build(base=outcome.entry.settings.to_dict()))
             trained.add(outcome.entry)
@@ -58,20 +64,26 @@ def demo(
             return outcome, trained
 
         stderr.print("[bold]1[/] the frozen model, told only the names of the types …", highlight=False)
-        untrained = CPNER.from_pretrained(ready, dtype="auto")
+        untrained = CPNER(load_backbone(ready, dtype="auto"))  # not from the δ₀ that ships: from nothing
         untrained.add_untrained(Domain.read(folder / "domain.toml"))
         score("untrained", untrained)
-        known = _helpers(untrained, library, domain)
+        known = _helpers(untrained, home, domain)
         stderr.print(f"[bold]2[/] a prefix from {labelled} labelled sentences, from nothing …", highlight=False)
         with tempfile.TemporaryDirectory() as scratch:
             if known:  # then this one is for comparison only
                 Library(scratch).set_initial(untrained.initial_prefix())
-            outcome, recognizer = learn("from nothing", scratch if known else library, [])
+            outcome, recognizer = learn("from nothing", scratch if known else home, [])
         if known:
             stderr.print(f"[bold]3[/] the same, with the help of {len(known)} known domains …", highlight=False)
-            outcome, recognizer = learn("with known domains", library, [ALL])
+            outcome, recognizer = learn("with known domains", home, [ALL])
 
         stdout.print(_table(f"{domain}, {labelled} labelled sentences: exact-span micro scores on test", rows))
+        if known:
+            seen = ", on a model that was itself instructed on four of them" if _instructed(untrained) else ""
+            stdout.print(
+                f"“from nothing” starts from the words of the instruction{seen};\n"
+                "“with known domains” from a prefix that they share, and draws on theirs", style="dim", highlight=False,
+            )  # fmt: skip
         if outcome.selection is not None:
             most = sorted(outcome.selection.sources, key=lambda source: -source.weight)[:4]
             stdout.print("helped most by " + ", ".join(f"{s.name} {s.weight:.2f}" for s in most), highlight=False)
@@ -80,12 +92,41 @@ def demo(
         stdout.print(legend(labels))
         for result in recognizer.predict(list(test)[:sentences], domain=domain):
             stdout.print("•", highlighted(result, labels), soft_wrap=True)
-        for begin, name in zip(("next:", "     "), (domain, *known[:1]), strict=False):
-            stderr.print(f'{begin} xdner predict --domain {name} "your text"', highlight=False)
-        stderr.print("      xdner train NAME --train your.jsonl --dev your-dev.jsonl --from all", highlight=False)
+        _next(domain, known, home, library)
 
 
-def _helpers(recognizer: CPNER, library: Path | None, domain: str) -> list[str]:
+#: After Ctrl-C: this command has no --resume.
+AGAIN = "Run xdner demo again; it begins anew."
+
+
+def _home(library: Path | None, domain: str) -> Path:
+    """The library of the demonstration: never the user's own, unless it was named.
+
+    Raises:
+        LibraryError: it has a domain of that name, which may be the user's work.
+    """
+    from xdner.errors import LibraryError
+    from xdner.library.store import Library
+
+    if library is None:
+        return Path(tempfile.mkdtemp(prefix="xdner-demo-"))
+    if domain in Library(library):
+        raise LibraryError(
+            f"the library {library} has a domain {domain!r} already, which the demonstration would replace",
+            hint=f"Choose another --library, leave it out, or `xdner domains remove {domain} --library {library}`.",
+        )
+    return library
+
+
+def _next(domain: str, known: list[str], home: Path, library: Path | None) -> None:
+    lines = [f'xdner predict --domain {name} --library {home} "your text"' for name in (domain, *known[:1])]
+    own = "" if library is None else f" --library {library}"
+    lines.append(f"xdner train NAME --train your.jsonl --dev your-dev.jsonl --from all{own}")
+    for begin, line in zip(("next:", *[""] * len(lines)), lines, strict=False):
+        stderr.print(f"{begin:5} {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _helpers(recognizer: CPNER, library: Path, domain: str) -> list[str]:
     """Names of the domains that a new one in this library can draw on."""
     from xdner.library.bundled import bundled_initial, known_entries
     from xdner.library.store import Library
@@ -94,6 +135,13 @@ def _helpers(recognizer: CPNER, library: Path | None, domain: str) -> list[str]:
     fingerprint = recognizer.backbone.fingerprint
     start = store.initial_prefix() or bundled_initial(fingerprint, plain.length) or plain
     return list(known_entries(store, fingerprint, start.hash(), without=[domain])[0])
+
+
+def _instructed(recognizer: CPNER) -> bool:
+    """Whether the backbone is the embedded one that was tuned on CoNLL-2003, politics, music and literature."""
+    from xdner.backbone.aliases import DEFAULT_BACKBONE
+
+    return recognizer.backbone.name == DEFAULT_BACKBONE
 
 
 def _table(title: str, rows: list[Row]) -> Table:

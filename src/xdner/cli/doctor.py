@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from xdner.cli.common import JsonOption, guarded, print_json, stderr, stdout
-from xdner.errors import XdnerError
+from xdner.errors import XdnerError, install_hint
 
 __all__ = ["Finding", "diagnose", "doctor"]
 
@@ -97,9 +97,7 @@ def _package(name: str, specifier: str, *, optional: bool) -> Finding:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         if optional:
-            return Finding(
-                name, "note", "not installed (only `xdner instruct` needs it)", "pip install 'xdner[instruct]'"
-            )
+            return Finding(name, "note", "not installed (only `xdner instruct` needs it)", install_hint("instruct"))
         return Finding(name, "error", f"not installed; xdner needs {specifier}", f"pip install '{name}{specifier}'")
     if not SpecifierSet(specifier).contains(version, prereleases=True):
         return Finding(name, "error", f"{version}; xdner needs {specifier}", f"pip install '{name}{specifier}'")

@@ -102,9 +102,8 @@ def show(name: NameArgument, library: LibraryOption = None, json_: JsonOption = 
             more = {"domain": entry.domain.to_dict(), "settings": entry.settings.to_dict(), "card": entry.card}
             print_json(facts | more)
             return
-        first = next((line for line in entry.card.splitlines() if line.strip(" #")), "")
-        if first:
-            stdout.print(_plain(first.strip(" #")), soft_wrap=True)
+        for line in entry.card.strip().splitlines():
+            stdout.print(_plain(line.lstrip("# ") if line.startswith("#") else line), soft_wrap=True)
         table = Table("type", "read as", title=name, title_style="bold")
         for label in entry.domain.labels:
             table.add_row(_plain(label.name), _plain(label.verbalization))

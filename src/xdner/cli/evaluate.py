@@ -9,6 +9,7 @@ import typer
 
 from xdner.cli.common import (
     BackboneOption,
+    BeamOption,
     DeviceOption,
     DtypeOption,
     FormatOption,
@@ -31,6 +32,7 @@ def evaluate(
     format: FormatOption = None,
     dtype: DtypeOption = "float32",
     device: DeviceOption = "cpu",
+    beam: BeamOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Score a domain's predictions against labelled sentences: exact spans, per type, with intervals and errors.
@@ -43,8 +45,9 @@ def evaluate(
 
         with counting("windows read") as done:
             report = evaluate_domain(
-                domain, data, backbone=backbone, library=library, format=format, dtype=dtype, device=device, done=done
-            )
+                domain, data, backbone=backbone, library=library, format=format, dtype=dtype, device=device, beam=beam,
+                done=done,
+            )  # fmt: skip
         if json_:
             print_json(report.to_dict())
             return

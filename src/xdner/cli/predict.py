@@ -11,6 +11,7 @@ import typer
 
 from xdner.cli.common import (
     BackboneOption,
+    BeamOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -38,6 +39,7 @@ def predict(
     scores: Annotated[bool, typer.Option("--scores", help="Show each entity's score.")] = False,
     dtype: DtypeOption = "float32",
     device: DeviceOption = "cpu",
+    beam: BeamOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Recognize entities in texts with a trained domain, or each text with its own.
@@ -61,7 +63,7 @@ def predict(
                 f"{len(items)} texts came with {len(domain)} domains",
                 hint="Give --domain once for all texts, or once for each.",
             )
-        recognizer = open_domain(domain, backbone=backbone, library=library, dtype=dtype, device=device)
+        recognizer = open_domain(domain, backbone=backbone, library=library, dtype=dtype, device=device, beam=beam)
         results: list[Result | None] = []
         failure = None
         try:
@@ -99,6 +101,8 @@ def _tell(results: Sequence[Result]) -> None:
     notes: Counter[str] = Counter()
     for result in results:
         notes.update(result.diagnostics)
+    if blank := sum(not r.text.strip() for r in results):
+        say_note(f"{blank} text(s) are empty: there is nothing to read")
     if split := sum(r.windows > 1 for r in results):
         say_note(f"{split} long text(s) were read in windows and put together")
     for what, count in notes.items():

@@ -65,10 +65,14 @@ def comparison_table(
 
 def selection_table(selection: Selection) -> Table:
     """What the dual-query selector says: each part of every source's weight."""
-    temperature = f"temperature {selection.temperature:g}"
+    weight, temperature = {
+        "softmax": ("weight (Eq. 8)", f", temperature {selection.temperature:g}"),
+        "sum": ("weight: mixtures over their sum", ""),
+        "loss": ("weight: by the loss on the target's sentences", f", temperature {selection.temperature:g}"),
+    }[selection.weighting]
     caption = (
-        "similarity of types (Eq. 5) and prefixes (Eq. 6), α, their mixture (Eq. 7), weight (Eq. 8)\n"
-        f"mode {selection.mode}, {temperature}; effective number of sources {selection.effective:.2f}"
+        f"similarity of types (Eq. 5) and prefixes (Eq. 6), α, their mixture (Eq. 7), {weight}\n"
+        f"mode {selection.mode}{temperature}; effective number of sources {selection.effective:.2f}"
     )
     headers = ["source", "types", "prefix", "α", "total", "weight"]
     table = _table(f"sources for {selection.target}", headers, left=1, caption=caption)

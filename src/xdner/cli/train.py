@@ -55,7 +55,7 @@ def train(
     domain_file: Annotated[Path | None, typer.Option("--domain-file", help="TOML or JSON with types and their verbalizations.", show_default=False)] = None,
     backbone: BackboneOption = None,
     library: LibraryOption = None,
-    recognizer: Annotated[Recognizer, typer.Option("--recognizer", help="cp-ner: a prefix on a frozen model; laner: a tuned encoder; if-wraner: a language model that is shown examples.")] = Recognizer.CP_NER,
+    recognizer: Annotated[Recognizer, typer.Option("--recognizer", help="cp-ner: a prefix on a frozen model; laner: an encoder (--backbone minilm-l6, …) that is tuned as a whole; if-wraner: a language model (--llm) that is shown examples.")] = Recognizer.CP_NER,
     llm: Annotated[str | None, typer.Option("--llm", rich_help_panel=_WRANER, help="if-wraner: alias, hub id, folder, or an OpenAI-compatible API (http://…/v1; key: $XDNER_LLM_KEY).", show_default=False)] = None,
     model: Annotated[str | None, typer.Option("--model", rich_help_panel=_WRANER, help="if-wraner: name of the model behind --llm http://…", show_default=False)] = None,
     adapter: Annotated[Path | None, typer.Option("--adapter", rich_help_panel=_WRANER, help="if-wraner: LoRA factors of the language model, a folder in peft's format.", show_default=False)] = None,
@@ -64,7 +64,7 @@ def train(
     strategy: Annotated[str | None, typer.Option("--strategy", rich_help_panel=_TRANSFER, help="none, single, collaborative, chain or ensemble.", show_default=False)] = None,
     alpha: Annotated[list[str] | None, typer.Option("--alpha", rich_help_panel=_TRANSFER, help="Share of the types' similarity: 0.5, or music=0.8 for one source (repeatable).", show_default=False)] = None,
     source_data: Annotated[list[str] | None, typer.Option("--source-data", rich_help_panel=_TRANSFER, help="NAME=FILE: a source's training sentences, for --strategy chain (repeatable).", show_default=False)] = None,
-    without: Annotated[list[str] | None, typer.Option("--without", rich_help_panel=_TRANSFER, help="entity-similarity, prefix-similarity, warm-up or options; laner: label-background or label-context (repeatable).", show_default=False)] = None,
+    without: Annotated[list[str] | None, typer.Option("--without", rich_help_panel=_TRANSFER, help="entity-similarity, prefix-similarity, warm-up, options, or a source's name; laner: label-background or label-context (repeatable).", show_default=False)] = None,
     format: FormatOption = None,
     k_shot: Annotated[int | None, typer.Option("--k-shot", help="Train on a seeded sample of so many sentences.", show_default=False)] = None,
     seed: SeedOption = 1,
@@ -88,6 +88,7 @@ def train(
     with guarded():
         from xdner.training.progress import RichProgress
         from xdner.workflows import (
+            ABLATIONS,
             TAGGER_ABLATIONS,
             DomainFiles,
             JobOptions,
@@ -109,7 +110,8 @@ def train(
             )  # fmt: skip
         elif recognizer is Recognizer.LANER:
             _only("if-wraner", {"--llm": llm, "--model": model, "--adapter": adapter})
-            _only("cp-ner", cp_ner | {"--dtype": dtype if dtype != "float32" else None})
+            _only("cp-ner", cp_ner)
+            _only("cp-ner and if-wraner", {"--dtype": dtype if dtype != "float32" else None})
             outcome = train_tagger(
                 name, files, replace(options, overrides=[*ablations(without, TAGGER_ABLATIONS), *(set_ or ())]),
                 encoder=backbone, source_files=source or (), start=_start(from_, "a LANER domain"),
@@ -117,11 +119,13 @@ def train(
         else:
             _only("if-wraner", {"--llm": llm, "--model": model, "--adapter": adapter})
             _only("laner and if-wraner", {"--source": source})
-            alphas, overrides = transfer_overrides(strategy, alpha, without, set_)
+            switches = [w for w in without or () if w in ABLATIONS]
+            _check_idle(split_names(from_), strategy, alpha or [], switches)
+            alphas, overrides = transfer_overrides(strategy, alpha, switches, set_)
             data = {k: Path(v) for k, v in pairs(source_data, "--source-data", "NAME=FILE").items()}
             outcome = train_domain(
                 name, files, replace(options, overrides=overrides), backbone=backbone, sources=split_names(from_),
-                source_data=data, alphas=alphas,
+                source_data=data, alphas=alphas, leave_out=[w for w in without or () if w not in ABLATIONS],
             )  # fmt: skip
         _tell(name, outcome, json_)
 
@@ -132,6 +136,23 @@ def _start(from_: str | None, what: str) -> str | None:
     if len(names) > 1 or names == ["all"]:
         raise SettingsError([f"--from {from_}: {what} goes on from one domain"], hint="Name one.")
     return names[0] if names else None
+
+
+def _check_idle(sources: list[str], strategy: str | None, alpha: list[str], switches: list[str]) -> None:
+    """Refuse what would be passed over in silence: nothing chooses among no sources, among those of a chain, or among one."""
+    similarities = {f"--without {w}" for w in switches if w.endswith("-similarity")} | {f"--alpha {a}" for a in alpha}
+    warm_up = {"--without warm-up"} & {f"--without {w}" for w in switches}
+    if not sources:
+        named = {f"--alpha {a}" for a in alpha if "=" in a}  # these are refused by their names
+        idle, why = (similarities | warm_up) - named, "without --from"
+    elif strategy == "chain":
+        idle, why = similarities | warm_up, "with --strategy chain"
+    elif strategy == "ensemble":
+        idle, why = similarities, "with --strategy ensemble, whose members have one source each"
+    else:
+        return
+    if idle:
+        raise SettingsError([f"{option} has no effect {why}" for option in sorted(idle)], hint="Leave it out.")
 
 
 def _only(recognizer: str, given: dict[str, Any]) -> None:

@@ -109,7 +109,12 @@ def merge_windows(windows: Sequence[Window], found: Sequence[Sequence[Found]]) -
         kept.extend(entity for entity in entities if begin <= (entity[0] + entity[1] - 1) // 2 < end)
     kept.sort(key=lambda e: (-(e[3] if e[3] is not None else 1.0), e[0], e[1], e[2]))
     final: list[Found] = []
+    begins: list[int] = []
     for entity in kept:
-        if all(entity[1] <= other[0] or other[1] <= entity[0] for other in final):
-            final.append(entity)
-    return sorted(final, key=lambda e: e[:3])
+        # Those that stay do not overlap, so only the two that it would come between can be in its way.
+        place = bisect_left(begins, entity[0])
+        before_next = place == len(final) or entity[1] <= begins[place]
+        if before_next and (place == 0 or final[place - 1][1] <= entity[0]):
+            final.insert(place, entity)
+            begins.insert(place, entity[0])
+    return final

@@ -26,7 +26,7 @@ _DOCSTART = "-DOCSTART-"
 _ID = re.compile(r"#\s*(?:sent_)?id\s*=\s*(.*\S)")
 _HINT = (
     "A line is a word, a tab and a tag, with the same number of columns in every line; a blank line ends a sentence. "
-    "Other formats: name them with format=."
+    "Other formats: name them with format= (--format on the command line)."
 )
 
 

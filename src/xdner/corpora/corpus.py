@@ -133,7 +133,7 @@ class CorpusBuilder:
         if not self._sentences:
             raise self.source.error(
                 f"no sentence was found in this file, read as {self.format!r}",
-                hint="Check that this is the file you meant, or name its format with format=.",
+                hint="Check that this is the file you meant, or name its format with format= (--format on the command line).",
             )
         counted = {text: count for text, count in sorted(self.warnings.items()) if count}
         return Corpus(tuple(self._sentences), self.source.path, self.format, counted, self.source.sha256)

@@ -38,7 +38,8 @@ def detect_format(source: Source) -> Format:
     raise source.error(
         f"the format is none that is known; the file begins {clip(first)}",
         line=number,
-        hint=f"Known are columns (word, tab, tag), spans and tokens (JSONL); or say which: format={'|'.join(FORMATS)}.",
+        hint="Known are columns (word, tab, tag), spans and tokens (JSONL); or say which: "
+        f"format={'|'.join(FORMATS)} (--format on the command line).",
     )
 
 

@@ -37,7 +37,7 @@ __all__ = ["Definition", "Manifest", "carve_dev", "sample", "sample_mentions", "
 
 Definition = Literal["sentences", "mentions"]
 
-_MANIFEST_HINT = "Write it anew with the sampling command; a manifest is JSON and is not edited by hand."
+_MANIFEST_HINT = "Write it anew with `xdner sample`; a manifest is JSON and is not edited by hand."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,13 @@ class Manifest:
             )
         return corpus.pick(places[id] for id in self.ids)
 
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
     def write(self, path: str | Path) -> None:
         """Write the manifest as JSON."""
-        write_atomically(path, json.dumps(asdict(self), indent=2) + "\n")
+        write_atomically(path, self.to_json())
 
     @classmethod
     def read(cls, path: str | Path) -> Manifest:

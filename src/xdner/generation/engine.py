@@ -192,7 +192,6 @@ class Engine:
         self.backbone, self.batch_size, self.choose = backbone, batch_size, choose or score_legal
         self.counts = Counts()
 
-    @torch.inference_mode()
     def run(self, jobs: Sequence[Job], *, done: Callable[[int], None] | None = None) -> list[Generated]:
         """Read all jobs.
 
@@ -204,18 +203,21 @@ class Engine:
             One result a job, in the order of the jobs.
         """
         results: dict[int, Generated] = {}
-        order = sorted(range(len(jobs)), key=lambda i: (-_length(jobs[i]), i))
-        for part in _alike(order, jobs):
-
-            def finish(index: int, generated: Generated, part: Sequence[int] = part) -> None:
-                results[part[index]] = generated
-                if done is not None:
-                    done(len(results))
-
-            self._session([jobs[i] for i in part], finish)
+        for index, generated in self.stream(jobs):
+            results[index] = generated
+            if done is not None:
+                done(len(results))
         return [results[i] for i in range(len(jobs))]
 
-    def _session(self, jobs: Sequence[Job], finish: Callable[[int, Generated], None]) -> None:
+    @torch.inference_mode()
+    def stream(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
+        """Read all jobs, and give each with its place in ``jobs`` as soon as it has ended; long ones are begun first."""
+        order = sorted(range(len(jobs)), key=lambda i: (-_length(jobs[i]), i))
+        for part in _alike(order, jobs):
+            for index, generated in self._session([jobs[i] for i in part]):
+                yield part[index], generated
+
+    def _session(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
         """Jobs of like extent through one set of slots."""
         slots = min(self.batch_size, len(jobs))
         session = self.backbone.begin(_extent(jobs, slots))
@@ -235,7 +237,7 @@ class Engine:
             taking = [*going, *rows]
             alive += rows
             self._choose(session, alive, taking, states, first[:-1])
-            self._retire(session, alive, finish)
+            yield from self._retire(session, alive)
 
     def _pass(self, session: Session, runs: Sequence[Ids], new: Sequence[Job]) -> Tensor:
         """One call of the model: rows that are there take their runs, and new jobs are read."""
@@ -261,15 +263,18 @@ class Engine:
         if any(back):
             session.take_back(back)
 
-    def _retire(self, session: Session, alive: list[_Row], finish: Callable[[int, Generated], None]) -> None:
+    def _retire(self, session: Session, alive: list[_Row]) -> list[tuple[int, Generated]]:
+        """The rows that have ended leave; what they wrote."""
+        ended = []
         for place in reversed(range(len(alive))):
             if alive[place].finished:
                 self.counts.target_tokens += len(alive[place].ids)
-                finish(alive[place].index, alive[place].result())
+                ended.append((alive[place].index, alive[place].result()))
                 session.leave(place)
                 last = alive.pop()  # it takes the free place, in the session and here
                 if place < len(alive):
                     alive[place] = last
+        return ended
 
     def _count(self, rows: int, prompt: int, fed: int) -> None:
         self.counts.calls += 1

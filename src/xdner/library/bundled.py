@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from xdner.errors import UnknownDomainError, XdnerError
+from xdner.errors import UnknownDomainError
 from xdner.library.entry import DomainEntry
 from xdner.library.kinds import Entry, with_prefix
 from xdner.library.store import Library
@@ -86,7 +86,7 @@ def find_prefix(name: str, library: Library) -> DomainEntry:
 
 def known_entries(
     library: Library | None, fingerprint: str, initial: str, *, without: Sequence[str] = ()
-) -> tuple[dict[str, DomainEntry], dict[str, XdnerError]]:
+) -> tuple[dict[str, DomainEntry], dict[str, str]]:
     """Every domain whose prefix can help another one, the library's own before those that ship (``--from all``).
 
     Args:
@@ -96,16 +96,29 @@ def known_entries(
         without: names to leave out.
 
     Returns:
-        Sound domains by name, and the errors of damaged ones.
+        Sound domains by name, and for those of the library's own with a prefix that were left out, why.
     """
     sound: dict[str, DomainEntry] = {}
-    damaged: dict[str, XdnerError] = {}
+    left_out: dict[str, str] = {}
+    taken = set(without)
     for store in (*([] if library is None else [library]), *bundled_libraries()):
         entries, errors = store.load_all()
-        damaged |= {n: e for n, e in errors.items() if n not in sound and n not in without}
+        left_out |= {n: f"is damaged and was left out: {e.message}" for n, e in errors.items() if n not in taken}
         for name, entry in entries.items():
-            if name in sound or name in without or not isinstance(entry, DomainEntry):
+            if name in taken or not isinstance(entry, DomainEntry):
                 continue
-            if entry.prefix.backbone == fingerprint and entry.prefix.initial == initial and not entry.members:
+            if (why := _unfit(entry, fingerprint, initial)) is None:
                 sound[name] = entry
-    return sound, damaged
+            elif store is library:
+                left_out[name] = f"{why} and was left out"
+        # A damaged domain is not replaced by a shipped one of its name: that is another domain.
+        taken |= {*sound, *errors}
+    return sound, left_out
+
+
+def _unfit(entry: DomainEntry, fingerprint: str, initial: str) -> str | None:
+    if entry.prefix.backbone != fingerprint:
+        return "was trained on another backbone"
+    if entry.prefix.initial != initial:
+        return "started from another initial prefix"
+    return "is an ensemble" if entry.members else None

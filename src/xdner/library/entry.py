@@ -14,14 +14,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from xdner.domain import Domain
 from xdner.errors import PrefixFormatError
 from xdner.files import replace_folder
-from xdner.library.parts import read_lines, read_text, write_shared
+from xdner.library.leftovers import may_give_way
+from xdner.library.parts import read_lines, read_text, write_further, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.settings import Settings
 from xdner.text import Sentence
@@ -62,14 +63,23 @@ class DomainEntry:
         """All prefixes, one unless the domain is an ensemble."""
         return (self.prefix, *self.members)
 
-    def save(self, folder: str | Path) -> None:
+    @property
+    def ancestors(self) -> frozenset[str]:
+        """Names of all domains that it learned from: its sources, and theirs."""
+        transfer = self.prefix.notes.get("transfer")
+        names = transfer.get("ancestors") if isinstance(transfer, dict) else None
+        return frozenset(n for n in names if isinstance(n, str)) if isinstance(names, list) else frozenset()
+
+    def save(self, folder: str | Path, also: Mapping[str, str] | None = None) -> None:
         """Write the folder in one step; an older one at its place is replaced only when the new one is complete.
+        ``also`` are further files of text, by name.
 
         Raises:
             StorageError: it cannot be written.
         """
-        with replace_folder(folder) as fresh:
+        with replace_folder(folder, may_give_way) as fresh:
             write_shared(fresh, self.domain, self.settings, self.seen, self.card)
+            write_further(fresh, also)
             for number, member in enumerate(self.members, start=2):
                 member.save(fresh / f"member-{number}")
             self.prefix.with_notes(members=len(self.prefixes)).save(fresh)
@@ -87,7 +97,7 @@ class DomainEntry:
         return cls(
             Domain.read(folder / "domain.toml"),
             prefix,
-            Settings.build(folder / "settings.toml"),
+            Settings.stored(folder / "settings.toml"),
             members=tuple(Prefix.load(part) for part in parts),
             seen=read_lines(folder, PrefixFormatError, _RESTORE),
             card=read_text(folder / "card.md", PrefixFormatError, _RESTORE),

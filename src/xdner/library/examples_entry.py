@@ -28,7 +28,8 @@ from xdner.corpora.io import read_corpus, write_corpus
 from xdner.domain import Domain
 from xdner.errors import LibraryError, StorageError
 from xdner.files import read_manifest, replace_folder, write_atomically, write_manifest
-from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_shared
+from xdner.library.leftovers import may_give_way
+from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_further, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.prompting.settings import LlmSettings, WranerSettings
 from xdner.prompting.template import Template
@@ -94,9 +95,10 @@ class ExamplesEntry:
 
     # -- files -------------------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, also: Mapping[str, str] | None = None) -> None:
         """Write the folder in one step; an older one at its place is replaced only when the new one is complete. Its
-        ``index`` is kept, and nobody writes to it meanwhile: what came after the copy would be lost.
+        ``index`` is kept, and nobody writes to it meanwhile: what came after the copy would be lost. ``also`` are further
+        files of text, by name.
 
         Raises:
             StorageError: it cannot be written.
@@ -104,8 +106,9 @@ class ExamplesEntry:
             CorpusError: examples that no file can hold.
         """
         index = Path(folder) / INDEX
-        with _at_rest(index), replace_folder(folder) as fresh:
+        with _at_rest(index), replace_folder(folder, may_give_way) as fresh:
             self.write(fresh)
+            write_further(fresh, also)
             if index.is_dir():
                 try:
                     shutil.copytree(index, fresh / INDEX, ignore=shutil.ignore_patterns(".lock"))
@@ -150,7 +153,7 @@ class ExamplesEntry:
                 hint="Put the old labels back into domain.toml, or make the domain again.",
             )
         return cls(
-            domain, WranerSettings.build(folder / "settings.toml"),
+            domain, WranerSettings.stored(folder / "settings.toml"),
             Template.parse(read_text(folder / _TEMPLATE, LibraryError, _RESTORE), str(folder / _TEMPLATE)), examples,
             manifest["llm"],
             Adapter.load(folder / _ADAPTER) if f"{_ADAPTER}/{ADAPTER_FILES[1]}" in files else None, manifest["notes"],

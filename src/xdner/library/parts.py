@@ -11,7 +11,7 @@ from xdner.domain import Domain
 from xdner.errors import XdnerError
 from xdner.files import write_atomically
 
-__all__ = ["ask_back", "read_lines", "read_text", "vouch", "write_shared"]
+__all__ = ["ask_back", "read_lines", "read_text", "vouch", "write_further", "write_shared"]
 
 
 class _Settings(Protocol):
@@ -30,6 +30,12 @@ def write_shared(folder: Path, domain: Domain, settings: _Settings, seen: Collec
         write_atomically(folder / "sentences.txt", "\n".join(sorted(seen)) + "\n")
     if card:
         write_atomically(folder / "card.md", card)
+
+
+def write_further(folder: Path, also: Mapping[str, str] | None) -> None:
+    """Files of text that are not the domain's own, by name: how its sentences were sampled."""
+    for name, text in (also or {}).items():
+        write_atomically(folder / name, text)
 
 
 def read_text(path: Path, error: type[XdnerError], hint: str) -> str:

@@ -19,7 +19,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -27,10 +27,11 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from xdner.errors import LibraryError, UnknownDomainError, XdnerError
-from xdner.files import discard, replace_folder, storage_errors, write_atomically
+from xdner.files import discard, holds, replace_folder, storage_errors, write_atomically
 from xdner.library.archive import files_of, pack, unpack
+from xdner.library.exchange import adopt, start_of, take_start
 from xdner.library.kinds import Entry
-from xdner.library.leftovers import entries, is_begun, is_domain, is_unfinished, orphans, recover
+from xdner.library.leftovers import begun, entries, is_domain, may_give_way, orphans, recover
 from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
 from xdner.library.reading import identity, read_domain, read_unpacked, sound
 from xdner.library.verdict import INITIAL, Verdict, verdicts
@@ -87,8 +88,7 @@ class Library:
 
     def begun(self) -> list[str]:
         """Names that are no domains yet, but an index of examples (``xdner index``), sorted."""
-        found = (name for name in entries(self.folder) if not name.startswith("."))
-        return sorted(name for name in found if is_begun(self.path(name)) or is_unfinished(self.path(name)))
+        return begun(self.folder)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -138,6 +138,15 @@ class Library:
             folder = orphans(self.folder, entries(self.folder)).get(INITIAL, folder)
         return sound(folder, Prefix.load) if folder.exists() else None
 
+    def initial_hash(self) -> str:
+        """Hash of the δ₀ that the library's domains started from, also where δ₀ itself is not there; empty if unknown.
+
+        Raises:
+            LibraryError: ``library.json`` is damaged.
+        """
+        known = self._known()
+        return known.initial if known else ""
+
     def check_backbone(self, fingerprint: str, name: str = "") -> None:
         """Ask before a long training whether a domain of this backbone may be added.
 
@@ -152,8 +161,8 @@ class Library:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def add(self, entry: Entry) -> Path:
-        """Store a domain under its name, replacing an older one.
+    def add(self, entry: Entry, *, also: Mapping[str, str] | None = None) -> Path:
+        """Store a domain under its name, replacing an older one; ``also`` are further files of text, by name.
 
         The first domain makes ``library.json``. In an older library without one, the backbone is that of all domains
         that are there; if they disagree, it is the new domain's.
@@ -164,7 +173,7 @@ class Library:
         """
         with self._writing():
             known, target = self._admit_entry(entry), self._place(entry.domain.name)
-            entry.save(target)
+            entry.save(target, also)
             self._pin(known, entry)
         return target
 
@@ -214,13 +223,14 @@ class Library:
             except XdnerError:
                 present = False  # damaged, and known to be the same one
             if not present:
-                with replace_folder(self.folder / INITIAL) as fresh:
+                with replace_folder(self.folder / INITIAL, holds("prefix.json", "prefix.safetensors")) as fresh:
                     prefix.save(fresh)
             name = (known.backbone_name if known else "") or name_of(prefix)
             self._write(Manifest(prefix.backbone, name, new))
 
     def export(self, name: str, file: str | Path) -> Path:
-        """Write a domain as one file (``.xdner``); an older file is replaced. Equal domains give equal bytes.
+        """Write a domain as one file (``.xdner``), with the δ₀ that it started from; an older file is replaced. Equal
+        domains give equal bytes.
 
         Returns:
             The file.
@@ -232,14 +242,18 @@ class Library:
         """
 
         def files(path: Path) -> dict[str, bytes]:
-            read_domain(path, name)
-            return files_of(path)
+            entry = read_domain(path, name)
+            try:
+                initial = self.initial_prefix()
+            except XdnerError:
+                initial = None  # damaged: the domain itself is sound
+            return files_of(path) | start_of(entry, self.folder / INITIAL, initial)
 
         write_atomically(file, pack(self._steady(name, files)))
         return Path(file)
 
     def import_(self, file: str | Path, *, name: str | None = None, replace: bool = False) -> str:
-        """Add a domain from a file that :meth:`export` wrote.
+        """Add a domain from a file that :meth:`export` wrote. A library without a δ₀ takes over the one in the file.
 
         Args:
             name: another name for it.
@@ -259,6 +273,7 @@ class Library:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xdner-import-")))
             unpack(Path(file), folder)
             entry = read_unpacked(Path(file), folder, name)
+            initial = take_start(Path(file), folder, entry)
             with self._writing():
                 known, target = self._admit_entry(entry), self._place(entry.domain.name)
                 if is_domain(target) and not replace:
@@ -266,9 +281,10 @@ class Library:
                         f"the library {self.folder} has a domain {entry.domain.name!r} already",
                         hint="Take its place with --replace, or choose another name with --name.",
                     )
-                with replace_folder(target) as fresh:
+                with replace_folder(target, may_give_way) as fresh:
                     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
                         write_atomically(fresh / path.relative_to(folder), path.read_bytes())
+                adopt(initial, self.folder / INITIAL, known)
                 self._pin(known, entry)
         return entry.domain.name
 
@@ -375,7 +391,7 @@ class Library:
         if name.casefold() == MANIFEST:
             raise LibraryError(f"{name!r} is the name of a library's own file", hint="Choose another name.")
         link, empty = os.path.islink(target), os.path.isdir(target) and not entries(target)
-        if link or (os.path.lexists(target) and not is_domain(target) and not is_begun(target) and not empty):
+        if link or (os.path.lexists(target) and not may_give_way(target) and not empty):
             what = "a link" if link else "no domain"
             raise LibraryError(
                 f"{target} is in the way: it is {what}", hint="Move it away, or give the domain another name."

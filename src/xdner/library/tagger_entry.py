@@ -31,7 +31,8 @@ from xdner.backbone.words import WordPieces
 from xdner.domain import Domain
 from xdner.errors import BackboneError, TaggerFormatError
 from xdner.files import read_manifest, replace_folder, write_atomically, write_manifest
-from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_shared
+from xdner.library.leftovers import may_give_way
+from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_further, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings
@@ -121,14 +122,16 @@ class TaggerEntry:
 
     # -- files -------------------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, also: Mapping[str, str] | None = None) -> None:
         """Write the folder in one step; an older one at its place is replaced only when the new one is complete.
+        ``also`` are further files of text, by name.
 
         Raises:
             StorageError: it cannot be written.
         """
-        with replace_folder(folder) as fresh:
+        with replace_folder(folder, may_give_way) as fresh:
             self.write(fresh)
+            write_further(fresh, also)
 
     def write(self, folder: Path) -> None:
         """Write the files into a folder that nobody reads yet."""
@@ -164,7 +167,7 @@ class TaggerEntry:
         except SafetensorError as error:
             raise TaggerFormatError(f"{folder / WEIGHTS}: {error}", hint=_RESTORE) from None
         domain = Domain.read(folder / "domain.toml")
-        settings = LanerSettings.build(folder / "settings.toml")
+        settings = LanerSettings.stored(folder / "settings.toml")
         tags = tuple(manifest["tags"])
         if set(tags_for(domain.label_names)) != set(tags):
             trained = sorted({tag.partition("-")[2] for tag in tags} - {""})

@@ -103,13 +103,16 @@ class Selection:
         target: name of the domain.
         sources: one record each; the weights sum to one.
         mode: ``paper`` or ``tuned``.
-        temperature: of the softmax.
+        temperature: of the softmax, which ``sum`` does not have.
+        weighting: how weights came from it all: ``softmax`` of the totals (Eq. 8), ``sum`` (totals over their sum), or
+            ``loss`` (softmax over minus the loss of each source's prefix on the target's sentences; totals have no part in it).
     """
 
     target: str
     sources: tuple[SourceSimilarity, ...]
     mode: str
     temperature: float
+    weighting: str = "softmax"
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -126,6 +129,7 @@ class Selection:
         return {
             "target": self.target,
             "mode": self.mode,
+            "weighting": self.weighting,
             "temperature": self.temperature,
             "effective_sources": round(self.effective, 4),
             "sources": [
@@ -241,7 +245,7 @@ def select(
         weighting: Eq. 8, or the authors' normalization by the sum.
 
     Raises:
-        SettingsError: no sources, α outside [0, 1], or an α for a domain that is no source.
+        SettingsError: no sources, one of them twice, α outside [0, 1], or an α for a domain that is no source.
         PrefixMismatchError: prefixes of different shapes, or of different initial prefixes.
     """
     given = alpha_of([s.name for s in sources], alpha, alphas or {})
@@ -260,7 +264,7 @@ def select(
         SourceSimilarity(s.name, entity[i], prefix[i], layers[i], given[i], totals[i], weights[i], match_types(s, target))
         for i, s in enumerate(sources)
     )  # fmt: skip
-    return Selection(target.name, records, mode, temperature)
+    return Selection(target.name, records, mode, temperature, weighting)
 
 
 def check_origins(prefixes: Sequence[tuple[str, Prefix]], origin: Prefix | None) -> None:
@@ -287,9 +291,10 @@ def alpha_of(names: Sequence[str], alpha: float, alphas: Mapping[str, float]) ->
     """α of each source.
 
     Raises:
-        SettingsError: no sources, α outside [0, 1], or an α for a domain that is no source; all at once.
+        SettingsError: no sources, one of them twice, α outside [0, 1], or an α for a domain that is no source; all at once.
     """
     problems = [] if names else ["there is no source to select from"]
+    problems += [f"{name} is given twice as a source" for name in sorted({n for n in names if names.count(n) > 1})]
     problems += [f"α for {name!r}, which is no source" for name in alphas if name not in names]
     given = [alphas.get(name, alpha) for name in names]
     problems += [f"α must be from 0 to 1, not {a:g}" for a in sorted({*given, alpha}) if not 0 <= a <= 1]

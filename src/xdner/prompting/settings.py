@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share
 from xdner.retrieval.settings import RetrievalSettings
-from xdner.settings import DecodingSettings, TrainingSettings
+from xdner.settings import CHOICE, LOOP, WINDOWS, DecodingSettings, TrainingSettings
 
 __all__ = ["LlmSettings", "PromptSettings", "TuneSettings", "WranerSettings"]
 
@@ -94,7 +94,13 @@ class TuneSettings:
 
 @dataclass(frozen=True, slots=True)
 class WranerSettings(GroupedSettings):
-    """All groups of IF-WRANER. Of ``training``, what speaks of prefixes, options or other mentions has no effect."""
+    """All groups of IF-WRANER. Of ``training``, what speaks of prefixes, options or other mentions is refused."""
+
+    METHOD: ClassVar[str] = "IF-WRANER"
+    USED: ClassVar[Mapping[str, frozenset[str]]] = {
+        "training": LOOP | CHOICE | {"likelihood", "backbone_dropout", "max_pieces"},
+        "decoding": WINDOWS,
+    }
 
     # LoRA's rate (docs/LOG.md, instruction tuning); prompts with demonstrations are long, so batches are small.
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -22,9 +22,10 @@ from xdner.library.kinds import with_prefix
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
-from xdner.recognizers.base import Recognizer, Request, Result, as_sentence
+from xdner.recognizers.base import Recognizer, Request, Result, as_sentence, requests_of
 from xdner.recognizers.reader import Reader, Steered
 from xdner.recognizers.residents import Residents, size_of
+from xdner.recognizers.shared_start import shipped_start
 from xdner.recognizers.transfer import Source, Transfer, Transferred, choose
 from xdner.recognizers.vote import vote
 from xdner.recognizers.warmup import initial_prefix
@@ -64,7 +65,14 @@ class CPNER(Recognizer[DomainEntry]):
     >>> recognizer.predict(["Fold in the egg whites."], domain="cooking") # doctest: +SKIP
     """
 
-    def __init__(self, backbone: Backbone, *, settings: Settings | None = None, initial: Prefix | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        settings: Settings | None = None,
+        initial: Prefix | None = None,
+        resident_folder: str | Path | None = None,
+    ) -> None:
         super().__init__()
         if initial is not None:
             initial.check(backbone.fingerprint, backbone.geometry, backbone.name)
@@ -72,7 +80,11 @@ class CPNER(Recognizer[DomainEntry]):
         self.settings = settings or Settings.build(base=backbone.recommended)
         self.reader = Reader(backbone, self.settings.decoding)
         self._libraries: list[Library] = []
-        self.residents = Residents(self.settings.decoding.resident_mb * 1_000_000)
+        how = self.settings.decoding
+        # The folder is no setting: settings travel with a domain, and another machine's must not say where this one writes.
+        self.residents = Residents(
+            how.resident_mb * 1_000_000, disk=how.resident_disk_mb * 1_000_000, folder=resident_folder
+        )
 
     @classmethod
     def from_pretrained(
@@ -83,6 +95,7 @@ class CPNER(Recognizer[DomainEntry]):
         dtype: str = "float32",
         settings: Settings | None = None,
         initial: Prefix | None = None,
+        resident_folder: str | Path | None = None,
     ) -> CPNER:
         """Load a backbone by alias, hub id or folder.
 
@@ -91,12 +104,18 @@ class CPNER(Recognizer[DomainEntry]):
             device: ``cpu``, ``cuda``, …
             dtype: ``float32`` or ``bfloat16``, of the frozen weights; prefixes are trained in 32 bits all the same.
             settings: defaults for this recognizer; without them, what the backbone recommends.
-            initial: δ₀, from which all prefixes start (a library has one); without it, see :meth:`initial_prefix`.
+            initial: δ₀, from which all prefixes start (a library has one); without it, the one that ships for this backbone, as
+                on the command line, or else :func:`~xdner.recognizers.warmup.initial_prefix`.
+            resident_folder: where the files of domains that left memory go (:meth:`attach`), in a folder of their own that
+                is deleted with this recognizer; ``None`` is the system's place for temporary files.
 
         Raises:
             BackboneNotFoundError: the name leads to no weights.
         """
-        return cls(load_backbone(backbone, device=device, dtype=dtype), settings=settings, initial=initial)
+        model = load_backbone(backbone, device=device, dtype=dtype)
+        if initial is None:
+            initial = shipped_start(model, settings or Settings.build(base=model.recommended))
+        return cls(model, settings=settings, initial=initial, resident_folder=resident_folder)
 
     # -- domains ---------------------------------------------------------------------------------------------------
 
@@ -107,7 +126,8 @@ class CPNER(Recognizer[DomainEntry]):
 
     def attach(self, library: Library | str | Path) -> None:
         """Read in every domain of a library, however many; each is loaded when it is first asked for, and those not used
-        for the longest time leave memory (``decoding.resident_mb``). Domains that were added go first.
+        for the longest time leave memory (``decoding.resident_mb``) for files (``decoding.resident_disk_mb``). Domains that
+        were added go first.
 
         Raises:
             LibraryError: the library is for another backbone.
@@ -172,8 +192,21 @@ class CPNER(Recognizer[DomainEntry]):
 
     def recognize(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Result]:
         """Read texts, each in its own domain; results come in the order of the requests."""
-        results: list[Result] = []
-        windows = 0
+        results = dict(self._read(requests, done))
+        return [results[i] for i in range(len(requests))]
+
+    def stream(
+        self, texts: str | Sentence | Sequence[str | Sentence], *, domain: str | Sequence[str] | None = None
+    ) -> Iterator[tuple[int, Result]]:
+        """:meth:`predict`, but each result comes with its text's place as soon as it is there, not in the texts' order.
+
+        Raises:
+            UnknownDomainError, DataError: see :meth:`predict`.
+        """
+        return self._read(requests_of(texts, domain, self.domains), None)
+
+    def _read(self, requests: Sequence[Request], done: Callable[[int], None] | None) -> Iterator[tuple[int, Result]]:
+        first = windows = before = 0
 
         def told(count: int) -> None:
             if done is not None:
@@ -182,12 +215,16 @@ class CPNER(Recognizer[DomainEntry]):
         for group in self._groups(requests):
             before = windows
             items = [(sentence, one) for sentence, ready in group for one in ready]
-            readings = self.reader.read(items, done=told)
-            windows += sum(r.windows for r in readings)
-            parts = iter(readings)
-            read = [[next(parts) for _ in ready] for _, ready in group]
-            results += [r[0] if len(r) == 1 else vote(r) for r in read]
-        return results
+            owners = [place for place, (_, ready) in enumerate(group) for _ in ready]
+            readings: list[dict[int, Result]] = [{} for _ in group]  # an ensemble's members each read the text
+            for item, reading in self.reader.stream(items, done=told):
+                windows += reading.windows
+                place = owners[item]
+                readings[place][item] = reading
+                if len(readings[place]) == len(group[place][1]):
+                    members = [one for _, one in sorted(readings[place].items())]
+                    yield first + place, members[0] if len(members) == 1 else vote(members)
+            first += len(group)
 
     def _groups(self, requests: Sequence[Request]) -> Iterator[list[tuple[Sentence, tuple[Steered, ...]]]]:
         """Requests in a row whose domains fit into memory together."""
@@ -236,7 +273,7 @@ class CPNER(Recognizer[DomainEntry]):
         """Train a domain's prefix, the backbone frozen, and make the domain ready.
 
         Without sources this is the warm-up (Eq. 4) alone; ``settings.transfer.strategy`` says how sources are used
-        (``recognizers/transfer.py``), and is ``collaborative`` if there are sources and it says ``none``.
+        (``recognizers/transfer.py``).
 
         Args:
             domain: its types.
@@ -259,8 +296,6 @@ class CPNER(Recognizer[DomainEntry]):
             TrainingInterrupted: Ctrl-C; a checkpoint was kept if the run has a folder.
         """
         settings = settings or self.settings
-        if sources and settings.transfer.strategy == "none":
-            settings = replace(settings, transfer=replace(settings.transfer, strategy="collaborative"))
         drawn = [s if isinstance(s, Source) else Source(self._entry(s)) for s in sources]
         transfer = Transfer(
             self.reader, domain, list(train_sentences), list(dev or []), settings,
@@ -268,7 +303,10 @@ class CPNER(Recognizer[DomainEntry]):
         )  # fmt: skip
         made = transfer.run(run)
         self.add(made.entry)
-        _, reasons = lost_entities(domain, train_sentences, self.reader.encoder, settings.codec)
+        _, reasons = lost_entities(
+            domain, train_sentences, self.reader.encoder, settings.codec, max_pieces=settings.training.max_pieces,
+            max_tokens=self.backbone.max_tokens - settings.prefix.length,
+        )  # fmt: skip
         return Trained(made.entry, made.phases[-1].result, made, reasons)
 
     def select(

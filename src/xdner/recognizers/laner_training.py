@@ -113,12 +113,11 @@ class LanerTraining:
                 stage = replace(training, epochs=self.settings.tagger.source_epochs, patience=0)
             if len(stages) > 1:
                 run.progress.phase(name)
-            result = train(
-                TaggerTask(network, self.pieces, sentences, dev, self.settings.decoding),
-                stage,
-                run.part(name, first=number == 0),
-                fingerprint=self._fingerprint(name),
+            task = TaggerTask(
+                network, self.pieces, sentences, dev, self.settings.decoding, recompute=training.gradient_checkpointing
             )
+            part = run.part(name, first=number == 0)
+            result = train(task, stage, part, fingerprint=self._fingerprint(name))
             phases.append((name, result))
             before = network
         entry = TaggerEntry.of(
@@ -187,5 +186,5 @@ def check_start(encoder: Encoder | None, start: TaggerEntry) -> None:
     if encoder is not None and encoder.fingerprint != start.encoder["fingerprint"]:
         raise BackboneMismatchError(
             f"{start.domain.name!r} was trained on the encoder {start.encoder['name']}, not on {encoder.name}",
-            hint="Leave the encoder out, or train the source on this one.",
+            hint=f"Leave --backbone out, or train {start.domain.name} again with --backbone {encoder.source}.",
         )

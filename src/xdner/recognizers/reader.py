@@ -5,7 +5,7 @@ Generative recognizers share this; they differ in what steers the backbone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -67,22 +67,36 @@ class Reader:
             items: sentences with their domains.
             done: called with the number of windows read so far.
         """
-        windows: list[list[Window]] = []
+        results = dict(self.stream(items, done=done))
+        return [results[i] for i in range(len(items))]
+
+    def stream(
+        self, items: Sequence[tuple[Sentence, Steered]], *, done: Callable[[int], None] | None = None
+    ) -> Iterator[tuple[int, Result]]:
+        """:meth:`read`, but each result comes with its place in ``items`` as soon as the sentence's last window is read."""
+        pieces = [self.encoder.words(sentence) for sentence, _ in items]
+        windows = [self._split(w, steered) if any(w) else [] for w, (_, steered) in zip(pieces, items, strict=True)]
         jobs: list[Job] = []
-        pieces: list[tuple[tuple[int, ...], ...]] = []
-        for sentence, steered in items:
-            words = self.encoder.words(sentence)
-            pieces.append(words)
-            split = [] if not any(words) else self._split(words, steered)
-            windows.append(split)
+        owners: list[tuple[int, int]] = []  # of each job: its sentence, and which window
+        for index, (sentence, steered) in enumerate(items):
             names = [looks_like_name(w.text) for w in sentence.words]
-            jobs.extend(self._job(words[w.first : w.last], names[w.first : w.last], steered) for w in split)
-        generated = iter(self.engine.run(jobs, done=done))
-        results = []
-        for (sentence, steered), words, split in zip(items, pieces, windows, strict=True):
-            outcome = [next(generated) for _ in split]
-            results.append(self._result(sentence, steered, words, split, outcome))
-        return results
+            for number, w in enumerate(windows[index]):
+                jobs.append(self._job(pieces[index][w.first : w.last], names[w.first : w.last], steered))
+                owners.append((index, number))
+        written: list[dict[int, Generated]] = [{} for _ in items]
+
+        def result(index: int) -> tuple[int, Result]:
+            generated = [written[index][number] for number in range(len(windows[index]))]
+            return index, self._result(*items[index], pieces[index], windows[index], generated)
+
+        yield from (result(index) for index, split in enumerate(windows) if not split)
+        for count, (job, generated) in enumerate(self.engine.stream(jobs), start=1):
+            if done is not None:
+                done(count)
+            index, number = owners[job]
+            written[index][number] = generated
+            if len(written[index]) == len(windows[index]):
+                yield result(index)
 
     def _split(self, words: Sequence[tuple[int, ...]], steered: Steered) -> list[Window]:
         used = steered.steering.keys[0].shape[1] + len(steered.steering.context.ids) + 16

@@ -1,24 +1,26 @@
-"""Domains that are ready to be read in: the recently used ones in memory, the others in files.
+"""Domains that are ready to be read in: the recently used ones in memory, others in files.
 
 A ready domain is its prefix in the backbone's type and the keys and values of its context, a few megabytes. A process that
 serves thousands cannot keep them all, and to read a context again takes a model call. So those that were not used for the
 longest time are written to files; one that is wanted again is mapped into memory, which takes milliseconds, and its
-pages belong to the operating system.
+pages belong to the operating system. Memory and files are bounded. What is in neither, because its file had to make room or
+could not be written, is made again when it is asked for: nobody's request fails because of another domain's file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from xdner.files import storage_errors
 from xdner.generation.engine import Steering
 from xdner.recognizers.reader import Steered
 
@@ -32,45 +34,60 @@ def size_of(ready: Ready) -> int:
     return sum(sum(one.steering.bytes) for one in ready)
 
 
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """A domain on disk.
+
+    Attributes:
+        path, bytes: of its file.
+        ready: the domain without its tensors.
+        device: of the tensors.
+    """
+
+    path: Path
+    bytes: int
+    ready: Ready
+    device: str
+
+
 class Residents:
     """Ready domains by name.
 
     Args:
         budget: bytes of prefixes and contexts in memory, at most; the one that is asked for is there whatever its size.
-        folder: of the files; a temporary one, deleted with this object, if it is not given.
+        disk: bytes of files, at most.
+        folder: where a folder for the files is made, and deleted with this object; the system's for temporary files if it is
+            not given.
 
     Attributes:
-        bytes: in memory now.
+        bytes, stored: in memory now, and in files.
         made, mapped: how many times a domain had to be made ready, and was mapped from its file.
     """
 
-    def __init__(self, budget: int, folder: Path | None = None) -> None:
-        self.budget, self.bytes = budget, 0
+    def __init__(self, budget: int, *, disk: float = math.inf, folder: str | Path | None = None) -> None:
+        self.budget, self.disk = budget, disk
+        self.bytes = self.stored = 0
         self.made = self.mapped = 0
-        self._folder = folder
+        self._parent = folder
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._kept: OrderedDict[str, Ready] = OrderedDict()
-        # On disk; here without their tensors, and for which device.
-        self._stored: dict[str, tuple[Path, Ready, str]] = {}
-        self._files = 0
+        self._kept: OrderedDict[str, Ready] = OrderedDict()  # from the longest unused to the last used
+        self._stored: dict[str, _Stored] = {}
+        self._used: dict[str, int] = {}  # when each was last asked for
+        self._asked = self._files = 0
 
     def __len__(self) -> int:
         """Domains in memory now."""
         return len(self._kept)
 
     def get(self, name: str, make: Callable[[], Ready]) -> Ready:
-        """A domain, from memory, from its file, or made.
-
-        Raises:
-            StorageError: another domain has to leave memory, and its file cannot be written.
-        """
+        """A domain, from memory, from its file, or made."""
+        self._asked += 1
+        self._used[name] = self._asked
         if name in self._kept:
             self._kept.move_to_end(name)
             return self._kept[name]
-        if name in self._stored:
-            ready = _read(*self._stored[name])
-            self.mapped += 1
-        else:
+        ready = self._map(name)
+        if ready is None:
             ready = make()
             self.made += 1
         self._kept[name] = ready
@@ -83,22 +100,63 @@ class Residents:
         """Forget a domain."""
         if name in self._kept:
             self.bytes -= size_of(self._kept.pop(name))
-        if name in self._stored:
-            self._stored.pop(name)[0].unlink(missing_ok=True)
+        self._delete(name)
+        self._used.pop(name, None)
+
+    def _map(self, name: str) -> Ready | None:
+        if name not in self._stored:
+            return None
+        try:
+            ready = _read(self._stored[name])
+        except (OSError, SafetensorError):  # somebody tidied up among the system's temporary files
+            self._delete(name)
+            return None
+        self.mapped += 1
+        return ready
 
     def _leave(self, name: str, ready: Ready) -> None:
         self.bytes -= size_of(ready)
-        if name in self._stored:
+        if name in self._stored or size_of(ready) > self.disk:
             return
-        if self._folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="xdner-domains-", ignore_cleanup_errors=True)
-            self._folder = Path(self._temporary.name)
-        path = self._folder / f"{self._files}.safetensors"
-        self._files += 1
-        with storage_errors(path):
-            save_file({f"{i}.{k}": t for i, one in enumerate(ready) for k, t in _tensors(one.steering).items()}, path)
+        # As bytes: a full disk is then the system's error, not the format's.
+        data = save({f"{i}.{k}": t for i, one in enumerate(ready) for k, t in _tensors(one.steering).items()})
+        while self._stored and self.stored + len(data) > self.disk:
+            self._delete(min(self._stored, key=self._used.__getitem__))
+        if self.stored + len(data) > self.disk or (path := self._write(data)) is None:
+            return
         device = str(ready[0].steering.keys[0].device)
-        self._stored[name] = (path, tuple(_emptied(one) for one in ready), device)
+        self._stored[name] = _Stored(path, len(data), tuple(_emptied(one) for one in ready), device)
+        self.stored += len(data)
+
+    def _write(self, data: bytes) -> Path | None:
+        """The file; nothing where it cannot be written."""
+        path = None
+        try:
+            if self._temporary is None:
+                if self._parent is not None:
+                    Path(self._parent).mkdir(parents=True, exist_ok=True)
+                self._temporary = tempfile.TemporaryDirectory(
+                    prefix="xdner-domains-", dir=self._parent, ignore_cleanup_errors=True
+                )
+            path = Path(self._temporary.name) / f"{self._files}.safetensors"
+            self._files += 1
+            path.write_bytes(data)
+        except OSError:
+            _unlink(path)
+            return None
+        return path
+
+    def _delete(self, name: str) -> None:
+        if name in self._stored:
+            gone = self._stored.pop(name)
+            self.stored -= gone.bytes
+            _unlink(gone.path)
+
+
+def _unlink(path: Path | None) -> None:
+    if path is not None:
+        with contextlib.suppress(OSError):  # on some systems a mapped file cannot go; it goes with its folder
+            path.unlink(missing_ok=True)
 
 
 def _parts(steering: Steering) -> dict[str, Sequence[Tensor]]:
@@ -122,9 +180,9 @@ def _emptied(one: Steered) -> Steered:
     return replace(one, steering=Steering((), (), replace(steering.context, keys=(), values=())))
 
 
-def _read(path: Path, ready: Ready, device: str) -> Ready:
-    found: list[dict[str, list[tuple[int, Tensor]]]] = [{} for _ in ready]
-    with safe_open(path, framework="pt", device=device) as file:
+def _read(stored: _Stored) -> Ready:
+    found: list[dict[str, list[tuple[int, Tensor]]]] = [{} for _ in stored.ready]
+    with safe_open(stored.path, framework="pt", device=stored.device) as file:
         for name in file.keys():  # noqa: SIM118 - no mapping
             index, part, site = name.split(".")
             found[int(index)].setdefault(part, []).append((int(site), file.get_tensor(name)))
@@ -137,5 +195,5 @@ def _read(path: Path, ready: Ready, device: str) -> Ready:
             sites(parts, "keys"), sites(parts, "values"),
             replace(one.steering.context, keys=sites(parts, "context-keys"), values=sites(parts, "context-values")),
         ))
-        for one, parts in zip(ready, found, strict=True)
+        for one, parts in zip(stored.ready, found, strict=True)
     )  # fmt: skip

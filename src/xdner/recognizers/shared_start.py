@@ -10,9 +10,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from xdner.backbone.base import Backbone
 from xdner.backbone.cache import PrefixRows
 from xdner.codec.instructor import Instructor
 from xdner.errors import TrainingError
+from xdner.library.bundled import bundled_initial
 from xdner.prefix.parametrization import DirectParametrization
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.reader import Reader
@@ -20,11 +22,18 @@ from xdner.recognizers.warmup import assert_frozen, initial_prefix
 from xdner.settings import Settings
 from xdner.training.augmentation import Augmentation
 from xdner.training.domain_task import DomainTask, Item, make_items
-from xdner.training.instruct import Source, limited, pools
+from xdner.training.instruct import Source, limited, pools, used
 from xdner.training.loop import TrainingResult, train
 from xdner.training.run import Run
 
-__all__ = ["train_shared_start"]
+__all__ = ["shipped_start", "train_shared_start"]
+
+
+def shipped_start(backbone: Backbone, settings: Settings) -> Prefix | None:
+    """The δ₀ that ships for a backbone; ``None`` if there is none, or ``settings`` ask for another prefix than usual."""
+    if settings.prefix != Settings.build(base=backbone.recommended).prefix:
+        return None
+    return bundled_initial(backbone.fingerprint, settings.prefix.length)
 
 
 def train_shared_start(
@@ -56,7 +65,10 @@ def train_shared_start(
     items: list[Item] = []
     for source in sources:
         chosen = limited(source.sentences, settings.instruct.per_source)
-        items += make_items(source.domain, chosen, reader.encoder, instructor, training.max_pieces)
+        items += make_items(
+            source.domain, chosen, reader.encoder, instructor, training.max_pieces,
+            max_tokens=backbone.max_tokens - settings.prefix.length,
+        )  # fmt: skip
     labels = {label.verbalization: label for source in sources for label in source.domain.labels}
 
     def rows() -> PrefixRows:
@@ -92,7 +104,7 @@ def train_shared_start(
     notes = {
         "backbone_name": backbone.name,
         "backbone_source": backbone.source,
-        "sources": [{"domain": s.domain.name, "sentences": len(s.sentences)} for s in sources],
+        "sources": used(sources, settings.instruct.per_source),
         "steps": result.steps,
         "losses": [round(record.loss, 4) for record in result.history],
         "settings": settings.to_dict(),

@@ -31,7 +31,7 @@ from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Candidate, Selection, alpha_of, check_origins, select, softmax_weights
 from xdner.recognizers.reader import Reader
 from xdner.recognizers.warmup import WarmUp, initial_prefix
-from xdner.settings import Settings
+from xdner.settings import SelectorSettings, Settings
 from xdner.text import Sentence
 from xdner.training.loop import TrainingResult
 from xdner.training.run import Run
@@ -168,7 +168,8 @@ class Transfer:
         alphas: Mapping[str, float] | None = None,
     ) -> None:
         self.reader, self.domain, self.sentences, self.dev = reader, domain, sentences, dev
-        self.settings, self.sources, self.alphas = settings, tuple(sources), dict(alphas or {})
+        self.settings = settings = replace(settings, transfer=settings.transfer.decided(bool(sources)))
+        self.sources, self.alphas = tuple(sources), dict(alphas or {})
         self.initial = initial if initial is not None else initial_prefix(reader, settings.prefix)
         self.strategy = settings.transfer.strategy
         self._training = settings.training.scheduled(len(sentences))
@@ -248,9 +249,8 @@ class Transfer:
         losses = [-target.mean_loss(s.entry.prefix) for s in sources]
         how = self.settings.selector
         weights = softmax_weights(losses, how.effective_temperature, how.top_k)
-        return replace(
-            chosen, sources=tuple(replace(s, weight=w) for s, w in zip(chosen.sources, weights, strict=True))
-        )
+        weighed = tuple(replace(s, weight=w) for s, w in zip(chosen.sources, weights, strict=True))
+        return replace(chosen, sources=weighed, weighting="loss")
 
     def _chain(self, epochs: int) -> DomainEntry:
         first, *rest = self.sources
@@ -310,12 +310,12 @@ class Transfer:
         hashes = {s.name: s.entry.prefix.hash() for s in self.sources}
         sources: list[dict[str, Any]] = [{"name": name, "hash": value} for name, value in hashes.items()]
         facts: dict[str, Any] = {"strategy": self.strategy, "initial": self.initial.hash(), "sources": sources}
+        facts["ancestors"] = sorted({*hashes}.union(*(s.entry.ancestors for s in self.sources)))
         if selection is not None:
             described = selection.to_dict()
             for source, said in zip(sources, described.pop("sources"), strict=True):
                 source |= {k: said[k] for k in ("weight", "alpha", "entity", "prefix")}
             facts |= {k: v for k, v in described.items() if k != "target"}
-            facts["weighting"] = self.settings.selector.weighting
             facts["source_share"] = self.settings.transfer.source_share
         return facts
 
@@ -323,9 +323,12 @@ class Transfer:
 def _check_selector(settings: Settings, alphas: Mapping[str, float]) -> None:
     """Refuse what would be passed over in silence."""
     how, problems = settings.selector, []
-    bare = not settings.transfer.warmup_share
-    if bare and settings.transfer.strategy == "collaborative" and (how.alpha == 0 or {*alphas.values()} - {1}):
-        problems.append("without a warm-up (transfer.warmup_share=0) only the types' names choose sources: α is 1")
+    bare = not settings.transfer.warmup_share or settings.training.epochs == 1
+    asked = how.alpha not in (1, SelectorSettings().alpha) or {*alphas.values()} - {1}
+    if bare and settings.transfer.strategy == "collaborative" and asked:
+        problems.append(
+            "without a warm-up (transfer.warmup_share=0, or a single epoch) only the types' names choose sources: α is 1"
+        )
     if settings.transfer.learn_alpha:
         if settings.transfer.source_share == 1:
             problems.append(
@@ -337,6 +340,11 @@ def _check_selector(settings: Settings, alphas: Mapping[str, float]) -> None:
             problems.append(f"transfer.learn_alpha trains the softmax's α: selector.weighting={how.weighting} has none")
         if bare:
             problems.append("transfer.learn_alpha needs a warm-up: without it, prefixes have no similarity")
+        if settings.prefix.reparametrization != "none":
+            problems.append(
+                "transfer.learn_alpha trains the prefix's own numbers: "
+                f"prefix.reparametrization={settings.prefix.reparametrization} would have no part in it"
+            )
     if problems:
         raise SettingsError(problems, hint="Leave one of the two out.")
 
@@ -369,6 +377,11 @@ def _check_sources(strategy: str, domain: Domain, sources: Sequence[Source]) -> 
                 f"{source.name!r} is an ensemble of {len(source.entry.prefixes)} prefixes and cannot be a source",
                 hint="Train it with another strategy first.",
             )
+    if strategy == "chain" and (round_ := [s.name for s in sources if domain.name in s.entry.ancestors]):
+        raise TrainingError(
+            f"a chain in a circle: {', '.join(round_)} learned from {domain.name!r}",
+            hint="Leave it out of --from, or train it again without this domain.",
+        )
     silent = [s.name for s in sources[1:] if not s.sentences] if strategy == "chain" else []
     if silent:
         raise TrainingError(

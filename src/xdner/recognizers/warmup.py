@@ -176,7 +176,14 @@ class WarmUp:
         )
         return DomainTask(
             self.backbone,
-            make_items(self.domain, self.sentences, encoder, instructor, training.max_pieces),
+            make_items(
+                self.domain,
+                self.sentences,
+                encoder,
+                instructor,
+                training.max_pieces,
+                max_tokens=self.backbone.max_tokens - self.initial.length,
+            ),
             self.settings.codec,
             training,
             encoder=encoder,

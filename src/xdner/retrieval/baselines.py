@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xdner.errors import RetrievalError
+from xdner.errors import RetrievalError, install_hint
 from xdner.retrieval.base import Example, Hit, text_key
 from xdner.retrieval.examples import unique
 from xdner.retrieval.stop_words import queried_words
@@ -50,7 +50,7 @@ def require_bm25() -> Any:
     try:
         import bm25s
     except ImportError:
-        raise RetrievalError("BM25 needs the package bm25s", hint="pip install 'xdner[retrieval]'") from None
+        raise RetrievalError("BM25 needs the package bm25s", hint=install_hint("retrieval")) from None
     return bm25s
 
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xdner.errors import RetrievalError
+from xdner.errors import RetrievalError, install_hint
 from xdner.retrieval.advice import without_advice
 from xdner.retrieval.words import Vectors
 
@@ -71,9 +71,7 @@ def require_client(*, local: bool) -> None:
         if local:
             import milvus_lite  # noqa: F401
     except ImportError as error:
-        raise RetrievalError(
-            f"an index needs the package {error.name}", hint="pip install 'xdner[retrieval]'"
-        ) from None
+        raise RetrievalError(f"an index needs the package {error.name}", hint=install_hint("retrieval")) from None
 
 
 class MilvusRows:

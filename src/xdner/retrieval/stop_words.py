@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from xdner.errors import RetrievalError
+from xdner.errors import RetrievalError, install_hint
 from xdner.text import Sentence
 
 __all__ = ["content_words", "queried_words", "stop_words"]
@@ -29,7 +29,7 @@ def stop_words(language: str) -> frozenset[str]:
     except ImportError:
         raise RetrievalError(
             "lists of stop words need the package bm25s",
-            hint="pip install 'xdner[retrieval]', or do without: --set stop_words=none.",
+            hint=f"{install_hint('retrieval')}. Or do without: --set stop_words=none.",
         ) from None
     name = "STOPWORDS_EN_PLUS" if language == "english" else f"STOPWORDS_{language.upper()}"
     return frozenset(word.lower() for word in getattr(stopwords, name))

@@ -32,9 +32,10 @@ def carry_over(new: TaggerNetwork, old: TaggerNetwork) -> int:
     if ours != theirs:
         odd = [f"tagger.{k} is {theirs.get(k)!r} there, {ours.get(k)!r} here" for k in sorted({*ours, *theirs})
                if ours.get(k) != theirs.get(k)]  # fmt: skip
+        own = [f"--set tagger.{k}={str(v).lower()}" for k, v in sorted(theirs.items()) if ours.get(k) != v]
         raise SettingsError(
             [f"the source's tagger is built differently: {', '.join(odd)}"],
-            hint="Use the settings that the source was trained with, or train the source again.",
+            hint=f"Train with the source's own ({' '.join(own)}), or train the source again.",
         )
     shared = [(i, old.tags.index(tag)) for i, tag in enumerate(new.tags) if tag in old.tags]
     mine, other = (torch.tensor(column, dtype=torch.long) for column in zip(*shared, strict=True))

@@ -87,8 +87,8 @@ def decode(
             chosen, sure = batch.spread(best.indices), batch.spread(best.values)
         else:
             spread = batch.spread(scores)
-            chosen = network.crf.best(spread, batch.mask, batch.continues)
-            share = network.crf.marginals(spread, batch.mask, batch.continues)
+            chosen = network.crf.best(spread, batch.mask, batch.continues, batch.goes_on)
+            share = network.crf.marginals(spread, batch.mask, batch.continues, batch.goes_on)
             sure = share.gather(2, chosen[:, :, None])[:, :, 0]
     tags, probabilities = chosen.tolist(), sure.tolist()
     made: list[tuple[list[int], list[float]]] = [([], [])] * len(items)

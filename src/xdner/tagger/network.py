@@ -110,7 +110,7 @@ class TaggerNetwork(nn.Module):
         if self.crf is not None:
             # A sequence is scored as a whole, so words beside the core count too.
             spread, tags = batch.spread(scores), batch.spread(batch.tags)
-            return self.crf.loss(spread, batch.mask, tags, batch.continues) / len(scores)
+            return self.crf.loss(spread, batch.mask, tags, batch.continues, batch.goes_on) / len(scores)
         if batch.counted is None:
             return nn.functional.cross_entropy(scores, batch.tags)
         return nn.functional.cross_entropy(scores[batch.counted], batch.tags[batch.counted])

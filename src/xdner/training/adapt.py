@@ -24,11 +24,12 @@ from torch import Tensor, nn
 
 from xdner.backbone.aliases import MANIFEST, read_manifest
 from xdner.backbone.lora import merge_lora
+from xdner.backbone.recompute import recomputed
 from xdner.backbone.saving import save_like
 from xdner.backbone.sources import ResolvedBackbone
 from xdner.corpora.plain import LONGEST, PlainText
 from xdner.errors import BackboneNotFoundError, StorageError, TrainingError
-from xdner.files import replace_folder, storage_errors, write_atomically
+from xdner.files import holds, replace_folder, storage_errors, write_manifest
 from xdner.settings import TrainingSettings
 from xdner.training.adapt_settings import AdaptationSettings
 from xdner.training.factors import Factors, put_factors
@@ -38,6 +39,9 @@ from xdner.training.run import Run
 from xdner.training.token_store import TokenStore, open_store, tokenizer_hash
 
 __all__ = ["Adapted", "TextTask", "adapt", "dealt"]
+
+_HELD_OUT = 20  # one block of so many is held out
+_FEW_STEPS = 100  # of an optimizer whose rate rises first
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ class TextTask:
     def loss(self, indices: Sequence[int], rng: random.Random) -> Tensor:
         """Mean negative log-likelihood of what is asked for."""
         blocks = [self.store.block(int(i)) for index in indices for i in self.batches[index]]
-        with self.learner.dropout(self.training.backbone_dropout), self._products():
+        how = self.training
+        again = recomputed(self.learner.model, how.gradient_checkpointing)
+        with self.learner.dropout(how.backbone_dropout), again, self._products():
             total, count = self.learner.loss(blocks, rng)
         return total / count
 
@@ -126,7 +132,7 @@ def dealt(blocks: int, batch_size: int, held_out: int, most: int, seed: int) -> 
         seed: of the order.
     """
     order = torch.randperm(blocks, generator=torch.Generator().manual_seed(seed)).numpy().astype(np.uint32)
-    apart = min(held_out, blocks // 20)
+    apart = min(held_out, blocks // _HELD_OUT)
     used = order[apart:][: most or None]
     items = math.ceil(len(used) / batch_size)
     return [used[i::items] for i in range(items)], order[:apart]
@@ -175,6 +181,8 @@ def adapt(
     for note in _oddities(store):
         run.progress.note(note)
     stage = _Stage(found, learner, store, settings, autocast, run)
+    for note in stage.shortages():
+        run.progress.note(note)
     result, losses = stage.go()
     facts = _facts(found, stage, result, losses)
     _write(found, stage, scratch, out, facts)
@@ -239,6 +247,24 @@ class _Stage:
             "autocast": autocast,
         }
 
+    def shortages(self) -> list[str]:
+        """What the text is too little for, in words, with what helps."""
+        training, how, notes = replace(self.settings.training, batch_size=1), self.settings.adapt, []
+        if how.held_out and not len(self.apart):
+            notes.append(
+                f"{self.store.facts['tokens']:,} tokens of text are {len(self.store)} blocks; of fewer than {_HELD_OUT} none is "
+                "held out, and no loss will tell what was learned: give more text, or shorter blocks (--set adapt.block=…)"
+            )
+        epochs = training.scheduled(len(self.batches)).epochs
+        steps = math.ceil(len(self.batches) / training.accumulation) * epochs
+        if steps < _FEW_STEPS:
+            notes.append(
+                f"the model makes {steps} optimizer step{'s' if steps > 1 else ''} in all, which teaches it little: give "
+                f"{'more blocks (--set adapt.max_blocks=0)' if how.max_blocks else 'more text'}, more epochs (--set epochs="
+                f"{math.ceil(_FEW_STEPS * epochs / steps)}) or smaller batches (--set training.batch_size=…)"
+            )
+        return notes
+
     def go(self) -> tuple[TrainingResult, dict[str, float | None]]:
         """The result, and the losses on what was held out."""
         training, head = self.settings.training, self.learner.output
@@ -302,18 +328,18 @@ def _facts(
 def _write(found: ResolvedBackbone, stage: _Stage, scratch: Path, out: Path, facts: dict[str, Any]) -> None:
     """The folder appears complete or not at all: it is made beside the checkpoints and then moved."""
     learner, made = stage.learner, scratch / "made"
-    if stage.factors is not None:
-        adapter = scratch / "adapter"
-        with replace_folder(adapter) as fresh:
-            stage.factors.write(fresh, found.name)
-        merge_lora(found.path, adapter, made)
-    else:
-        learner.model.to(learner.stored)
-        with replace_folder(made) as fresh:
-            save_like(learner.model, found.path, fresh)
     manifest: dict[str, Any] = {"name": out.name, "kind": found.kind, "base": facts["base"], "made": facts}
     if recommended := read_manifest(found.path).get("recommended"):
         manifest["recommended"] = recommended  # it reads the same prompts as before
-    write_atomically(made / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    if stage.factors is not None:
+        adapter = scratch / "adapter"
+        with replace_folder(adapter, holds("adapter_config.json")) as fresh:
+            stage.factors.write(fresh, found.name)
+        merge_lora(found.path, adapter, made, manifest)
+    else:
+        learner.model.to(learner.stored)
+        with replace_folder(made, holds(MANIFEST)) as fresh:
+            save_like(learner.model, found.path, fresh)
+            write_manifest(fresh / MANIFEST, manifest)
     with storage_errors(out):
         made.rename(out)

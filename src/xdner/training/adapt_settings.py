@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from xdner.groups import Count, GroupedSettings, Positive, Rate, Within
-from xdner.settings import TrainingSettings
+from xdner.settings import LOOP, TrainingSettings
 
 __all__ = ["AdaptSettings", "AdaptationSettings"]
 
@@ -54,7 +54,11 @@ class AdaptSettings:
 
 @dataclass(frozen=True, slots=True)
 class AdaptationSettings(GroupedSettings):
-    """All groups of continued pre-training. Of ``training``, what speaks of prefixes, prompts or options has no effect."""
+    """All groups of continued pre-training. Of ``training``, what speaks of prefixes, prompts, options or a dev split is
+    refused."""
+
+    METHOD: ClassVar[str] = "continued pre-training"
+    USED: ClassVar[Mapping[str, frozenset[str]]] = {"training": LOOP | {"backbone_dropout"}}
 
     # The rate is that of all weights; factors take ten times it (``xdner.workflows.adaptation``).
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xdner.backbone.base import Backbone
 from xdner.backbone.cache import PrefixRows
+from xdner.backbone.recompute import recomputed
 from xdner.codec.instructor import Instructor
 from xdner.codec.target import Target, TargetCodec
 from xdner.codec.windows import split_between
@@ -26,7 +27,14 @@ from xdner.text import Entity, Sentence
 from xdner.training.augmentation import Augmentation, augmented, with_other_mentions
 from xdner.training.objectives import target_loss
 
-__all__ = ["DomainTask", "Item", "lost_entities", "make_items"]
+__all__ = ["DomainTask", "Item", "lost_entities", "make_items", "word_budget"]
+
+
+UNBOUNDED = 1_000_000
+#: Pieces that a window's words get whatever the context is: most sentences. In smaller ones mentions would be cut.
+ENOUGH = 64
+#: Why a mention is lost that the target language could express.
+CUT = "longer than a window"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +52,20 @@ def make_items(
     encoder: WordEncoder,
     instructor: Instructor,
     max_pieces: int,
+    *,
+    max_tokens: int = UNBOUNDED,
 ) -> list[Item]:
-    """Sentences as items; one whose prompt and target would exceed ``max_pieces`` becomes windows side by side."""
-    context = len(instructor.context(domain))
-    # Prompt (the sentence up to twice) and a target that copies every word: three times the words, plus cues.
-    budget = max(8, (max_pieces - context - 16) // 3)
+    """Sentences as items; one whose prompt and target would be too long becomes windows side by side.
+
+    Args:
+        max_pieces: sub-word pieces of prompt and target. Where many types leave a window fewer than :data:`ENOUGH` for its
+            words, they come on top.
+        max_tokens: what the backbone can hold besides the prefix.
+
+    Raises:
+        TrainingError: the types alone fill the backbone.
+    """
+    budget = word_budget(domain, instructor, max_pieces, max_tokens)
     items = []
     for sentence in sentences:
         words = encoder.words(sentence)
@@ -56,6 +73,19 @@ def make_items(
         for window in split_between([len(w) for w in words], mentions, max_pieces=budget):
             items.append(Item(domain, _cut(sentence, window.first, window.last), words[window.first : window.last]))
     return items
+
+
+def word_budget(domain: Domain, instructor: Instructor, max_pieces: int, max_tokens: int = UNBOUNDED) -> int:
+    """Sub-word pieces of the words in a window of :func:`make_items`, at most. Arguments and errors are the same."""
+    context = len(instructor.context(domain))
+    # Prompt (the sentence up to twice) and a target that copies every word: three times the words, plus cues.
+    apart, whole, held = ((room - 16) // 3 for room in (max_pieces, max_pieces - context, max_tokens - context))
+    if held < 8:
+        raise TrainingError(
+            f"instruction and {len(domain.labels)} types take {context} tokens of the {max_tokens} that the backbone can hold",
+            hint="Describe the types in fewer words, leave some out, or choose a backbone with more positions.",
+        )
+    return max(8, min(held, max(whole, min(ENOUGH, apart))))
 
 
 def _cut(sentence: Sentence, first: int, last: int) -> Sentence:
@@ -79,6 +109,7 @@ class DomainTask:
         prefix: gives the current prefix for one row, gradients flowing.
         score: gives the dev score, or ``None``.
         penalty: an extra loss (distance to δ₀), or ``None``.
+        dropouts: modules whose dropout is on in training, whether the backbone's own is or not.
     """
 
     def __init__(
@@ -94,13 +125,14 @@ class DomainTask:
         prefix: Callable[[], PrefixRows],
         score: Callable[[], float | None],
         penalty: Callable[[], Tensor] | None = None,
+        dropouts: Sequence[torch.nn.Module] = (),
     ) -> None:
         if not items:
             raise TrainingError("there is no sentence to train on", hint="Give a training file with sentences in it.")
         self._backbone, self._items, self._codec, self._training = backbone, list(items), codec, training
         self._encoder, self._augmentation = encoder, augmentation
         self._parameters, self._prefix, self._score, self._penalty = dict(parameters), prefix, score, penalty
-        self._instructor = Instructor(encoder, codec)
+        self._instructor, self._dropouts = Instructor(encoder, codec), tuple(dropouts)
         self.target_tokens = 0
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -128,7 +160,9 @@ class DomainTask:
         sources = [self._instructor.source(item.words) for item in items]
         prefix = self._prefix()
         contexts = {name: self._instructor.context(view) for name, view in views.items()}
-        with self._backbone.dropout(self._training.backbone_dropout):
+        how, model = self._training, self._backbone.model
+        dropout = self._backbone.dropout(how.backbone_dropout, self._dropouts)
+        with dropout, recomputed(model, how.gradient_checkpointing):
             if len(contexts) == 1:
                 # One domain, one context: it is read once for the whole batch, and gradients flow through it.
                 context = self._backbone.read_context(next(iter(contexts.values())), prefix)
@@ -155,10 +189,17 @@ class DomainTask:
 
 
 def lost_entities(
-    domain: Domain, sentences: Sequence[Sentence], encoder: WordEncoder, codec: CodecSettings
+    domain: Domain,
+    sentences: Sequence[Sentence],
+    encoder: WordEncoder,
+    codec: CodecSettings,
+    *,
+    max_pieces: int = UNBOUNDED,
+    max_tokens: int = UNBOUNDED,
 ) -> tuple[list[Entity], dict[str, int]]:
-    """Gold entities that the target language cannot express, with the reasons counted: the ceiling of recall."""
-    target = TargetCodec(encoder, domain, codec)
+    """Gold entities that the target language cannot express or that windows cut, with the reasons counted: the ceiling of
+    recall. What bounds windows is as for :func:`make_items`."""
+    target, instructor = TargetCodec(encoder, domain, codec), Instructor(encoder, codec)
     lost: list[Entity] = []
     reasons: dict[str, int] = {}
     for sentence in sentences:
@@ -166,4 +207,9 @@ def lost_entities(
         lost.extend(encoded.lost)
         for reason, count in encoded.reasons.items():
             reasons[reason] = reasons.get(reason, 0) + count
+        windows = make_items(domain, [sentence], encoder, instructor, max_pieces, max_tokens=max_tokens)
+        said = {e.key for window in windows for e in window.sentence.entities} | {e.key for e in encoded.lost}
+        if cut := [e for e in sentence.entities if e.key not in said]:
+            lost.extend(cut)
+            reasons[CUT] = reasons.get(CUT, 0) + len(cut)
     return lost, reasons

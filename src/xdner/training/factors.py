@@ -16,9 +16,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from xdner.backbone.lora import Adapter
-from xdner.errors import TrainingError
+from xdner.errors import TrainingError, install_hint
 
-__all__ = ["Factors", "put_factors"]
+__all__ = ["Factors", "lora_dropouts", "put_factors"]
 
 
 @dataclass
@@ -29,11 +29,13 @@ class Factors:
         lora: peft's model around it.
         config: peft's configuration.
         parameters: the factors by name, in 32 bits; nothing else of the model has a gradient.
+        dropouts: the modules that leave out some of what the factors see, while they train.
     """
 
     lora: Any
     config: Any
     parameters: dict[str, nn.Parameter]
+    dropouts: list[nn.Module]
 
     def adapter(self, base: str) -> Adapter:
         """The factors as peft stores them, in 16 bits.
@@ -92,7 +94,12 @@ def put_factors(
     for factor in factors.values():
         factor.data = factor.data.float()
         factor.requires_grad_(True)
-    return Factors(lora, config, factors)
+    return Factors(lora, config, factors, lora_dropouts(model))
+
+
+def lora_dropouts(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model with factors in it that leave out some of what the factors see, while they train."""
+    return [m for n, m in model.named_modules() if n.rpartition(".")[2] == "lora_dropout"]
 
 
 def require_peft(what: str) -> None:
@@ -107,7 +114,7 @@ def require_peft(what: str) -> None:
     try:
         import peft  # noqa: F401
     except ImportError:
-        raise TrainingError(f"{what} needs the package peft", hint="pip install 'xdner[instruct]'") from None
+        raise TrainingError(f"{what} needs the package peft", hint=install_hint("instruct")) from None
 
 
 def _linear_names(model: PreTrainedModel) -> list[str]:

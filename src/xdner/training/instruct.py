@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from xdner.codec.instructor import Instructor
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
 from xdner.errors import BackboneMismatchError, TrainingError
-from xdner.files import replace_folder, write_atomically
+from xdner.files import check_replaceable, holds, replace_folder, write_atomically
 from xdner.settings import Settings
 from xdner.text import Sentence
 from xdner.training.augmentation import Augmentation, mention_pool
@@ -30,7 +31,11 @@ from xdner.training.factors import put_factors
 from xdner.training.loop import TrainingResult, train
 from xdner.training.run import Run
 
-__all__ = ["Instructed", "Source", "instruct", "limited", "pools"]
+__all__ = ["RECORD", "Instructed", "Source", "instruct", "limited", "pools", "used"]
+
+
+#: How the factors were made; a folder with it may be replaced by new factors.
+RECORD = "instruct.json"
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,12 @@ def instruct(
 
     Raises:
         TrainingError: no sources, or peft is not installed.
-        StorageError: ``out`` cannot be written.
+        StorageError: ``out`` cannot be written, or holds something else than factors of an earlier run.
     """
+    check_replaceable(out, holds(RECORD))
     how = settings.instruct
     encoder = WordEncoder(backbone.tokenizer)
-    items = _items(sources, settings, encoder)
+    items = _items(sources, settings, encoder, backbone.max_tokens)
     before = backbone.compute_fingerprint()
     factors = put_factors(
         backbone.model, rank=how.rank, alpha=how.alpha, dropout=how.lora_dropout, seed=settings.training.seed,
@@ -84,40 +90,44 @@ def instruct(
     )  # fmt: skip
     pool = {label.verbalization: label for source in sources for label in source.domain.labels}
     empty = backbone.empty_prefix()
-    task = DomainTask(
-        backbone,
-        items,
-        settings.codec,
-        settings.training,
-        encoder=encoder,
-        augmentation=Augmentation(
-            shuffle=settings.training.shuffle_options,
-            drop=settings.training.drop_options,
-            add=how.add_options,
-            pool=tuple(pool.values()),
-            replace=settings.training.replace_mentions,
-            mentions=pools(sources, how.per_source),
-        ),
-        parameters=factors.parameters,
-        prefix=lambda: empty,
-        score=score or (lambda: None),
-    )
-    result = train(
-        task,
-        settings.training,
-        run,
-        fingerprint=_run_fingerprint(backbone.fingerprint, sources, settings),
-    )
-    with replace_folder(out) as fresh:
-        factors.write(fresh, backbone.name)
-        _describe(backbone, fresh, sources, settings, result)
+    try:
+        task = DomainTask(
+            backbone,
+            items,
+            settings.codec,
+            settings.training,
+            encoder=encoder,
+            augmentation=Augmentation(
+                shuffle=settings.training.shuffle_options,
+                drop=settings.training.drop_options,
+                add=how.add_options,
+                pool=tuple(pool.values()),
+                replace=settings.training.replace_mentions,
+                mentions=pools(sources, how.per_source),
+            ),
+            parameters=factors.parameters,
+            prefix=lambda: empty,
+            score=score or (lambda: None),
+            dropouts=factors.dropouts,
+        )
+        result = train(
+            task,
+            settings.training,
+            run,
+            fingerprint=_run_fingerprint(backbone.fingerprint, sources, settings),
+        )
+        with replace_folder(out, holds(RECORD)) as fresh:
+            factors.write(fresh, backbone.name)
+            _describe(backbone, fresh, sources, settings, result)
+            factors.remove()
+            _check_unchanged(backbone, before)
+    finally:
         factors.remove()
-        _check_unchanged(backbone, before)
+        backbone.freeze()
     return Instructed(result, Path(out))
 
 
 def _check_unchanged(backbone: Backbone, before: str) -> None:
-    backbone.freeze()
     if backbone.compute_fingerprint() != before:
         raise BackboneMismatchError(
             "the weights under the LoRA factors changed during training, although they are frozen",
@@ -125,14 +135,16 @@ def _check_unchanged(backbone: Backbone, before: str) -> None:
         )
 
 
-def _items(sources: Sequence[Source], settings: Settings, encoder: WordEncoder) -> list[Item]:
+def _items(sources: Sequence[Source], settings: Settings, encoder: WordEncoder, most: int) -> list[Item]:
     if not sources:
         raise TrainingError("instruction tuning needs at least one source domain", hint="Give --source FILE.")
     instructor = Instructor(encoder, settings.codec)
     items: list[Item] = []
     for source in sources:
         chosen = limited(source.sentences, settings.instruct.per_source)
-        items.extend(make_items(source.domain, chosen, encoder, instructor, settings.training.max_pieces))
+        items += make_items(
+            source.domain, chosen, encoder, instructor, settings.training.max_pieces, max_tokens=most
+        )  # fmt: skip
     return items
 
 
@@ -149,11 +161,21 @@ def limited(sentences: Sequence[Sentence], limit: int) -> list[Sentence]:
     return [sentences[i] for i in sorted(chosen)]
 
 
+def used(sources: Sequence[Source], per_source: int) -> list[dict[str, Any]]:
+    """How many sentences of each source are trained on, for the record."""
+    return [{"domain": s.domain.name, "sentences": len(limited(s.sentences, per_source))} for s in sources]
+
+
 def _run_fingerprint(backbone: str, sources: Sequence[Source], settings: Settings) -> str:
+    """What a run depends on; a checkpoint of another run is refused."""
+
+    def plain(sentence: Sentence) -> list[Any]:
+        return [sentence.text, [e.key for e in sentence.entities]]
+
     described = {
         "backbone": backbone,
         "settings": settings.to_dict(),
-        "sources": [[s.domain.to_dict(), [x.text for x in s.sentences]] for s in sources],
+        "sources": [[s.domain.to_dict(), [plain(x) for x in s.sentences]] for s in sources],
     }
     return json.dumps(described, sort_keys=True, ensure_ascii=False)
 
@@ -164,11 +186,11 @@ def _describe(
     """A manifest that says how the factors were made, and how to prompt the result."""
     manifest = {
         "base": {"name": backbone.name, "fingerprint": backbone.fingerprint},
-        "sources": [{"domain": s.domain.name, "sentences": len(s.sentences)} for s in sources],
+        "sources": used(sources, settings.instruct.per_source),
         "settings": settings.to_dict(),
         "steps": result.steps,
         "losses": [round(record.loss, 4) for record in result.history],
     }
     recommended = {"codec": settings.to_dict()["codec"]}
     write_atomically(folder / "recommended.json", json.dumps(recommended, indent=2) + "\n")
-    write_atomically(folder / "instruct.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(folder / RECORD, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")

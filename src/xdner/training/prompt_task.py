@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.base import Backbone
+from xdner.backbone.recompute import recomputed
 from xdner.codec.dictionary_grammar import DictionaryGrammar
 from xdner.codec.target import Target
 from xdner.codec.windows import split_between
@@ -74,6 +75,7 @@ class PromptTask:
         settings: groups ``prompt``, ``tune`` and ``training``.
         parameters: what is trained, by name.
         score: gives the dev score, or ``None``.
+        dropouts: modules whose dropout is on in training, whether the backbone's own is or not.
     """
 
     def __init__(
@@ -85,12 +87,13 @@ class PromptTask:
         *,
         parameters: Mapping[str, torch.nn.Parameter],
         score: Callable[[], float | None] = lambda: None,
+        dropouts: Sequence[torch.nn.Module] = (),
     ) -> None:
         if not items:
             raise TrainingError("there is no sentence to tune on", hint="Give --source FILE with sentences in it.")
         self.backbone, self.template, self.settings = backbone, template, settings
         self.encoder = WordEncoder(backbone.tokenizer)
-        self._parameters, self._score = dict(parameters), score
+        self._parameters, self._score, self._dropouts = dict(parameters), score, tuple(dropouts)
         self.limit = min(settings.training.max_pieces, backbone.max_tokens)
         if settings.prompt.max_tokens:
             self.limit = min(self.limit, settings.prompt.max_tokens)
@@ -162,7 +165,8 @@ class PromptTask:
         how = self.settings.training
         made = [self.prompt(item, self.view(item, rng), with_legal=how.likelihood == "grammar") for item in items]
         targets = [target for _, _, target, _ in made]
-        with self.backbone.dropout(how.backbone_dropout):
+        dropout = self.backbone.dropout(how.backbone_dropout, self._dropouts)
+        with dropout, recomputed(self.backbone.model, how.gradient_checkpointing):
             states = self.backbone.target_states(
                 [ids for ids, _, _, _ in made], [t.ids for t in targets], self.backbone.empty_prefix()
             )

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from xdner.files import storage_errors
+from xdner.files import check_replaceable, holds, storage_errors
 from xdner.training.progress import Progress, SilentProgress
 
 __all__ = ["Run"]
@@ -53,6 +53,15 @@ class Run:
             with storage_errors(self.folder):
                 for state in list(self.folder.rglob("checkpoint/state.json")):
                     shutil.rmtree(state.parent, ignore_errors=True)
+
+    def check(self) -> None:
+        """Ask before long work whether the folder is free, or an older run's: at the end it is removed.
+
+        Raises:
+            StorageError: it holds something else.
+        """
+        if self.folder is not None:
+            check_replaceable(self.folder, lambda own: holds("run.json")(own) or any(own.rglob("checkpoint")))
 
     def remove(self) -> None:
         """Take away what the run has written, once its result is safe."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from xdner.backbone.recompute import recomputed
 from xdner.backbone.words import Encoded, WordPieces
 from xdner.evaluation.report import evaluate
 from xdner.settings import DecodingSettings
@@ -29,6 +30,7 @@ class TaggerTask:
         dev: what chooses the best epoch; without any, the last one counts.
         decoding: windows and batch of reading; training has the same windows. ``None``: windows are as long as the
             encoder's positions allow, without overlap.
+        recompute: ``training.gradient_checkpointing``.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class TaggerTask:
         train: Sequence[Sentence],
         dev: Sequence[Sentence],
         decoding: DecodingSettings | None = None,
+        *,
+        recompute: bool = False,
     ) -> None:
-        self.network, self.dev = network, dev
+        self.network, self.dev, self.recompute = network, dev, recompute
         windows = {"window": decoding.window, "overlap": decoding.overlap} if decoding is not None else {}
         self.batch_size = decoding.batch_size if decoding is not None else 64
         self.encoded_dev = pieces.encode(dev, **windows)
@@ -62,7 +66,8 @@ class TaggerTask:
 
     def loss(self, indices: Sequence[int], rng: random.Random) -> Tensor:
         self.network.train()
-        return self.network.loss([self.items[i] for i in indices])
+        with recomputed(self.network.encoder, self.recompute):
+            return self.network.loss([self.items[i] for i in indices])
 
     def evaluate(self) -> float | None:
         if not self.dev:

@@ -112,8 +112,9 @@ def tune(
     )  # fmt: skip
     try:
         task = PromptTask(
-            backbone, items, template, settings, parameters=factors.parameters, score=score or (lambda: None)
-        )
+            backbone, items, template, settings, parameters=factors.parameters, score=score or (lambda: None),
+            dropouts=factors.dropouts,
+        )  # fmt: skip
         result = train(
             task, settings.training, run, fingerprint=_fingerprint(backbone.fingerprint, items, settings, template)
         )

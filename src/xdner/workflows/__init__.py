@@ -11,6 +11,7 @@ from xdner.workflows.material import DomainFiles
 from xdner.workflows.options import JobOptions
 from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
 from xdner.workflows.removing import remove_domain
+from xdner.workflows.sampling import Sampled, sample_file
 from xdner.workflows.taggers import TAGGER_ABLATIONS, train_tagger
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "DomainFiles",
     "JobOptions",
     "Outcome",
+    "Sampled",
     "adapt_backbone",
     "evaluate_domain",
     "example_folder",
@@ -28,6 +30,7 @@ __all__ = [
     "instruct_backbone",
     "open_domain",
     "remove_domain",
+    "sample_file",
     "select_sources",
     "train_domain",
     "train_examples",

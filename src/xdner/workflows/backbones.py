@@ -11,9 +11,9 @@ from xdner.backbone.aliases import MANIFEST
 from xdner.backbone.load import load_backbone
 from xdner.backbone.lora import merge_lora
 from xdner.backbone.sources import resolve
-from xdner.files import write_atomically
+from xdner.files import check_replaceable, holds
 from xdner.settings import Settings
-from xdner.training.instruct import Instructed, instruct
+from xdner.training.instruct import RECORD, Instructed, instruct
 from xdner.workflows.initial import sources_of
 from xdner.workflows.options import JobOptions
 
@@ -42,23 +42,29 @@ def instruct_backbone(
         options: settings, seed, and what is shown; the library is of no use here.
         backbone: alias, hub id or folder; ``None`` is the embedded model as it came.
         format: of the files; by content if ``None``.
+
+    Raises:
+        StorageError: ``out`` is a file, or a folder that holds something else than a backbone made in this way.
     """
-    options = options or JobOptions()
+    options, out = options or JobOptions(), Path(out)
+    run = options.run(out.with_name(out.name + "-run"))
+    check_replaceable(out, holds(MANIFEST))
+    run.check()
     sources = sources_of(source_files, format=format)
     base = resolve(backbone if backbone is not None else RAW_BACKBONE)
-    settings = Settings.build(options.config, options.chosen, base=INSTRUCT_DEFAULTS)
+    Settings.build(options.config, options.chosen, base=INSTRUCT_DEFAULTS)  # mistakes, before the backbone is loaded
     model = load_backbone(base.path, device=options.device, dtype=options.dtype)
-    out = Path(out)
-    run = options.run(out.with_name(out.name + "-run"))
+    # How this kind of model is asked (its codec) is its own; how it is trained here is not how its prefixes are.
+    own = {group: values for group, values in model.recommended.items() if group not in INSTRUCT_DEFAULTS}
+    settings = Settings.build(options.config, options.chosen, base={**own, **INSTRUCT_DEFAULTS})
     made = instruct(model, sources, out.with_name(out.name + "-adapter"), settings=settings, run=run)
-    merge_lora(base.path, made.folder, out)
     manifest = {
         "name": out.name,
         "kind": model.kind,
         "base": {"name": base.name, "fingerprint": model.fingerprint},
         "recommended": {"codec": settings.to_dict()["codec"]},
-        "made": json.loads((made.folder / "instruct.json").read_text(encoding="utf-8")),
+        "made": json.loads((made.folder / RECORD).read_text(encoding="utf-8")),
     }
-    write_atomically(out / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    merge_lora(base.path, made.folder, out, manifest)
     run.remove()
     return made

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from xdner.backbone.base import Backbone
 from xdner.backbone.load import load_backbone
 from xdner.corpora.io import read_corpus
-from xdner.errors import SettingsError, TrainingError
-from xdner.library.bundled import bundled_initial, find_prefix, known_entries
+from xdner.errors import LibraryError, SettingsError, TrainingError
+from xdner.library.bundled import find_prefix, known_entries
 from xdner.library.entry import DomainEntry
 from xdner.library.kinds import Entry
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
+from xdner.recognizers.shared_start import shipped_start
 from xdner.recognizers.transfer import Source, shared_sentences
 from xdner.settings import Settings
-from xdner.workflows.material import DomainFiles
+from xdner.text import Sentence
+from xdner.workflows.material import DomainFiles, Material
 from xdner.workflows.options import JobOptions
 
 __all__ = ["ABLATIONS", "ALL", "Outcome", "train_domain"]
@@ -86,6 +89,7 @@ def train_domain(
     sources: Sequence[str] = (),
     source_data: Mapping[str, str | Path] | None = None,
     alphas: Mapping[str, float] | None = None,
+    leave_out: Sequence[str] = (),
 ) -> Outcome[DomainEntry]:
     """Train a domain from files and store it in a library.
 
@@ -98,9 +102,10 @@ def train_domain(
         options: library, settings, seed, and what is shown.
         backbone: alias, hub id or folder; ``None`` is the embedded default.
         sources: known domains to draw on, of the library or shipped, or ``["all"]``; the settings' ``transfer.strategy``
-            says how (``collaborative`` if it says ``none``).
+            says how.
         source_data: training sentences of sources, by name, as a chain needs them.
         alphas: α of single sources, by name.
+        leave_out: sources to do without, of those that ``all`` stands for.
 
     Raises:
         XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
@@ -110,34 +115,26 @@ def train_domain(
     warnings: list[str] = []
     # Mistakes in settings and names, before the backbone is loaded.
     Settings.build(options.config, options.chosen)
-    store = options.store()
+    store, run = options.store(), options.domain_run(name)
+    if twice := sorted({source for source in sources if list(sources).count(source) > 1}):
+        raise TrainingError(f"{', '.join(twice)} is given twice as a source", hint="Name every source once.")
     named = {source: find_prefix(source, store) for source in sources if source != ALL}
     model = load_backbone(backbone, device=options.device, dtype=options.dtype)
     store.check_backbone(model.fingerprint, model.name)
     settings, initial = _with_initial(store, model, options)
-    if sources and settings.transfer.strategy == "none":
-        settings = replace(settings, transfer=replace(settings.transfer, strategy="collaborative"))
     if ALL in sources:
-        named, damaged = known_entries(store, model.fingerprint, initial.hash(), without=[name])
-        warnings += [f"{source} is damaged and was left out: {error.message}" for source, error in damaged.items()]
-        sources = list(named)
-        if not sources:
+        named, left_out = known_entries(store, model.fingerprint, initial.hash(), without=[name])
+        warnings += [f"{source} {why}" for source, why in left_out.items()]
+        if not named:
             raise TrainingError(
                 f"no domain is known that {name} could draw on: none of {model.name} with the initial prefix of {store.folder}",
                 hint="Leave --from out, and train some domains first.",
             )
-    if stray := sorted(set(source_data or {}) - set(sources)):
-        raise SettingsError(
-            [f"--source-data for {source!r}, which is no source" for source in stray],
-            hint=f"The sources are: {', '.join(sources) or 'none'}.",
-        )
-    data = {source: tuple(read_corpus(path, format=files.format)) for source, path in (source_data or {}).items()}
-    drawn = [Source(named[source], data.get(source, ())) for source in sources]
-    for source in drawn:
-        if shared := shared_sentences(source.entry, material.sentences, material.dev or ()):
-            warnings.append(f"{source.name} was trained on {shared} of these sentences; scores will flatter it")
+    named = _without(named, leave_out)
+    data = _source_data(source_data or {}, named, files.format)
+    drawn = [Source(entry, data.get(source, ())) for source, entry in named.items()]
+    warnings += _doubts(drawn, material, settings)
     recognizer = CPNER(model, settings=settings, initial=initial)
-    run = options.domain_run(name)
     trained = recognizer.train(material.domain, material.sentences, material.dev, sources=drawn, alphas=alphas, run=run)
     if store.initial_prefix() is None:
         store.set_initial(initial)
@@ -151,14 +148,55 @@ def train_domain(
     )  # fmt: skip
 
 
+def _without(named: Mapping[str, DomainEntry], leave_out: Sequence[str]) -> dict[str, DomainEntry]:
+    if unknown := [source for source in leave_out if source not in named]:
+        raise SettingsError(
+            [f"nothing is called {source!r}" for source in unknown],
+            hint=f"--without takes {', '.join(ABLATIONS)}, or one of the sources: {', '.join(named) or 'none'}.",
+        )
+    left = {source: entry for source, entry in named.items() if source not in leave_out}
+    if named and not left:
+        raise SettingsError(["--without leaves no source"], hint="Leave --from out to train without sources.")
+    return left
+
+
+def _source_data(
+    files: Mapping[str, str | Path], named: Collection[str], format: str | None
+) -> dict[str, tuple[Sentence, ...]]:
+    if stray := sorted(set(files) - set(named)):
+        raise SettingsError(
+            [f"--source-data for {source!r}, which is no source" for source in stray],
+            hint=f"The sources are: {', '.join(named) or 'none'}.",
+        )
+    return {source: tuple(read_corpus(path, format=format)) for source, path in files.items()}
+
+
+def _doubts(drawn: Sequence[Source], material: Material, settings: Settings) -> list[str]:
+    """Why a source may flatter the target, or help it less than it could."""
+    told = []
+    for source in drawn:
+        if shared := shared_sentences(source.entry, material.sentences, material.dev or ()):
+            told.append(f"{source.name} was trained on {shared} of these sentences; scores will flatter it")
+        own, theirs = (dataclasses.asdict(s.codec) for s in (settings, source.entry.settings))
+        if differ := [f"codec.{key}={theirs[key]} (here {own[key]})" for key in own if own[key] != theirs[key]]:
+            told.append(f"{source.name} was trained with {', '.join(differ)}, so its prefix may help less")
+    return told
+
+
 def _with_initial(store: Library, model: Backbone, options: JobOptions) -> tuple[Settings, Prefix]:
     """The settings of a run in a library, and the δ₀ that all its domains share."""
     initial = store.initial_prefix()
     if initial is None:
         settings = Settings.build(options.config, options.chosen, model.recommended)
-        asked = settings.prefix != Settings.build(base=model.recommended).prefix
-        shipped = None if asked else bundled_initial(model.fingerprint, settings.prefix.length)
-        return settings, shipped or CPNER(model, settings=settings).initial_prefix()
+        initial = shipped_start(model, settings) or CPNER(model, settings=settings).initial_prefix()
+        if (expected := store.initial_hash()) not in ("", initial.rounded().hash()):
+            raise LibraryError(
+                f"the domains of the library {store.folder} started from an initial prefix that is not there "
+                f"({expected[:15]}…): a domain trained now could not be combined with them",
+                hint="Copy the folder .initial from the library that they came from, export them there again (an export "
+                "brings it along), or choose another folder with --library.",
+            )
+        return settings, initial
     base = {group: dict(values) for group, values in model.recommended.items()}
     base.setdefault("prefix", {})["length"] = initial.length
     return Settings.build(options.config, options.chosen, base), initial

@@ -84,10 +84,10 @@ def train_examples(
     check_labels(material.domain, material.sentences, material.dev or ())
     if pool is not None and pool.holds(material.sentences):
         _check_index(pool, settings, options.device)
+    run = options.domain_run(name)
     recognizer = _recognizer(
         ready, settings, llm=llm, model=model, adapter=adapter, dtype=options.dtype, device=options.device
     )
-    run = options.domain_run(name)
     tuned = None
     if sources:
         dev = None if not material.dev else (material.domain, material.sentences, material.dev)
@@ -96,6 +96,8 @@ def train_examples(
     entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, options.seed)})
     folder = material.keep(store, entry, run)
     remarks = [*material.warnings, *_remarks(entry, material, tuned, settings)]
+    if tuned is None and (idle := _idle(settings, WranerSettings.build(base=base))):
+        remarks.append(f"there is no --source, and so no training: {', '.join(idle)} have no effect")
     if pool is not None and not pool.holds(entry.examples):
         again = f"xdner index {name} --examples {files.train} --replace"
         again += "" if all(s.entities for s in entry.examples) else " --skip-empty"
@@ -236,6 +238,17 @@ def _material(name: str, files: DomainFiles, sources: Sequence[Source], pool: Po
         return Material(domain_of(name, files.domain, examples, "the index"), examples, dev, None, ())
     every = {label.name: label for s in sources for label in s.domain.labels}
     return Material(Domain(name, tuple(every.values())), (), dev, None, ())
+
+
+def _idle(settings: WranerSettings, default: WranerSettings) -> list[str]:
+    """What was asked for of a tuning, but for the seed, which every command sets."""
+    asked, own = settings.to_dict(), default.to_dict()
+    return [
+        f"{group}.{key}"
+        for group in ("training", "tune")
+        for key, value in asked[group].items()
+        if value != own[group][key] and key != "seed"
+    ]
 
 
 def _notes(ready: ExamplesEntry | None, sources: Sequence[Source], tuned: Tuned | None, seed: int) -> dict[str, object]:

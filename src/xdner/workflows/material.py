@@ -43,9 +43,7 @@ class Material:
         Returns:
             The domain's folder.
         """
-        folder = store.add(entry)
-        if self.sampled is not None:
-            self.sampled.write(folder / "sample.json")
+        folder = store.add(entry, also={} if self.sampled is None else {"sample.json": self.sampled.to_json()})
         run.remove()
         return folder
 
@@ -103,6 +101,10 @@ class DomainFiles:
         if self.k_shot is not None:
             sentences, sampled = sample(corpus, "sentences", self.k_shot, seed)
         domain = domain_of(name, self.domain, [*corpus, *(dev or ())], str(self.train))
+        seen = {entity.label for sentence in sentences for entity in sentence.entities}
+        if strangers := [label for label in domain.label_names if label not in seen]:
+            shown = ", ".join(strangers[:5]) + (f" and {len(strangers) - 5} more" if len(strangers) > 5 else "")
+            warnings.append(f"no training sentence has the type {shown}: nothing but the name will say what it means")
         return Material(domain, sentences, dev, sampled, tuple(warnings))
 
     def read_dev(self) -> Corpus | None:

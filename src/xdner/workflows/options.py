@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xdner.errors import TrainingError
 from xdner.library.store import Library
 from xdner.training.progress import Progress, SilentProgress
 from xdner.training.run import Run
@@ -28,6 +29,7 @@ class JobOptions:
         dtype, device: of frozen weights.
         resume: go on after an interruption.
         progress: what is shown.
+        again: what to do after Ctrl-C.
     """
 
     library: str | Path | None = None
@@ -38,6 +40,7 @@ class JobOptions:
     device: str = "cpu"
     resume: bool = False
     progress: Progress = field(default_factory=SilentProgress)
+    again: str = _RESUME
 
     @property
     def chosen(self) -> list[str]:
@@ -50,8 +53,19 @@ class JobOptions:
 
     def run(self, folder: Path) -> Run:
         """The training, with its checkpoints in this folder."""
-        return Run(folder, self.resume, _RESUME, self.progress)
+        return Run(folder, self.resume, self.again, self.progress)
 
     def domain_run(self, name: str) -> Run:
-        """The training of a domain, with its checkpoints in the library's own folder for them."""
-        return self.run(self.store().folder / ".runs" / name)
+        """The training of a domain, with its checkpoints in the library's own folder for them; they go once the domain is stored.
+
+        Raises:
+            TrainingError: there is nothing to resume: the domain is trained, and its checkpoints are gone.
+        """
+        store = self.store()
+        made = self.run(store.folder / ".runs" / name)
+        if made.resume and not made.begun and name in store:
+            raise TrainingError(
+                f"domain {name!r} of {store.folder} is trained already, and no run of it was interrupted",
+                hint=f'Read with it: xdner predict --domain {name} "your text". To train it anew, leave --resume out.',
+            )
+        return made

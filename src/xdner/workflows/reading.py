@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xdner.backbone.load import check_device, load_backbone
 from xdner.corpora.io import read_corpus
-from xdner.errors import LibraryError, SettingsError, TrainingError
+from xdner.errors import LibraryError, PrefixFormatError, SettingsError, TrainingError
 from xdner.evaluation.report import Report
 from xdner.library.bundled import bundled_initial, find_entry, find_prefix, known_entries
 from xdner.library.entry import DomainEntry
@@ -34,6 +34,7 @@ def open_domain(
     dtype: str = "float32",
     device: str = "cpu",
     settings: Settings | None = None,
+    beam: int | None = None,
 ) -> CPNER | LANER | IFWRANER:
     """The recognizer of domains of a library or shipped, with them ready, on the backbone that they were trained on.
 
@@ -41,12 +42,13 @@ def open_domain(
         name: of one domain or of several; all of one recognizer, and prefixes all on one backbone.
         backbone: another place to load the backbone from; ``None``: where it was loaded from in training. A LANER domain
             brings its own encoder; of an IF-WRANER domain it is the language model, or the address of an endpoint.
+        beam: hypotheses that LANER keeps, instead of what its domains' settings say.
 
     Raises:
         UnknownDomainError: neither the library has such a domain nor does one ship.
         PrefixMismatchError: the backbone is another one, or not all domains are for the same.
         LibraryError: domains of two recognizers in one call.
-        SettingsError: a backbone or dtype for a domain that brings its own.
+        SettingsError: a backbone or dtype for a domain that brings its own, or a beam that cannot be or for another method.
     """
     store = Library(library)
     names = [name] if isinstance(name, str) else list(dict.fromkeys(name))
@@ -63,25 +65,60 @@ def open_domain(
             hint="Call once for each.",
         )
     if taggers:
-        return _taggers(taggers, backbone=backbone, dtype=dtype, device=device)
+        return _taggers(taggers, backbone=backbone, dtype=dtype, device=device, beam=beam)
+    if beam is not None:
+        raise SettingsError(
+            [f"--beam is for LANER domains, and {names[0]!r} is {kinds[0][0]} domain"], hint="Leave it out."
+        )
     if examples:
         return open_examples(examples, store, llm=backbone, dtype=dtype, device=device)
-    source = backbone if backbone is not None else entries[0].prefix.notes.get("backbone_source") or None
+    source = backbone if backbone is not None else _loaded_from(entries[0])
     recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entries[0].settings)
     for entry in entries:
         recognizer.add(entry)
     return recognizer
 
 
-def _taggers(entries: Sequence[TaggerEntry], *, backbone: str | Path | None, dtype: str, device: str) -> LANER:
+def _loaded_from(entry: DomainEntry) -> str | None:
+    """Where the backbone of a domain was loaded from in training; ``None``: the default one.
+
+    Raises:
+        PrefixFormatError: its manifest holds something else than a name there.
+    """
+    source = entry.prefix.notes.get("backbone_source") or None
+    if source is not None and not isinstance(source, str):
+        raise PrefixFormatError(
+            f"prefix.json of domain {entry.domain.name!r}: 'backbone_source' must be text, not {source!r}",
+            hint="Say where the backbone is with --backbone, or restore the file.",
+        )
+    return source
+
+
+def _taggers(
+    entries: Sequence[TaggerEntry], *, backbone: str | Path | None, dtype: str, device: str, beam: int | None
+) -> LANER:
     problems = ["--backbone has no use for a LANER domain: it brings its own encoder"] if backbone is not None else []
-    problems += [f"a LANER domain is read in float32, not {dtype}"] if dtype not in ("float32", "auto") else []
+    problems += (
+        [f"--dtype {dtype} has no use for a LANER domain: it is read in float32"]
+        if dtype not in ("float32", "auto")
+        else []
+    )
+    if beam is not None:
+        problems += [
+            f"--beam has no use for {entry.domain.name!r}: its head ({entry.settings.tagger.head}) knows no labels before"
+            for entry in entries
+            if not entry.settings.tagger.autoregressive
+        ]
     if problems:
         raise SettingsError(problems, hint="Leave these options out.")
     check_device(device)
     recognizer = LANER(device=device)
     for entry in entries:
-        recognizer.add(entry)
+        how = entry.settings
+        wide = (
+            how if beam is None else replace(how, tagger=replace(how.tagger, beam=beam))
+        )  # refuses one that cannot be
+        recognizer.add(replace(entry, settings=wide))
     return recognizer
 
 
@@ -114,11 +151,11 @@ def select_sources(
     store, warnings = Library(library), []
     chosen = {name: find_prefix(name, store) for name in [*targets, *(s for s in sources if s != ALL)]}
     first = chosen[targets[0]]
-    source = backbone if backbone is not None else first.prefix.notes.get("backbone_source") or None
+    source = backbone if backbone is not None else _loaded_from(first)
     model = load_backbone(source, device=device, dtype=dtype)
     if ALL in sources:
-        known, damaged = known_entries(store, model.fingerprint, first.prefix.initial)
-        warnings = [f"{name} is damaged and was left out: {error.message}" for name, error in damaged.items()]
+        known, left_out = known_entries(store, model.fingerprint, first.prefix.initial)
+        warnings = [f"{name} {why}" for name, why in left_out.items() if name not in targets]
         chosen = known | chosen
         sources = list(known)
     origin = next((o for o in (store.initial_prefix(), bundled_initial(model.fingerprint, first.prefix.length))
@@ -152,11 +189,16 @@ def evaluate_domain(
     format: str | None = None,
     dtype: str = "float32",
     device: str = "cpu",
+    beam: int | None = None,
     done: Callable[[int], None] | None = None,
 ) -> Report:
-    """Score a domain of a library on a file of labelled sentences; what it cannot know is counted in the report's notes."""
+    """Score a domain of a library on a file of labelled sentences; what it cannot know is counted in the report's notes.
+
+    Arguments and errors as :func:`open_domain` and :func:`~xdner.corpora.io.read_corpus`; ``done`` is called with the number
+    of windows read so far.
+    """
     corpus = read_corpus(data, format=format)
-    recognizer = open_domain(name, backbone=backbone, library=library, dtype=dtype, device=device)
+    recognizer = open_domain(name, backbone=backbone, library=library, dtype=dtype, device=device, beam=beam)
     report = recognizer.evaluate(corpus, domain=name, done=done)
     strange = sum(e.label not in recognizer.labels(name) for sentence in corpus for e in sentence.entities)
     told = {"gold_entities_of_types_that_the_domain_does_not_have": strange} if strange else {}

@@ -11,7 +11,7 @@ from xdner.library.entry import sentence_hashes
 from xdner.library.store import Library
 from xdner.library.tagger_entry import TaggerEntry
 from xdner.recognizers.laner import LANER
-from xdner.tagger.settings import LanerSettings
+from xdner.tagger.settings import LanerSettings, TaggerSettings
 from xdner.workflows.domains import Outcome
 from xdner.workflows.initial import sources_of
 from xdner.workflows.material import DomainFiles
@@ -57,7 +57,9 @@ def train_tagger(
     if idle := settings.tagger.idle():
         what = f"head={settings.tagger.head}" if settings.tagger.head != "laner" else "LANER without LB and LC"
         warnings.append(f"{what} makes no use of {', '.join(idle)}")
-    store, device = options.store(), options.device
+    if not sources and settings.tagger.source_epochs != TaggerSettings().source_epochs:
+        warnings.append("there is no --source: tagger.source_epochs has no effect")
+    store, run, device = options.store(), options.domain_run(name), options.device
     ready = None if start is None else _start(start, store)
     if ready is None or encoder is not None:
         recognizer = LANER.from_pretrained(encoder, device=device, settings=settings)
@@ -69,7 +71,6 @@ def train_tagger(
         seen |= ready.seen
     if shared := len(seen & sentence_hashes([*material.sentences, *(material.dev or ())])):
         warnings.append(f"the sources have {shared} of these sentences; scores will flatter them")
-    run = options.domain_run(name)
     trained = recognizer.train(material.domain, material.sentences, material.dev, sources=sources, start=start, run=run)
     folder = material.keep(store, trained.entry, run)
     failed = sum(result.failed_checkpoints for _, result in trained.run.phases)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +69,12 @@ class FakeRay(types.ModuleType):
         self.calls: list[str] = []
 
     def init(self, **how: Any) -> None:
-        self.calls.append(f"init {how['num_cpus']}")
+        self.calls.append(f"init {how.get('num_cpus')}")
+        assert str(engines.ROOT) in how["runtime_env"]["env_vars"]["PYTHONPATH"].split(os.pathsep)
 
     def remote(self, **how: Any) -> Any:
+        self.asked = how
+
         def wrap(function: Any) -> Any:
             return types.SimpleNamespace(remote=lambda *arguments: (function, arguments))
 
@@ -99,7 +104,21 @@ def test_ray_is_asked_for_only_where_it_is_wanted(
     monkeypatch.setitem(sys.modules, "ray", ray)
     assert program(*asked) == 0
     assert ray.calls == ["init 2", "shutdown"]
+    assert ray.asked == {"num_cpus": 1, "max_retries": 0}
     assert list(files()) == ["ai/all/none/seed1.json"]
+
+
+def test_a_cluster_that_is_there_is_used_as_it_is(
+    options: Callable[..., Options], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    made = engines.Ray(replace(options(), device="cuda"), 4)
+    assert made.go([], lambda: True, lambda task, value: None) == 0
+    made.close()
+    assert ray.calls == ["init None", "shutdown"], "its number of processors is its own"
+    assert ray.asked == {"num_cpus": 1, "max_retries": 0, "num_gpus": 1}
 
 
 def test_a_worker_that_dies_is_told(options: Callable[..., Options], monkeypatch: pytest.MonkeyPatch) -> None:

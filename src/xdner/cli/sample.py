@@ -1,0 +1,54 @@
+"""``xdner sample``: a k-shot training file or a dev split of a labelled file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from xdner.cli.common import FormatOption, JsonOption, SeedOption, guarded, print_json, stdout
+
+if TYPE_CHECKING:
+    from xdner.workflows.sampling import Part
+
+
+def sample(
+    file: Annotated[Path, typer.Argument(help="Labelled sentences.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for train and dev, and the lists of their sentences.", show_default=False)],
+    k: Annotated[int | None, typer.Option("--k", help="Mentions of each type (at least), or sentences; without it, all that dev leaves.", show_default=False)] = None,
+    unit: Annotated[Literal["mentions", "sentences"], typer.Option("--unit", help="What --k counts.")] = "mentions",
+    dev: Annotated[int, typer.Option("--dev", help="Carve out so many sentences for dev; none of their texts is in train.")] = 0,
+    seed: SeedOption = 1,
+    format: FormatOption = None,
+    json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Draw a few-shot training file, a dev split, or both, with a list of the sentences drawn.
+
+    Example: xdner sample ai.txt --k 5 --dev 50 --out ai-5-shot
+    """
+    with guarded():
+        from xdner.workflows import sample_file
+
+        made = sample_file(file, out, k=k, unit=unit, dev=dev, seed=seed, format=format)
+        if json_:
+            print_json(made.to_dict())
+            return
+        for part in (made.train, made.dev):
+            if part is not None:
+                _tell(part)
+        stdout.print(f"{made.unused} sentences are in neither (seed {seed})", highlight=False, soft_wrap=True)
+        more = "" if made.dev is None else f" --dev {made.dev.path}"
+        stdout.print(
+            f"next: xdner train NAME --train {made.train.path}{more}", highlight=False, markup=False, soft_wrap=True
+        )
+
+
+def _tell(part: Part) -> None:
+    counts = ", ".join(f"{name} {count}" for name, count in part.mentions.items()) or "none"
+    listed = "" if part.manifest is None else f", listed in {part.manifest.name}"
+    text = f"{part.path}: {part.sentences} sentences{listed}; mentions: {counts}"
+    stdout.print(text, highlight=False, markup=False, soft_wrap=True)
+    if part.scarce:
+        text = f"  the file has no more mentions of {', '.join(part.scarce)}"
+        stdout.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,128 @@
+"""Loading a backbone: whatever is broken in its folder is one clear error, and nothing is ever made up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from xdner.backbone.load import load_backbone
+from xdner.errors import BackboneError, BackboneNotFoundError, SettingsError
+from xdner.settings import Settings
+from xdner.testing.models import CAUSAL, SEQ2SEQ, save_tiny_backbone
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change entries of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize("architecture", CAUSAL + SEQ2SEQ)
+def test_tied_weights_are_not_missing(tmp_path: Path, architecture: str) -> None:
+    folder = save_tiny_backbone(tmp_path / "model", architecture)
+    assert load_backbone(folder).fingerprint == load_backbone(folder).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        ("llama", "model.layers.1.self_attn.q_proj.weight"),
+        ("t5", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
+    ],
+)
+def test_a_weight_that_is_missing_is_never_drawn_at_random(tmp_path: Path, architecture: str, name: str) -> None:
+    folder = save_tiny_backbone(tmp_path / "model", architecture)
+    edit_weights(folder, lambda weights: weights.__delitem__(name))
+    with pytest.raises(BackboneError, match=f"lacks 1 weights: {name}") as caught:
+        load_backbone(folder)
+    assert str(folder) in caught.value.message
+
+
+def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
+    folder = save_tiny_backbone(tmp_path / "model")
+    edit(folder / "config.json", intermediate_size=80)
+    with pytest.raises(
+        BackboneError, match=r"9 weights .* have another shape .*down_proj.weight is \[48, 64\], not \[48, 80\]"
+    ):
+        load_backbone(folder)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_a_tokenizer_is_never_made_up(tmp_path: Path, architecture: str) -> None:
+    folder = save_tiny_backbone(tmp_path / "model", architecture)
+    (folder / "tokenizer.json").unlink()
+    for _ in range(2):
+        with pytest.raises(BackboneNotFoundError, match=r"has no tokenizer\.json") as caught:
+            load_backbone(folder)
+        assert "spiece.model" in caught.value.hint
+        (folder / "tokenizer_config.json").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"version": "1.0", "model": 5}', "[]"])
+def test_a_broken_tokenizer_is_the_folders_fault(tmp_path: Path, text: str) -> None:
+    folder = save_tiny_backbone(tmp_path / "model")
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(BackboneError, match="cannot load model from") as caught:
+        load_backbone(folder)
+    assert "tokenizer.json of one model" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change", "reason"),
+    [
+        ("llama", {"hidden_size": "x"}, r"'hidden_size' expected int, got str"),
+        ("llama", {"num_attention_heads": 5}, "not a multiple of the number of attention heads"),
+        ("llama", {"num_attention_heads": 0}, "modulo by zero"),
+        ("llama", {"hidden_act": "strange"}, "strange"),
+        ("llama", {"dtype": "strange"}, "strange"),
+        ("llama", {"rope_parameters": 5}, "rope_parameters"),
+        ("t5", {"num_heads": 5}, r"another shape than config\.json says: .*SelfAttention"),
+        ("t5", {"num_heads": 0}, "cannot load model from"),
+        ("t5", {"num_layers": None}, "'num_layers' expected int"),
+        ("t5", {"d_model": -3}, "negative dimension"),
+        ("t5", {"decoder_start_token_id": None}, "decoder_start_token_id"),
+    ],
+)
+def test_an_impossible_configuration_is_one_clear_error(
+    tmp_path: Path, architecture: str, change: dict[str, Any], reason: str
+) -> None:
+    folder = save_tiny_backbone(tmp_path / "model", architecture)
+    edit(folder / "config.json", **change)
+    with pytest.raises(BackboneError, match=reason) as caught:
+        load_backbone(folder)
+    assert caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "cannot be read"),
+        ("[1]", "is not a JSON object"),
+        ('{"recommended": 5}', "'recommended' must map groups of settings to settings, not be 5"),
+        ('{"recommended": {"codec": 7}}', "'recommended' must map groups"),
+    ],
+)
+def test_a_broken_manifest_is_one_clear_error(tmp_path: Path, text: str, reason: str) -> None:
+    folder = save_tiny_backbone(tmp_path / "model")
+    (folder / "xdner-backbone.json").write_text(text)
+    with pytest.raises(BackboneError, match=reason) as caught:
+        load_backbone(folder)
+    assert "xdner-backbone.json" in caught.value.message
+
+
+def test_a_group_that_is_no_group_is_told_so() -> None:
+    with pytest.raises(SettingsError, match="codec is a group of settings and cannot be 7") as caught:
+        Settings.build(base={"codec": 7})
+    assert "did you mean" not in caught.value.message

@@ -1,0 +1,79 @@
+"""Sentences become items: how long windows are, whatever the context is, and what they cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from xdner.codec.instructor import Instructor
+from xdner.codec.words import WordEncoder
+from xdner.domain import Domain
+from xdner.errors import TrainingError
+from xdner.settings import CodecSettings
+from xdner.testing.tokenizers import byte_level_tokenizer
+from xdner.text import Sentence
+from xdner.training.domain_task import lost_entities, make_items, word_budget
+
+CODEC = CodecSettings()
+ENCODER = WordEncoder(byte_level_tokenizer())
+INSTRUCTOR = Instructor(ENCODER, CODEC)
+
+
+def domain(types: int) -> Domain:
+    return Domain.from_labels("many", [f"kind{i}" for i in range(types)])
+
+
+def sentence(words: int, length: int = 2) -> Sentence:
+    """Every third pair of words is a mention of ``length`` words, of one letter each: two pieces a word."""
+    starts = [2 * i for i in range(words)]
+    spans = [(starts[i], starts[i + length - 1] + 1, "kind0") for i in range(0, words - length + 1, length + 4)]
+    return Sentence.from_text(" ".join("abcde"[i % 5] for i in range(words)), spans, id="s")
+
+
+def context(of: Domain) -> int:
+    return len(INSTRUCTOR.context(of))
+
+
+@pytest.mark.parametrize(("types", "pieces"), [(1, 512), (3, 512), (10, 1024), (150, 4096)])
+def test_where_there_is_room_prompt_and_target_keep_to_the_limit(types: int, pieces: int) -> None:
+    many = domain(types)
+    assert word_budget(many, INSTRUCTOR, pieces) == (pieces - context(many) - 16) // 3 >= 64
+
+
+@pytest.mark.parametrize("types", [60, 150, 400])
+def test_many_types_leave_the_words_their_room(types: int) -> None:
+    many, long = domain(types), sentence(120)
+    assert context(many) > 512 - 3 * 64
+    assert word_budget(many, INSTRUCTOR, 512) == 64
+    items = make_items(many, [long] * 2, ENCODER, INSTRUCTOR, 512)
+    assert [w for item in items[: len(items) // 2] for w in item.words] == list(ENCODER.words(long))
+    assert all(sum(map(len, item.words)) <= 64 for item in items)
+    kept = [e.key for item in items for e in item.sentence.entities]
+    assert kept == [e.key for e in long.entities] * 2, "no mention is cut"
+    assert lost_entities(many, [long], ENCODER, CODEC, max_pieces=512) == ([], {})
+
+
+def test_a_small_limit_is_kept_for_the_words() -> None:
+    assert word_budget(domain(150), INSTRUCTOR, 64) == (64 - 16) // 3
+    assert word_budget(domain(1), INSTRUCTOR, 64) <= 16
+
+
+def test_what_the_backbone_can_hold_is_the_end_of_it() -> None:
+    many = domain(150)
+    held = context(many) + 16 + 3 * 20
+    assert word_budget(many, INSTRUCTOR, 512, held) == 20
+    assert word_budget(domain(1), INSTRUCTOR, 512, 200) == (200 - context(domain(1)) - 16) // 3, (
+        "of an ordinary domain too"
+    )
+    with pytest.raises(
+        TrainingError, match=rf"150 types take {context(many)} tokens of the {context(many) + 30}"
+    ) as caught:
+        make_items(many, [sentence(10)], ENCODER, INSTRUCTOR, 512, max_tokens=context(many) + 30)
+    assert "choose a backbone with more positions" in caught.value.hint
+
+
+def test_mentions_that_windows_cut_are_told() -> None:
+    long = sentence(120, length=20)  # 40 pieces a mention
+    lost, reasons = lost_entities(domain(1), [long, sentence(5)], ENCODER, CODEC, max_pieces=64)
+    assert lost == list(long.entities)
+    assert reasons == {"longer than a window": len(long.entities)}
+    assert lost_entities(domain(1), [long], ENCODER, CODEC, max_pieces=1024) == ([], {})

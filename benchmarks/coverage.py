@@ -34,15 +34,18 @@ RULES = ("types", "cover", "sum", "idf", "rank", "count", "max")
 class Remembered(WordEmbedder):
     """Reads each sentence once, for all layers and poolings that are wanted."""
 
-    def __init__(self, encoder: Encoder, kinds: Sequence[tuple[int, str]]) -> None:
-        super().__init__(encoder, RetrievalSettings(layer=kinds[0][0], pooling=kinds[0][1]))  # type: ignore[arg-type]
+    def __init__(self, encoder: Encoder, kinds: Sequence[tuple[int, str]], sentence_pooling: str = "mean") -> None:
+        layer, pooling = kinds[0]
+        super().__init__(
+            encoder, RetrievalSettings(layer=layer, pooling=pooling, sentence_pooling=sentence_pooling)  # type: ignore[arg-type]
+        )  # fmt: skip
         self.kinds = kinds
         self._words: dict[tuple[tuple[str, ...], int, str], Vectors] = {}
         self._sentences: dict[tuple[str, ...], Vectors] = {}
 
     def of(self, layer: int, pooling: str) -> Remembered:
         """The same with another layer and pooling; what was read is shared."""
-        made = Remembered(self.encoder, [(layer, pooling)])
+        made = Remembered(self.encoder, [(layer, pooling)], self.sentence_pooling)
         made.kinds, made._words, made._sentences = self.kinds, self._words, self._sentences
         return made
 
@@ -66,7 +69,7 @@ class Remembered(WordEmbedder):
                 read = self.encoder.model(
                     input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=True
                 ).hidden_states
-                sums = (read[-1] * batch.attention[..., None]).sum(1)
+                sums = self._summed(read[-1], batch)
                 for layer, pooling in self.kinds:
                     rows = torch.nn.functional.normalize(batch.pooled(read[layer], pooling), dim=1).numpy()
                     at = 0

@@ -73,10 +73,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.record import circumstances
     from xdner.backbone.encoder import load_encoder
     from xdner.retrieval.settings import IndexSettings
+    from xdner.retrieval.words import layer_of
 
     settings = IndexSettings.build(None, options.set).retrieval
     encoder = load_encoder(options.encoder)
-    embedder = Remembered(encoder, [(settings.layer, settings.pooling)])
+    kind = (layer_of(encoder, settings.layer), settings.pooling)
+    embedder = Remembered(encoder, [kind], settings.sentence_pooling)
     bench = Bench.read(
         options.data, options.domains, options.limit, embedder=embedder, settings=settings,
         tokens=token_counter(options.generator),
@@ -93,7 +95,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.grid_queries:
         say("layers, poolings, rules")
         kinds = [(layer, pooling) for layer in options.layers for pooling in POOLINGS]
-        bench.embedder = Remembered(encoder, kinds)
+        bench.embedder = Remembered(encoder, kinds, settings.sentence_pooling)
         grid = bench.grid(kinds, RULES, options.grid_queries, [1, 5])
     return {
         **circumstances(), "domains": options.domains, "limit": options.limit, "settings": asdict(settings),

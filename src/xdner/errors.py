@@ -30,8 +30,9 @@ Every error says what was wrong and carries a ``hint``: the next step for the pe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "BackboneError",
@@ -138,7 +139,17 @@ class BackboneMismatchError(BackboneError):
 
 
 class EndpointError(XdnerError):
-    """A language model behind an endpoint is down, slow, refuses, or is not what it should be."""
+    """A language model behind an endpoint is down, slow, refuses, or is not what it should be.
+
+    Args:
+        message: what was expected and what came.
+        hint: the next step.
+        finished: what was read before, one for each thing that was asked: a result, or ``None``; empty if nothing was.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, finished: Sequence[Any] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.finished = tuple(finished)
 
 
 class PrefixError(XdnerError):

@@ -219,7 +219,7 @@ class _Builder:
             except OverflowError:
                 value = math.inf
         elif kind is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-            self.problems.append(f"{group}.{key} must be {kind.__name__}, not {value!r}")
+            self.problems.append(f"{group}.{key} must be {getattr(kind, '__name__', kind)}, not {value!r}")
             return
         self.values[group][key] = value
 

@@ -64,6 +64,29 @@ def test_agrees_with_peft(model_folder, tmp_path, stabilized):
         torch.testing.assert_close(ours(ids).logits, expected(ids).logits, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("begun", [True, False, "gaussian", "orthogonal", "pissa", "olora"])
+def test_factors_that_belong_to_a_part_of_the_weights_are_refused_and_others_merged(model_folder, tmp_path, begun):
+    """What peft itself makes of a beginning: those that are merged give peft's own weights, from the same base."""
+    peft = pytest.importorskip("peft")
+    base = tiny_causal()
+    untouched = {name: weight.clone() for name, weight in base.state_dict().items()}
+    adapted = peft.get_peft_model(base, peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=begun))
+    kept = torch.equal(
+        next(w for n, w in adapted.state_dict().items() if n.endswith("q_proj.base_layer.weight")),
+        next(w for n, w in untouched.items() if n.endswith("q_proj.weight")),
+    )
+    adapted.save_pretrained(tmp_path / "adapter")
+    if not kept:
+        with pytest.raises(BackboneMismatchError, match=f"init_lora_weights = {begun}"):
+            merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
+        return
+    merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
+    merged = adapted.merge_and_unload().state_dict()
+    for name, weight in load_file(tmp_path / "out" / "model.safetensors").items():
+        torch.testing.assert_close(weight, merged[name], atol=1e-6, rtol=1e-5)
+    assert begun in (True, False, "gaussian", "orthogonal")
+
+
 def test_the_bits_do_not_depend_on_the_order_of_the_sum():
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(96, 80, generator=generator)
@@ -98,6 +121,14 @@ def test_factors_of_another_model_are_refused(model_folder, tmp_path, write_adap
         ({"bias": "all"}, "is not plain LoRA: bias"),
         ({"rank_pattern": {"q_proj": 8}}, "is not plain LoRA: rank_pattern"),
         ({"peft_type": "IA3"}, "is not plain LoRA: IA3"),
+        ({"use_qalora": True}, "is not plain LoRA: use_qalora"),
+        ({"alora_invocation_tokens": [1, 2]}, "is not plain LoRA: alora_invocation_tokens"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "is not plain LoRA: layer_replication"),
+        ({"kasa_config": {"beta": 1}}, "is not plain LoRA: kasa_config"),
+        *(
+            ({"init_lora_weights": i}, f"is not plain LoRA: init_lora_weights = {i}")
+            for i in ("pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga")
+        ),
         ({"r": 8}, "says rank 8, but has factors of rank 4"),
     ],
 )

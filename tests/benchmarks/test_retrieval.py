@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import retrieval
+from benchmarks import retrieval, retrieval_speed
 from benchmarks.coverage import Bench, Remembered, bootstrap_difference, bootstrap_mean, covered
 from xdner.backbone.encoder import load_encoder
 from xdner.retrieval.base import Example, Hit
@@ -84,3 +84,39 @@ def test_the_program(
     assert capsys.readouterr().out == shown
     assert retrieval.main([*asked, *out, "--set", "layer=9"]) == 1
     assert "layer is 9" in capsys.readouterr().err
+
+
+def test_enough_words_and_the_same_labels() -> None:
+    known = [QUERY, Sentence.from_words(["a", "b"], [(1, 2, "place")]), QUERY]
+    assert retrieval_speed.enough(known, 5, 1) == known[:2]
+    assert retrieval_speed.enough(known, 3, 1) == known[:1]
+    many = retrieval_speed.enough(known, 60, 1)
+    assert 60 <= sum(len(s.words) for s in many) <= 62
+    assert len({s.text for s in many}) == len(many)
+    assert {w.text for s in many for w in s.words} <= {"Ann", "Bob", "Rome", "a", "b"}
+    assert {tuple(e.label for e in s.entities) for s in many} == {("person", "person", "place"), ("place",)}
+    assert retrieval_speed.enough(known, 60, 1) == many
+
+
+@pytest.mark.parametrize("search", ["memory", "milvus"])
+def test_the_speed_program(
+    search: str, data: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--data", str(data), "--encoder", str(encoder), "--words", "60", "--queries", "3", "--batches", "1", "2",
+             "--domains", "ai", "science", "--query-domains", "ai", "--rounds", "2", "--search", search,
+             "--out", str(tmp_path / "out"), "--set", "stop_words=none"]  # fmt: skip
+    assert retrieval_speed.main(asked) == 0
+    shown = capsys.readouterr().out
+    run = json.loads((tmp_path / "out" / f"{search}.json").read_text())
+    assert run["words"] >= 60
+    assert run["from_corpora"] < 60
+    assert run["queries"] == 3
+    for size in ("1", "2"):
+        for one in run["batches"][size]:
+            assert one["whole"] == pytest.approx(one["embedding"] + one["searching"] + one["choosing"])
+            assert min(one.values()) > 0
+    assert run["settings"]["search"] == search
+    assert "words a second" in shown
+    assert "came again with drawn words" in shown
+    assert retrieval_speed.main([*asked, "--table"]) == 0
+    assert capsys.readouterr().out == shown

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xdner.library.examples_entry import ExamplesEntry
+from xdner.retrieval.stop_words import stop_words
 from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
-from xdner.testing.endpoints import answering, serving
+from xdner.testing.endpoints import Said, answering, serving
 from xdner.testing.examples import SHORT
 from xdner.testing.models import save_tiny_backbone
 
@@ -57,9 +59,10 @@ def library(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Path:
             assert any("no examples" in w for w in made["warnings"])
         elif "towns" in command:
             assert "is ready (nothing was trained)" in result.stderr
-            assert "1 of 3 examples have no entities" in result.stderr
+            assert "1 of 3 examples has no entities" in result.stderr
         else:
             assert "was not tuned" in result.stderr
+            assert "--dev chooses the best epoch of a tuning" in result.stderr
     assert not (folder / ".runs" / "tuned").exists()
     return folder
 
@@ -161,13 +164,25 @@ def test_a_model_behind_an_endpoint(files: Path, tmp_path: Path, monkeypatch: py
         made = run(*train("towns", tmp_path / "library", *own))
         assert made.exit_code == 0, made.stderr
         assert endpoint.requests == []  # nothing is asked before somebody asks
+        assert "kB" not in made.stderr
+        facts = json.loads(run("domains", "show", "towns", *where, "--json").stdout)
+        assert (facts["url"], "fingerprint" in facts) == (endpoint.url, False)
+        assert f"url  {endpoint.url}" in run("domains", "show", "towns", *where).stdout
+        empty = run("explain", "Ann", "-d", "towns", *where)
+        assert (empty.stdout, "method is none" in empty.stderr) == ("", True)
+        assert "k is 0" in run("explain", "Ann", "-d", "towns", "-k", "0", "--set", "method=densest", *where).stderr
         read = run("predict", "Ann in Rome", "-d", "towns", *where, "--json")
         assert [e["text"] for e in json.loads(read.stdout)[0]["entities"]] == ["Ann"]
         shown = run("predict", "Ann left", "Bob", "-d", "towns", *where)
         assert "malformed answers: 1" in shown.stderr
+        assert "the first answer that could not be read: 'hm': it is no JSON object" in " ".join(shown.stderr.split())
         scored = ["evaluate", "-d", "towns", "--data", str(files / "dev.txt"), *where]
-        assert json.loads(run(*scored, "--json").stdout)["notes"] == {"malformed_answers": 1}
-        assert "malformed answers: 1" in run(*scored).stderr
+        report = json.loads(run(*scored, "--json").stdout)
+        assert report["notes"] == {"malformed_answers": 1}
+        assert report["unread"] == [{"id": "dev:1", "answer": "hm", "why": "it is no JSON object"}]
+        told = " ".join(run(*scored).stderr.split())
+        assert "malformed answers: 1" in told
+        assert "the first answer that could not be read, of dev:1: 'hm': it is no JSON object" in told
         # A domain that came from somebody else asks nobody before its address was confirmed.
         file, other = str(tmp_path / "towns.xdner"), ["--library", str(tmp_path / "other")]
         assert run("domains", "export", "towns", "--out", file, *where).exit_code == 0
@@ -198,6 +213,12 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     remote = train("x", tmp_path, "--llm", "http://127.0.0.1:9/v1", *examples)
     assert "which model at http://127.0.0.1:9/v1" in refused(*remote)
     assert "cannot be" in refused(*remote, "--model", "m", *source)
+    encoder = save_tiny_encoder(tmp_path / "an-encoder")
+    wrong = refused(*train("x", tmp_path, "--llm", encoder, *examples))
+    assert "is an encoder; IF-WRANER asks a causal language model" in wrong
+    assert "--llm http://" in wrong
+    assert "--llm http://" in refused(*train("x", tmp_path, "--llm", "./nosuchmodel", *examples))
+    assert "xdner backbones pull" in refused(*train("x", tmp_path, "--llm", "smollm2-135m", *examples))
     other = save_tiny_backbone(tmp_path / "other", seed=7)
     swapped = refused(*train("x", library, "--from", "tuned", "--llm", other, *examples))
     assert "'tuned' was made for the language model llm, this is other" in swapped
@@ -231,7 +252,20 @@ def test_an_index_becomes_a_domain_and_both_stay_together(files: Path, tmp_path:
     other = ["--library", str(tmp_path / "other")]
     assert run("domains", "export", "towns", "--out", str(tmp_path / "t.xdner"), *where).exit_code == 0
     assert run("domains", "import", str(tmp_path / "t.xdner"), *other).exit_code == 0
-    moved = ["explain", "Ann", "-d", "towns", *other, "--json", "--set", "layer=1", "--encoder", str(encoder)]
+    moved = [
+        "explain",
+        "Ann",
+        "-d",
+        "towns",
+        "-k",
+        "3",
+        *other,
+        "--json",
+        "--set",
+        "layer=1",
+        "--encoder",
+        str(encoder),
+    ]
     assert len(json.loads(run(*moved).stdout)["examples"]) == 3
     # Made again from other examples, the domain goes before its index, which says so.
     again = run(*train("towns", library, *own, "--examples", files / "towns.txt"))
@@ -256,9 +290,121 @@ def test_a_domain_of_examples_gets_an_index_with_them(files: Path, tmp_path: Pat
         "index", "towns", "--examples", str(files / "dev.txt"), "--set", "layer=1", "--encoder", str(encoder), *where
     )
     assert made.exit_code == 0, made.stderr
-    assert "1 examples without entities are no longer the domain's" in " ".join(made.stderr.split())
+    assert "1 example without entities is no longer the domain's" in " ".join(made.stderr.split())
     assert sorted(s.text for s in ExamplesEntry.load(library / "towns").examples) == [
         "Ann in Rome",
         "Bob",
         "Eve in Oslo",
     ]
+
+
+def test_explain_shows_what_the_prompt_has(files: Path, tmp_path: Path) -> None:
+    """The domain's own settings count, also where it has an index."""
+    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    (tmp_path / "all.txt").write_text((files / "dev.txt").read_text() + "\n" + (files / "news.txt").read_text())
+    make = ["index", "towns", *where, "--examples", str(tmp_path / "all.txt"), "--set", "layer=1"]
+    assert run(*make, "--encoder", str(encoder)).exit_code == 0
+    chosen = ["--set", "retrieval.k=2", "--set", "aggregation=max", "--set", "rows=entities", "--set", "candidates=3"]
+    with serving(lambda n, body: answering("{}")) as endpoint:
+        made = run(*train("towns", library, "--llm", endpoint.url, "--model", "big", *chosen))
+        assert made.exit_code == 0, made.stderr
+        assert run("predict", "Ann left Oslo", "-d", "towns", *where).exit_code == 0
+        prompt = endpoint.requests[0]["messages"][0]["content"]
+    explained = ["explain", "Ann left Oslo", "-d", "towns", *where, "--json"]
+    found = json.loads(run(*explained).stdout)
+    assert (found["aggregation"], len(found["examples"])) == ("max", 2)
+    assert all(f"Sentence: {e['text']}\n" in prompt for e in found["examples"])
+    assert prompt.count("Sentence: ") - prompt.count("Sentence: Ann left Oslo") == 2
+    more = json.loads(run(*explained, "--set", "aggregation=count", "--set", "retrieval.k=3").stdout)
+    assert (more["aggregation"], len(more["examples"])) == ("count", 3)
+
+
+def test_a_domain_asks_its_index_for_what_the_index_has(files: Path, tmp_path: Path) -> None:
+    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    own = ["--llm", files / "llm", "--set", f"prompt.template={files / 'short.toml'}"]
+    make = ["index", "towns", "--examples", str(files / "dev.txt"), *where, "--encoder", str(encoder)]
+    assert run(*make, "--set", "layer=1").exit_code == 0
+    for asked in ("layer=2", "pooling=max", f"encoder={save_tiny_encoder(tmp_path / 'other', positions=32)}"):
+        told = refused(*train("towns", library, *own, "--set", asked))
+        assert "was made with encoder (" in told
+        assert "layer 1, mean" in told
+        assert {"layer=2": "layer 2, mean", "pooling=max": "layer 1, max"}.get(asked, "asked with other") in told
+    assert not (library / "towns" / "wraner.json").exists()
+    assert run(*train("towns", library, *own)).exit_code == 0
+    assert ExamplesEntry.load(library / "towns").settings.retrieval.layer == 1
+    # An index that is made anew takes its domain along, and an index of a domain begins with what the domain asks for.
+    again = ["index", "towns", "--examples", str(files / "dev.txt"), "--replace", *where]
+    assert run(*again, "--set", "layer=2").exit_code == 0
+    kept = ExamplesEntry.load(library / "towns").settings.retrieval
+    assert (kept.layer, kept.encoder) == (2, str(encoder))
+    assert run("predict", "Ann in Oslo", "-d", "towns", *where).exit_code == 0
+    assert json.loads(run(*again, "--json").stdout)["embedding"].endswith("layer 2, mean of sub-words)")
+
+
+def test_a_server_in_an_imported_domain_is_not_asked(files: Path, tmp_path: Path) -> None:
+    """Nobody here has chosen it: it would be sent a token, and a collection of somebody's dropped with the domain."""
+    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    make = ["index", "towns", "--examples", str(files / "dev.txt"), *where, "--encoder", str(encoder)]
+    assert run(*make, "--set", "layer=1").exit_code == 0
+    assert run(*train("towns", library, "--llm", files / "llm")).exit_code == 0
+    for uri, kept in (("", True), ("http://127.0.0.1:1", False), (1, False)):
+        path = library / "towns" / "index" / "index.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"uri": uri}))
+        assert run("domains", "export", "towns", "--out", str(tmp_path / "t"), "--force", *where).exit_code == 0
+        other = tmp_path / f"other-{uri == 1}-{kept}"
+        assert run("domains", "import", str(tmp_path / "t"), "--library", str(other)).exit_code == 0
+        assert (other / "towns" / "index").exists() == kept
+        assert len(ExamplesEntry.load(other / "towns").examples) == 1
+
+
+def test_what_was_read_before_a_server_failed_is_given_out(files: Path, tmp_path: Path) -> None:
+    where, texts = ["-d", "towns", "--library", str(tmp_path / "library")], ["Ann left", "Ann came", "Bob", "Eve"]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        return answering('{"person": ["Ann"]}') if number % 4 < 2 else Said({"error": "out of money"}, 402)
+
+    with serving(reply) as endpoint:
+        own = ["--llm", endpoint.url, "--model", "big", "--examples", files / "towns.txt"]
+        own += ["--set", "retrieval.method=none", "--set", "llm.concurrency=1"]
+        assert run(*train("towns", tmp_path / "library", *own)).exit_code == 0
+        shown = run("predict", "--file", str(tmp_path / "texts.txt"), *where)
+        assert shown.exit_code == 1
+        assert [line.split()[-1] for line in shown.stdout.splitlines()] == ["left", "came"]
+        told = " ".join(shown.stderr.split())
+        assert "2 of 4 texts were not read, the first of them is number 3" in told
+        assert "402: out of money" in told
+        while len(endpoint.requests) % 4:  # so that the next run begins with answers
+            endpoint.requests.append({})
+        read = json.loads(run("predict", "--file", str(tmp_path / "texts.txt"), *where, "--json").stdout)
+    assert [r["text"] for r in read] == texts
+    assert [len(r.get("entities", ())) for r in read] == [1, 1, 0, 0]
+    assert len(endpoint.requests) == 7
+    assert ["402: out of money" in r.get("error", "") for r in read] == [False, False, True, True]
+
+
+def test_what_is_not_installed_is_told_before_the_work(
+    files: Path, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ["--llm", files / "llm", "--examples", files / "towns.txt"]
+    made = train("towns", tmp_path, *own, "--set", "stop_words=none")
+    assert run(*made).exit_code == 0
+    assert run(*train("words", tmp_path, *own)).exit_code == 0
+
+    def loads(*_: object, **__: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("xdner.recognizers.if_wraner.load_backbone", loads)
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    stop_words.cache_clear()
+    for command in (train("x", tmp_path, *own), ["predict", "Ann", "-d", "words", "--library", str(tmp_path)]):
+        assert "lists of stop words need the package bm25s" in refused(*command)
+    assert "BM25 needs the package bm25s" in refused(
+        *train("x", tmp_path, *own, "--set", "method=bm25", "--set", "stop_words=none")
+    )
+    monkeypatch.setitem(sys.modules, "peft", None)
+    tuning = train("x", tmp_path, "--llm", files / "llm", "--source", files / "news.txt", *QUICK)
+    assert "needs the package peft" in refused(*tuning)

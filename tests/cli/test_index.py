@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from xdner.cli.app import app
 from xdner.corpora import write_corpus
-from xdner.domain import Domain
+from xdner.domain import Domain, Label
 from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.pools import SENTENCES
@@ -79,6 +81,39 @@ def test_changes(files: Path, encoder: Path) -> None:
     assert run(*index(files, encoder, "two.jsonl", "--replace", "--encoder", str(encoder))).exit_code == 0
 
 
+def test_types_come_and_go_with_their_examples(files: Path, encoder: Path) -> None:
+    where, path = ["--library", str(files / "library")], files / "library" / "sea" / "domain.toml"
+    right, wrong = ([Sentence.from_text("a new sea", [(6, 9, label)])] for label in ("sea", "see"))
+    write_corpus(wrong, files / "wrong.jsonl", format="spans")
+    write_corpus(right, files / "right.jsonl", format="spans")
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+    path.write_text(path.read_text().replace('verbalization = "sea"', 'verbalization = "open water"'))
+    path.write_text(Domain("sea", (*Domain.read(path).labels, Label("island"))).to_toml())
+    assert run("index", "sea", "--examples", str(files / "wrong.jsonl"), *where).exit_code == 0
+    assert Domain.read(path).label_names == ("city", "person", "sea", "ship", "island", "see")
+    # A label that was mistyped goes with its last example; what was written by hand stays, and is spoken of.
+    told = run("index", "sea", "--examples", str(files / "right.jsonl"), *where).stderr
+    assert Domain.read(path).label_names == ("city", "person", "sea", "ship", "island")
+    assert "which every prompt lists: island" in " ".join(told.split())
+    assert run("index", "sea", "--examples", str(files / "two.jsonl"), "--remove", *where).exit_code == 0
+    assert Domain.read(path).label_names == ("city", "person", "sea", "island")
+    made = run(*index(files, encoder, "wrong.jsonl", "--replace", "--encoder", str(encoder)))
+    assert made.exit_code == 0, made.stderr
+    assert Domain.read(path).label_names == ("island", "see")
+    assert run("index", "sea", "--examples", str(files / "wrong.jsonl"), "--remove", *where).exit_code == 0
+    assert Domain.read(path).label_names == ("island",)
+
+
+def test_an_index_that_was_damaged_leaves_no_types(files: Path, encoder: Path) -> None:
+    path = files / "library" / "sea" / "domain.toml"
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+    path.write_text(path.read_text().replace('verbalization = "sea"', 'verbalization = "open water"'))
+    (files / "library" / "sea" / "index" / "index.json").write_text("{")
+    made = run(*index(files, encoder, "new.jsonl", "--replace", "--encoder", str(encoder)))
+    assert made.exit_code == 0, made.stderr
+    assert Domain.read(path).label_names == ("sea", "lake")
+
+
 def test_mistakes_give_one_error_with_the_next_step(files: Path, encoder: Path, tmp_path: Path) -> None:
     where = ["--library", str(files / "library")]
     assert "has no index of examples" in refused("explain", "x", "-d", "sea", *where)
@@ -115,6 +150,52 @@ def test_a_trained_domain_keeps_its_types(files: Path, encoder: Path) -> None:
     told = refused(*index(files, encoder, "all.txt", "--encoder", str(encoder)))
     assert "does not know the types city, person, sea" in told
     assert not (folder / "index").exists()
+
+
+def test_an_index_is_removed_with_its_rows_on_a_server(files: Path, encoder: Path) -> None:
+    from milvus_lite.adapter.grpc.server import start_server_in_thread
+    from pymilvus import MilvusClient
+
+    where, folder = ["--library", str(files / "library")], files / "library" / "sea"
+    server, database, port = start_server_in_thread(str(files / "served.db"))
+    try:
+        uri = f"http://127.0.0.1:{port}"
+        client = MilvusClient(uri)
+        make = [*index(files, encoder, "all.txt", "--encoder", str(encoder)), "--index", uri]
+        assert run(*make).exit_code == 0
+        (rows,) = client.list_collections()
+        told = CliRunner().invoke(app, ["domains", "remove", "sea", *where], input="n\n")
+        assert f"and collection {rows} in {uri}" in " ".join(told.stderr.split())
+        assert client.list_collections() == [rows]
+        assert run("domains", "remove", "sea", "--yes", *where).exit_code == 0
+        assert client.list_collections() == []
+        assert not folder.exists()
+        assert run(*make).exit_code == 0
+    finally:
+        server.stop(grace=0)
+        database.close()
+    # A server that is gone keeps nobody from removing a domain; what stays there is named.
+    (folder / "index" / "index.json").write_text(
+        (folder / "index" / "index.json").read_text().replace(uri, "http://127.0.0.1:1")
+    )
+    gone = run("domains", "remove", "sea", "--yes", *where)
+    assert gone.exit_code == 0
+    assert "in http://127.0.0.1:1 is still there" in " ".join(gone.stderr.split())
+    assert "no domain 'sea'" in refused("domains", "remove", "sea", "--yes", *where)
+
+
+def test_what_is_left_of_an_index_can_be_removed(files: Path, encoder: Path) -> None:
+    where, library = ["--library", str(files / "library")], files / "library"
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+    assert run("domains", "remove", "sea", "--yes", *where).exit_code == 0
+    (library / "sea" / "index").mkdir(parents=True)  # as of a writer that was killed
+    (library / "sea" / "index" / ".lock").touch()
+    assert run("domains", "remove", "sea", "--yes", *where).exit_code == 0
+    (library / "corpus").mkdir()
+    (library / "corpus" / "domain.toml").write_text("")
+    for name in ("corpus", ".lock", "../all.txt", "."):
+        assert "no domain" in refused("domains", "remove", name, "--yes", *where)
+    assert sorted(p.name for p in library.iterdir()) == [".lock", "corpus"]
 
 
 def test_a_file_that_another_process_has_open(files: Path, encoder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
 import socket
 import sys
@@ -17,11 +19,13 @@ import pytest
 
 from xdner.errors import DataError, IndexMismatchError, RetrievalError
 from xdner.retrieval import pool as pool_module
+from xdner.retrieval.advice import without_advice
 from xdner.retrieval.manifest import CACHE, MANIFEST
 from xdner.retrieval.milvus import SHIFT, MilvusRows
 from xdner.retrieval.pool import Change, Pool, has_pool, open_pool
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.stop_words import stop_words
+from xdner.retrieval.word import WordRetriever
 from xdner.retrieval.words import WordEmbedder
 from xdner.testing.pools import SENTENCES
 from xdner.text import Sentence
@@ -219,6 +223,22 @@ def test_a_server_takes_the_same_way(tmp_path: Path, embedder: Make) -> None:
         assert stored(again) == set(again.keys().tolist()) == set(again.matrix().keys.tolist())
         with again.rows() as rows:
             assert rows._client.list_collections() == [again.manifest.collection]
+        # Where the rows are on a server, it is the server that is asked; it finds what a matrix of the rows finds.
+        queries = [*SENTENCES, Sentence.from_text("Eve sails the sea")]
+        asked = []
+        for search in ("auto", "memory"):
+            chosen = RetrievalSettings(layer=1, search=search, candidates=4)  # type: ignore[arg-type]
+            retriever = WordRetriever(again, embedder(), chosen)
+            assert (retriever._rows is None) == (search == "memory")
+            asked.append(retriever.retrieve(queries, 3))
+            retriever.close()
+        assert [[h.example.id for h in hits] for hits in asked[0]] == [
+            [h.example.id for h in hits] for hits in asked[1]
+        ]
+        assert [h.score for hits in asked[0] for h in hits] == pytest.approx(
+            [h.score for hits in asked[1] for h in hits], abs=1e-4
+        )
+        assert all(asked[0])
     finally:
         server.stop(grace=0)
         database.close()
@@ -259,7 +279,7 @@ def test_a_server_that_is_silent_or_talks_nonsense(tmp_path: Path, embedder: Mak
             thread.join()
     assert "Is a Milvus server running there" in (caught.value.hint or "")
     assert time.monotonic() - began < 20
-    assert not has_pool(tmp_path / "i")
+    assert not (tmp_path / "i").exists()
 
 
 def test_no_address(tmp_path: Path, embedder: Make) -> None:
@@ -381,3 +401,54 @@ def test_what_is_damaged_can_be_made_again(pool: Pool, embedder: Make, file: str
     assert texts(open_pool(pool.folder)) == [s.text for s in SENTENCES[:2]]
     again.add(SENTENCES[2:], embedder())  # and the rest of the damaged one is swept
     assert len(list(pool.folder.glob("*.db"))) == len(list(pool.folder.glob("examples.*"))) == 1
+
+
+def test_a_first_writer_that_fails_leaves_nothing(
+    tmp_path: Path, embedder: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    pool = Pool.create(tmp_path / "new" / "index", embedder().embedding)
+    monkeypatch.setattr("xdner.retrieval.milvus.MilvusRows.insert", fails)
+    with pytest.raises(KeyboardInterrupt):
+        pool.add(SENTENCES, embedder())
+    assert list(tmp_path.iterdir()) == []
+    # What was there before stays.
+    (tmp_path / "old").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        Pool.create(tmp_path / "old" / "index", embedder().embedding).add(SENTENCES, embedder())
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
+    assert list((tmp_path / "old").iterdir()) == []
+    monkeypatch.undo()
+    pool.add(SENTENCES, embedder())
+    assert len(open_pool(pool.folder)) == 4
+
+
+def test_a_collection_is_named_as_we_name_them(pool: Pool) -> None:
+    """A file's name is made of it, and that file is deleted with the pool."""
+    pool.manifest.with_(collection="../../xdner_0123456789abcdef").write(pool.folder)
+    with pytest.raises(RetrievalError, match="another name"):
+        open_pool(pool.folder)
+
+
+def test_clusters_of_few_rows_are_nobodys_worry(
+    tmp_path: Path, embedder: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(0)
+    many = [
+        Sentence.from_words(["".join(rng.choices("abcdef", k=3)) for _ in range(8)], [(0, 1, "x")]) for _ in range(50)
+    ]
+    pool = Pool.create(tmp_path / "i", embedder().embedding)
+    pool.add(many[:49], embedder())
+    assert pool.manifest.kind == "IVF_FLAT"
+    capfd.readouterr()
+    pool.add(many[49:], embedder())
+    assert "clustering" not in capfd.readouterr().err
+    # Whatever else is written meanwhile comes out afterwards.
+    with without_advice():
+        os.write(2, b"one\nWARNING clustering 8 points\ntwo")
+        with without_advice():
+            os.write(2, b" three\n")
+        assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == "one\ntwo three\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from hypothesis import strategies as st
 
 from xdner.backbone.encoder import Encoder
 from xdner.errors import SettingsError
-from xdner.retrieval.settings import RetrievalSettings
+from xdner.retrieval.settings import IndexSettings, RetrievalSettings
 from xdner.retrieval.stop_words import content_words, queried_words
-from xdner.retrieval.words import WordEmbedder
+from xdner.retrieval.words import WordEmbedder, layer_of
+from xdner.testing.pools import SENTENCES
 from xdner.text import Sentence
 
 WORDS = st.lists(st.text(alphabet="ab,Zé[日", min_size=1, max_size=9), min_size=0, max_size=40)
@@ -61,6 +64,36 @@ def test_sentences_are_the_mean_of_the_last_layer(encoder: Encoder, embedder: Ca
         state = encoder.model(ids).last_hidden_state[0].mean(0)
     assert np.allclose(found[0], (state / state.norm()).numpy(), atol=1e-5)
     assert not found[1].any()
+
+
+def test_sentences_are_the_first_token_for_encoders_that_were_trained_so(
+    encoder: Encoder, embedder: Callable[..., WordEmbedder]
+) -> None:
+    reader = embedder(sentence_pooling="cls")
+    found = reader.embed_sentences([Sentence.from_words(["the", "sea"]), Sentence.from_text(""), SENTENCES[0]])
+    ids = torch.tensor([encoder.tokenizer.convert_tokens_to_ids(["[CLS]", "the", "sea", "[SEP]"])])
+    with torch.inference_mode():
+        state = encoder.model(ids).last_hidden_state[0, 0]
+    assert np.allclose(found[0], (state / state.norm()).numpy(), atol=1e-5)
+    assert not found[1].any()
+    assert not np.allclose(found[2], embedder().embed_sentences(SENTENCES[:1])[0], atol=1e-3)
+    assert np.allclose(found[2], reader.embed_sentences(SENTENCES[:1])[0], atol=1e-5)  # whatever stands beside it
+
+
+@pytest.mark.parametrize(("layers", "wanted"), [(1, 1), (2, 1), (6, 4), (12, 8), (24, 16)])
+def test_the_default_layer_is_two_thirds_of_the_way_up(layers: int, wanted: int) -> None:
+    encoder: Any = SimpleNamespace(name="e", model=SimpleNamespace(config=SimpleNamespace(num_hidden_layers=layers)))
+    assert layer_of(encoder, RetrievalSettings().layer) == wanted
+    assert layer_of(encoder, 0) == 0
+    assert layer_of(encoder, -1) == layers
+
+
+@pytest.mark.parametrize("value", ["deep", "4.0", "-2", "true", "'4'"])
+def test_a_layer_is_a_number_or_auto(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"retrieval\.layer must be"):
+        IndexSettings.build(None, [f"layer={value}"])
+    assert IndexSettings.build(None, ["layer=auto"]) == IndexSettings.build()
+    assert IndexSettings.build(None, ["layer=7"]).retrieval.layer == 7
 
 
 def test_the_last_layer_by_its_number_and_one_that_is_not_there(encoder: Encoder) -> None:

@@ -39,7 +39,17 @@ _PLAIN: dict[str, Any] = {
     "modules_to_save": None,
     "rank_pattern": {},
     "alpha_pattern": {},
+    "layer_replication": None,
+    "use_qalora": False,
+    "use_bdlora": None,
+    "alora_invocation_tokens": None,
+    "arrow_config": None,
+    "kasa_config": None,
+    "monteclora_config": None,
 }
+#: Ways to begin that leave W as it is. Others (``pissa``, ``olora``, ``corda``, ``loftq``, ``lora_ga``) take a part out of W, and
+#: their factors belong to the rest.
+_BEGUN = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 
 
 @dataclass(frozen=True)
@@ -168,6 +178,8 @@ def merge_lora(
 def _scale(config: Mapping[str, Any], down: Tensor, adapter: Path) -> float:
     """α/r, or α/√r for rank-stabilized LoRA."""
     unusual = [key for key, plain in _PLAIN.items() if config.get(key, plain) not in (plain, None, [], {}, False)]
+    if config.get("init_lora_weights", True) not in _BEGUN:
+        unusual.append(f"init_lora_weights = {config['init_lora_weights']}")
     if unusual or config.get("peft_type") != "LORA":
         raise BackboneMismatchError(
             f"{adapter} is not plain LoRA: {', '.join(unusual) or config.get('peft_type')}",

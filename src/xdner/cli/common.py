@@ -34,11 +34,15 @@ __all__ = [
     "guarded",
     "pairs",
     "print_json",
+    "say_note",
     "split_names",
     "stderr",
     "stdout",
     "transfer_overrides",
+    "unread_answer",
 ]
+
+_ANSWER = 200  # characters of an answer that are shown
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -132,6 +136,18 @@ def counting(what: str) -> Iterator[Callable[[int], None]]:
 def _safe(text: str) -> str:
     """Markup characters and lone surrogates must not break an error message."""
     return text.replace("[", "\\[").encode("utf-8", "replace").decode("utf-8")
+
+
+def say_note(text: str) -> None:
+    """Something that the user should know, on standard error."""
+    stderr.print(f"[yellow]note:[/] {_safe(text)}", highlight=False, soft_wrap=True)
+
+
+def unread_answer(answer: str, why: str) -> str:
+    """A language model's answer in one short line, and why nothing could be read in it; nothing in it can steer a terminal."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in answer).split())
+    quoted = f"{line[:_ANSWER]}…" if len(line) > _ANSWER else line
+    return f"{quoted!r}: {why}" if line else why
 
 
 def print_json(value: Any) -> None:

@@ -26,6 +26,7 @@ _SHOWN = (
     "instruction",
     "backbone",
     "fingerprint",
+    "url",
     "prefix_length",
     "members",
     "adapter",
@@ -47,12 +48,12 @@ def list_domains(library: LibraryOption = None, json_: JsonOption = False) -> No
     """List the domains of a library, and those that ship with xdner."""
     with guarded():
         from xdner.library.bundled import shipped_entries
-        from xdner.library.leftovers import entries, is_begun
+        from xdner.library.leftovers import is_begun
         from xdner.library.store import Library
 
         store = Library(library)
         sound, damaged = store.load_all()
-        begun = sorted(name for name in entries(store.folder) if is_begun(store.path(name)))
+        begun = [name for name in store.begun() if is_begun(store.path(name))]
         shipped = {name: entry for name, entry in shipped_entries().items() if name not in sound}
         names = sorted({*sound, *damaged})
         if json_:
@@ -83,7 +84,7 @@ def _listing(entries: Iterable[Entry], title: str) -> Table:
             _shown("train_sentences", facts),
             _shown("dev_f1", facts),
             _plain(facts["backbone"]),
-            f"{facts['bytes'] / 1000:.0f}",
+            f"{facts['bytes'] / 1000:.0f}" if facts["bytes"] else "–",
         )
     return table
 
@@ -181,20 +182,24 @@ def remove(
     library: LibraryOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a domain from a library."""
+    """Delete a domain from a library, or an index of examples that is no domain yet, with its rows on a Milvus server."""
     with guarded():
         from xdner.library.bundled import shipped_entries
         from xdner.library.store import Library
+        from xdner.workflows.removing import remove_domain, server_rows
 
         store = Library(library)
-        if name not in store and name in shipped_entries():
+        here = name in store or name in store.begun()
+        if not here and name in shipped_entries():
             raise LibraryError(
                 f"{name!r} ships with xdner and is not in {store.folder}: it stays",
                 hint="A domain of your own with this name goes before it.",
             )
-        if name in store and not yes:
-            typer.confirm(f"Delete {store.path(name)}?", abort=True, err=True)
-        store.remove(name)
+        if here and not yes:
+            rows = server_rows(name, library)
+            typer.confirm(f"Delete {store.path(name)}{f' and {rows}' if rows else ''}?", abort=True, err=True)
+        if left := remove_domain(name, library):
+            _say(f"note: {left}", "yellow")
         _say(f"✓ removed {name}", "green")
 
 
@@ -221,7 +226,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         return common | {
             "recognizer": "if-wraner",
             "backbone": entry.llm["name"],
-            "fingerprint": entry.llm.get("fingerprint") or entry.llm.get("url"),
+            **{key: entry.llm[key] for key in ("fingerprint", "url") if entry.llm.get(key)},
             "bytes": entry.nbytes,
             "adapter": None if entry.adapter is None else entry.adapter.hash,
             "template": entry.template.title,

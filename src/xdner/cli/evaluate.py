@@ -18,8 +18,9 @@ from xdner.cli.common import (
     counting,
     guarded,
     print_json,
-    stderr,
+    say_note,
     stdout,
+    unread_answer,
 )
 
 
@@ -53,4 +54,7 @@ def evaluate(
         for table in report_tables(report):
             stdout.print(table)
         for what, count in report.notes.items():
-            stderr.print(f"[yellow]note:[/] {what.replace('_', ' ')}: {count}", highlight=False)
+            say_note(f"{what.replace('_', ' ')}: {count}")
+        for first in report.unread[:1]:
+            said = unread_answer(first["answer"], first["why"])
+            say_note(f"the first answer that could not be read, of {first['id']}: {said}")

@@ -17,6 +17,7 @@ from xdner.cli.common import (
     SetOption,
     guarded,
     print_json,
+    say_note,
     stdout,
 )
 
@@ -29,7 +30,7 @@ _MATCHES = 8  # of an example that are shown; JSON has all
 def explain(
     text: Annotated[str, typer.Argument(help="In quotes.", show_default=False)],
     domain: Annotated[str, typer.Option("--domain", "-d", help="With an index of examples.", show_default=False)],
-    k: Annotated[int | None, typer.Option("--k", "-k", help="Examples to show (default: the setting's 5).", min=1, show_default=False)] = None,
+    k: Annotated[int | None, typer.Option("--k", "-k", help="Examples to show (default: the domain's).", min=0, show_default=False)] = None,
     encoder: EncoderOption = None,
     library: LibraryOption = None,
     config: ConfigOption = None,
@@ -41,7 +42,7 @@ def explain(
 
     Example: xdner explain "Whisk the egg whites." --domain cooking
 
-    A baseline instead: --set method=sentence, bm25, random or densest.
+    Settings are those of the domain's prompts. A baseline instead: --set method=sentence, bm25, random or densest.
     """
     with guarded():
         from xdner.workflows import explain_text
@@ -51,8 +52,11 @@ def explain(
         )
         if json_:
             print_json(found.to_dict())
-        else:
+        elif found.hits:
             stdout.print(explanation_table(found))
+        else:
+            why = "method is none" if found.method == "none" else "k is 0" if found.k == 0 else "none is like it"
+            say_note(f"no example is shown with this text: {why}")
 
 
 def explanation_table(found: Explanation) -> Table:

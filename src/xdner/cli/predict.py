@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,9 +20,14 @@ from xdner.cli.common import (
     guarded,
     print_json,
     read_lines,
+    say_note,
     stderr,
     stdout,
+    unread_answer,
 )
+
+if TYPE_CHECKING:
+    from xdner.recognizers.base import Result
 
 
 def predict(
@@ -43,7 +50,7 @@ def predict(
     """
     with guarded():
         from xdner.cli.highlight import highlighted, legend
-        from xdner.errors import DataError
+        from xdner.errors import DataError, EndpointError
         from xdner.workflows import open_domain
 
         items = [*(texts or []), *(read_lines(file) if file is not None else [])]
@@ -57,26 +64,48 @@ def predict(
                 hint="Give --domain once for all texts, or once for each.",
             )
         recognizer = open_domain(domain, backbone=backbone, library=library, dtype=dtype, device=device, beam=beam)
-        with counting("windows read") as done:
-            results = recognizer.predict(items, domain=domain[0] if len(domain) == 1 else domain, done=done)
+        results: list[Result | None] = []
+        failure = None
+        try:
+            with counting("windows read") as done:
+                results += recognizer.predict(items, domain=domain[0] if len(domain) == 1 else domain, done=done)
+        except EndpointError as error:  # what was answered before is paid for
+            results, failure = list(error.finished), error
+            if not any(results):
+                raise
+        names = domain * len(items) if len(domain) == 1 else domain
         if json_:
-            print_json([r.to_dict() for r in results])
-            return
-        for name in dict.fromkeys(domain):
-            if stdout.is_terminal:
-                stderr.print(legend(recognizer.labels(name)))
-        for result in results:
-            stdout.print(highlighted(result, recognizer.labels(result.domain), scores=scores), soft_wrap=True)
-        notes: dict[str, int] = {}
-        for result in results:
-            for what, count in result.diagnostics.items():
-                notes[what] = notes.get(what, 0) + count
-        if blank := sum(not r.text.strip() for r in results):
-            stderr.print(f"[yellow]note:[/] {blank} text(s) are empty: there is nothing to read", highlight=False)
-        split = sum(r.windows > 1 for r in results)
-        if split:
-            stderr.print(
-                f"[yellow]note:[/] {split} long text(s) were read in windows and put together", highlight=False
+            missing = None if failure is None else failure.message
+            print_json([
+                {"text": text, "domain": name, "error": missing} if result is None else result.to_dict()
+                for text, name, result in zip(items, names, results, strict=True)
+            ])  # fmt: skip
+        else:
+            read = [result for result in results if result is not None]
+            for name in dict.fromkeys(domain):
+                if stdout.is_terminal:
+                    stderr.print(legend(recognizer.labels(name)))
+            for result in read:
+                stdout.print(highlighted(result, recognizer.labels(result.domain), scores=scores), soft_wrap=True)
+            _tell(read)
+        if failure is not None:
+            first = results.index(None) + 1
+            say_note(
+                f"{results.count(None)} of {len(results)} texts were not read, the first of them is number {first}"
             )
-        for what, count in notes.items():
-            stderr.print(f"[yellow]note:[/] {what.replace('_', ' ')}: {count}", highlight=False)
+            raise failure
+
+
+def _tell(results: Sequence[Result]) -> None:
+    """What the user should know of how texts were read."""
+    notes: Counter[str] = Counter()
+    for result in results:
+        notes.update(result.diagnostics)
+    if blank := sum(not r.text.strip() for r in results):
+        say_note(f"{blank} text(s) are empty: there is nothing to read")
+    if split := sum(r.windows > 1 for r in results):
+        say_note(f"{split} long text(s) were read in windows and put together")
+    for what, count in notes.items():
+        say_note(f"{what.replace('_', ' ')}: {count}")
+    if unread := [u for r in results for u in r.unread]:
+        say_note(f"the first answer that could not be read: {unread_answer(unread[0].answer, unread[0].why)}")

@@ -175,5 +175,6 @@ def _tell(name: str, outcome: Outcome[Any], json_: bool) -> None:
     dev = "" if outcome.dev_f1 is None else f", dev F1 {outcome.dev_f1:.3f} (epoch {outcome.best_epoch})"
     done = f"trained in {outcome.seconds:.0f} s{dev}" if outcome.best_epoch else "is ready (nothing was trained)"
     stderr.print(f"[green]✓[/] domain [bold]{name}[/] {done}", highlight=False)
-    stderr.print(f"  {outcome.folder}  ({outcome.kilobytes:.0f} kB)", highlight=False)
+    size = f"  ({outcome.kilobytes:.0f} kB)" if outcome.kilobytes else ""  # examples alone have no weights
+    stderr.print(f"  {outcome.folder}{size}", highlight=False)
     stderr.print(f'  next: xdner predict --domain {name} "your text"', highlight=False)

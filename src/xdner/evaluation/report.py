@@ -66,6 +66,7 @@ class Report:
         rule: what counts as right.
         notes: what the recognizer counted while it read (``malformed_answers``, ``dropped_demonstrations``, …), where it
             is known.
+        unread: the first answers of a language model that could not be read: ``id`` of the sentence, ``answer`` and ``why``.
     """
 
     micro: Score
@@ -82,6 +83,7 @@ class Report:
     left_out: dict[str, int]
     rule: str = RULE
     notes: Mapping[str, int] = field(default_factory=dict)
+    unread: tuple[Mapping[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; nothing is rounded."""
@@ -99,7 +101,11 @@ class Report:
             "errors_per_type": {label: asdict(counts) for label, counts in self.errors_per_type.items()},
             "confusion": asdict(self.confusion),
             "worst": [sentence.to_dict() for sentence in self.worst],
-        } | ({"notes": dict(self.notes)} if self.notes else {})
+        } | {
+            key: value
+            for key, value in (("notes", dict(self.notes)), ("unread", list(map(dict, self.unread))))
+            if value
+        }
 
     def to_json(self) -> str:
         """The same as JSON; characters outside ASCII are escaped, so that any text can be written anywhere."""

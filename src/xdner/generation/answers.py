@@ -53,11 +53,13 @@ class Answer:
         text: the answer as it was written.
         entities: read in it; characters of the question's sentence.
         notes: counts of what could not be read (``codec/dictionary.py``), and of demonstrations that were left out.
+        flaw: why nothing in it could be read, in words; empty if something could.
     """
 
     text: str
     entities: tuple[Entity, ...]
     notes: Mapping[str, int] = field(default_factory=dict)
+    flaw: str = ""
 
 
 class Generator(Protocol):
@@ -79,5 +81,8 @@ class Generator(Protocol):
         Args:
             questions: in any mix of domains.
             done: called with the number of answers so far.
+
+        Raises:
+            EndpointError: the model cannot be asked; ``finished`` has the answers until then, ``None`` for the others.
         """
         ...

@@ -1,32 +1,26 @@
-"""IF-WRANER's language model behind an OpenAI-compatible endpoint (``POST …/chat/completions``).
+"""IF-WRANER's language model behind an OpenAI-compatible endpoint: questions become prompts, replies become answers.
 
-Failures that may pass (429, 5xx, timeouts, broken connections, replies that are not what the protocol says) are tried
-again, a bounded number of times, each wait twice as long, or as long as ``Retry-After`` says. What stays is an
-:class:`~xdner.errors.EndpointError`, except for a reply without an answer in it: that is counted with the malformed answers.
-
-The API key is read from the environment when a request is made. It is in no object, no file, no log and no message; what
-a server sends back is shown without it.
+What is wrong with one question is a note of its answer: a reply without an answer in it, a refusal, a prompt that is too
+long. What is wrong with the server ends the run, and the answers until then come with the error. ``chat.py`` tells the two
+apart, keeps the time, tries again, and keeps the key.
 """
 
 from __future__ import annotations
 
-import email.utils
-import json
-import os
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from threading import Event
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.from_thread import start_blocking_portal
 
 from xdner.codec.dictionary import parse
 from xdner.codec.windows import Window, split_windows
 from xdner.errors import EndpointError
 from xdner.generation.answers import DROPPED, Answer, Asked, Question
+from xdner.generation.chat import Chat, Refused, Reply, Stopped, TooLong, checked_url
 from xdner.prompting.prompt import ordered, prompt_text
-from xdner.prompting.settings import LlmSettings, WranerSettings
+from xdner.prompting.settings import WranerSettings
 from xdner.text import Sentence
 
 if TYPE_CHECKING:
@@ -34,31 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["EndpointModel", "is_endpoint"]
 
-_PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 #: A token is taken for so many bytes where the tokenizer is not known: prompts are cut rather too early than too late.
 _BYTES = 3
-_LARGEST = 8_000_000  # bytes of a reply
+_HOPELESS = 8  # questions that all came to nothing: the next would too
 
 
 def is_endpoint(name: object) -> bool:
     """Whether a model's name is an address."""
     return isinstance(name, str) and name.lower().startswith(("http://", "https://"))
-
-
-class _Stopped(Exception):
-    """Another request has failed for good; its error is the one to tell."""
-
-
-class _TooLong(Exception):
-    """The endpoint says that the prompt does not fit its model."""
-
-
-@dataclass(frozen=True)
-class _Reply:
-    """A model's answer, or why there is none: the server spoke, but not as the protocol says."""
-
-    text: str
-    flaw: str = ""
 
 
 class EndpointModel:
@@ -74,12 +51,13 @@ class EndpointModel:
     """
 
     def __init__(self, url: str, model: str | None, settings: WranerSettings) -> None:
-        self.url = _checked(url)
+        self.url = checked_url(url)
         if not model or not model.strip():
             raise EndpointError(
                 f"which model at {self.url}?", hint="Give its name with --model; GET …/models lists what a server has."
             )
         self.model, self.settings = model.strip(), settings
+        self.chat = Chat(self.url, self.model, settings.llm)
 
     def __repr__(self) -> str:
         return f"EndpointModel({self.url!r}, {self.model!r})"
@@ -100,251 +78,135 @@ class EndpointModel:
         :class:`~xdner.generation.answers.Generator`.
 
         Raises:
-            EndpointError: the endpoint cannot be reached, refuses, keeps failing, or answers nothing but nonsense.
+            EndpointError: the endpoint cannot be reached, refuses, keeps failing, or answers nothing but nonsense; with what
+                was answered before.
         """
         if not questions:
             return []
-        how = self.settings.llm
-        stop, lock = threading.Event(), threading.Lock()
-        ready = 0
-        with _client(how) as client, ThreadPoolExecutor(how.concurrency) as pool:
-
-            def one(question: Question) -> tuple[Answer, str]:
-                nonlocal ready
-                made = self._ask(client, question, stop)
-                with lock:
-                    ready += 1
-                    if done is not None:
-                        done(ready)
-                return made
-
-            futures = [pool.submit(one, q) for q in questions]
-            try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-            finally:  # after a failure or Ctrl-C nothing more is sent
-                stop.set()
-                for future in futures:
-                    future.cancel()
-            failed = [e for f in futures if f.done() and not f.cancelled() and (e := f.exception()) is not None]
-            for error in failed:
-                if not isinstance(error, _Stopped):
-                    raise error
-            made = [future.result() for future in futures]
-        if all(flaw for _, flaw in made):
-            raise EndpointError(
-                f"{self.url} answered, but not as an OpenAI-compatible endpoint does: {made[0][1]}",
-                hint="Give the address of the API itself, such as http://localhost:8000/v1.",
-            )
-        return [answer for answer, _ in made]
+        run = _Run(self, questions, done)
+        # In a thread of its own: the caller may have an event loop already, as notebooks do.
+        with start_blocking_portal() as portal:
+            portal.call(run.all)
+        if run.failure is None:
+            return [answer for answer in run.answers if answer is not None]
+        if isinstance(run.failure, EndpointError) and run.good:
+            raise EndpointError(run.failure.message, hint=run.failure.hint, finished=run.answers) from None
+        raise run.failure
 
     # -- one question ------------------------------------------------------------------------------------------------
 
-    def _ask(self, client: httpx2.Client, question: Question, stop: threading.Event) -> tuple[Answer, str]:
-        """The answer; and what was wrong with the reply, if there was no answer in it."""
+    async def ask(
+        self, client: httpx2.AsyncClient, question: Question, stop: Event
+    ) -> tuple[Answer, EndpointError | None]:
+        """The answer; and what to tell of it if no question has a better one.
+
+        Raises:
+            EndpointError: the endpoint has failed.
+            Stopped: another question has found that out.
+        """
         shown = list(question.demonstrations)
         while True:
             prompt = prompt_text(
                 question.asked.template, question.asked.domain, ordered(shown, self.settings.prompt.order),
                 question.sentence,
             )  # fmt: skip
-            try:
-                if shown and self._too_long(prompt):
-                    raise _TooLong
-                reply = self._complete(client, prompt, stop)
-                break
-            except _TooLong:
-                if not shown:
-                    raise EndpointError(
-                        f"the prompt for {question.sentence.text[:40]!r} is longer than {self.model} reads, even "
-                        "without demonstrations",
-                        hint="Lower decoding.window, or describe the types in fewer words.",
-                    ) from None
+            if shown and self._too_long(prompt):
                 shown.pop()  # the worst one
-        if reply.flaw:
-            answer = Answer("", (), {"malformed_answers": 1})
-        else:
-            placed = parse(reply.text, question.sentence, question.asked.domain)
-            answer = Answer(reply.text, placed.entities, placed.notes)
-        if missing := len(question.demonstrations) - len(shown):
-            answer = Answer(answer.text, answer.entities, {**answer.notes, DROPPED: missing})
-        return answer, reply.flaw
+                continue
+            try:
+                reply = await self.chat.complete(client, prompt, stop)
+                break
+            except TooLong as refused:
+                if not shown:
+                    error = EndpointError(
+                        f"the prompt for {question.sentence.text[:40]!r} is longer than {self.model} reads, even "
+                        f"without demonstrations: {refused.error.message}",
+                        hint="Lower decoding.window or llm.answer_tokens, or describe the types in fewer words.",
+                    )
+                    return self._noted(Answer("", (), {"too_long_prompts": 1}, error.message), question, shown), error
+                shown.pop()
+            except Refused as refused:
+                if not shown:
+                    error = refused.error
+                    return self._noted(Answer("", (), {"refused_questions": 1}, error.message), question, shown), error
+                shown.clear()  # there are more ways to say that a prompt is too long than anybody knows
+        return self._noted(_answer(reply, question), question, shown), (
+            EndpointError(
+                f"{self.url} answered, but not as an OpenAI-compatible endpoint does: {reply.flaw}",
+                hint="Give the address of the API itself, such as http://localhost:8000/v1.",
+            )
+            if reply.flaw
+            else None
+        )
+
+    def _noted(self, answer: Answer, question: Question, shown: Sequence[Sentence]) -> Answer:
+        missing = len(question.demonstrations) - len(shown)
+        notes = {**answer.notes, **({DROPPED: missing} if missing else {})}
+        return Answer(answer.text, answer.entities, notes, answer.flaw)
 
     def _too_long(self, prompt: str) -> bool:
         limit = self.settings.prompt.max_tokens
         size = len(prompt.encode("utf-8", "replace")) / _BYTES + self.settings.llm.answer_tokens
         return bool(limit) and size > limit
 
-    def _complete(self, client: httpx2.Client, prompt: str, stop: threading.Event) -> _Reply:
-        how = self.settings.llm
-        body = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
-            "temperature": 0,
-            "max_tokens": how.answer_tokens,
-        }
-        failure, flaw = "", None
-        for attempt in range(how.retries + 1):
-            if stop.is_set():
-                raise _Stopped
-            pause = min(how.backoff * 2.0 ** min(attempt, 60), how.longest_wait)
-            reply, failure, asked = self._once(client, body)
-            if reply is not None:
-                flaw = reply if reply.flaw else None
-                if flaw is None:
-                    return reply
-            if asked is not None:
-                if asked > how.longest_wait:
-                    failure += f"; it asks to wait {asked:.0f} s"
-                    break
-                pause = asked
-            if attempt < how.retries:
-                stop.wait(pause)
-        if flaw is not None:
-            return flaw
-        raise EndpointError(
-            f"{self.url} failed {attempt + 1} times, at last: {failure}",
-            hint="Is the server up, and is the address right? llm.timeout, llm.retries and llm.concurrency are settings.",
-        )
 
-    def _once(self, client: httpx2.Client, body: Mapping[str, Any]) -> tuple[_Reply | None, str, float | None]:
-        """One request: a reply; or a failure that may pass, and the seconds that the server asks to wait.
-
-        Raises:
-            EndpointError: a failure that will not pass.
-            _TooLong: the prompt does not fit.
-        """
-        import httpx2
-
-        key = _key(self.settings.llm.key_variable)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        deadline = time.monotonic() + self.settings.llm.timeout
-        content = b""
-        try:
-            # The client's own timeout is between two bytes; a server that trickles would never run into it.
-            with client.stream("POST", f"{self.url}/chat/completions", json=body, headers=headers) as response:
-                for part in response.iter_bytes():
-                    content += part
-                    if time.monotonic() > deadline:
-                        raise httpx2.ReadTimeout("too slow")
-                    if len(content) > _LARGEST:
-                        return _Reply("", "a reply that does not end"), "", None
-        except httpx2.TimeoutException:
-            return None, f"no answer within {self.settings.llm.timeout:g} s", None
-        except httpx2.HTTPError as error:  # refused, reset, no such host, not HTTP
-            return None, _without(str(error) or type(error).__name__, key), None
-        status = response.status_code
-        if status == 200:
-            return _read(content), "", None
-        said = _message(content, key)
-        told = f"HTTP {status}" + (f": {said}" if said else "")
-        if status in _PASSING:
-            return None, told, _retry_after(response.headers.get("retry-after"))
-        if status in (400, 413, 422) and _about_length(status, said):
-            raise _TooLong
-        raise EndpointError(
-            f"{self.url} refused the request with {told}", hint=_hint(status, self.settings.llm, self.model)
-        )
+def _answer(reply: Reply, question: Question) -> Answer:
+    notes = dict(reply.notes or {})
+    if reply.flaw:
+        return Answer(reply.text, (), {**notes, "malformed_answers": 1}, reply.flaw)
+    placed = parse(reply.text, question.sentence, question.asked.domain)
+    flaw = ""
+    if "malformed_answers" in placed.notes:
+        flaw = "it is no JSON object" + (f" (finish_reason {reply.finish})" if reply.finish else "")
+        flaw += ": llm.answer_tokens cut it off" if reply.finish == "length" else ""
+    return Answer(reply.text, placed.entities, {**notes, **placed.notes}, flaw)
 
 
-def _client(how: LlmSettings) -> httpx2.Client:
-    import httpx2
+class _Run:
+    """The questions of one call.
 
-    # No redirects: the key goes to the address that was given, and nowhere else.
-    limits = httpx2.Limits(max_connections=how.concurrency)
-    return httpx2.Client(timeout=how.timeout, follow_redirects=False, limits=limits)
+    Attributes:
+        answers: one a question; ``None`` while there is none.
+        good: answers that a model has given.
+        failure: what ended the run.
+    """
 
+    def __init__(self, model: EndpointModel, questions: Sequence[Question], done: Callable[[int], None] | None) -> None:
+        self.answers: list[Answer | None] = [None] * len(questions)
+        self.good = 0
+        self.failure: Exception | None = None
+        self._model, self._waiting, self._done = model, iter(enumerate(questions)), done
+        self._bad: list[EndpointError] = []
+        self._stop = Event()
 
-def _checked(url: str) -> str:
-    hint = "Write it as http://localhost:8000/v1; the key goes into an environment variable (llm.key_variable)."
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-        (host or "").encode("idna")  # empty or endless parts of a name
-        if not url.isprintable() or " " in url:
-            raise ValueError
-    except ValueError:
-        raise EndpointError("the endpoint's address is not a URL", hint=hint) from None
-    if parts.username or parts.password or parts.query or parts.fragment:
-        # It would be stored with the domain; so it is not even repeated here.
-        raise EndpointError("the endpoint's address holds a password or a query", hint=hint)
-    if parts.scheme.lower() not in ("http", "https") or not host:
-        raise EndpointError(f"{url!r} is not the address of an endpoint", hint=hint)
-    return url.rstrip("/").removesuffix("/chat/completions")
+    async def all(self) -> None:
+        """Ask them, so many at a time."""
+        chat = self._model.chat
+        async with chat.client() as client, anyio.create_task_group() as group:
+            for _ in range(min(chat.settings.concurrency, len(self.answers))):
+                group.start_soon(self._some, client)
+        if self.failure is None and not self.good:
+            self.failure = self._bad[0]
 
+    async def _some(self, client: httpx2.AsyncClient) -> None:
+        """One question after the other, until there is none, or no use in any."""
+        for number, question in self._waiting:
+            try:
+                self.answers[number], bad = await self._model.ask(client, question, self._stop)
+                self.good += bad is None
+                self._bad += [bad] if bad is not None else []
+                if self._done is not None:
+                    self._done(self.good + len(self._bad))
+            except Stopped:
+                return
+            except Exception as error:
+                self._end(error)
+            if not self.good and len(self._bad) >= _HOPELESS:
+                self._end(self._bad[0])
+            if self.failure is not None:
+                return
 
-def _key(variable: str) -> str:
-    key = os.environ.get(variable, "").strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise EndpointError(
-            f"the environment variable {variable} holds characters that no API key has",
-            hint="Set it anew, to the key and nothing else.",
-        )
-    return key
-
-
-def _without(text: str, key: str) -> str:
-    return text.replace(key, "***") if key else text
-
-
-def _message(content: bytes, key: str) -> str:
-    """What a server says about a failure, in one short line, without the key."""
-    text = content.decode("utf-8", "replace")
-    try:
-        data = json.loads(text)
-        error = data.get("error", data.get("message", data.get("detail", data))) if isinstance(data, dict) else data
-        inner = error.get("message", error) if isinstance(error, dict) else error
-        code = error.get("code") if isinstance(error, dict) else None
-        text = inner if isinstance(inner, str) else json.dumps(inner)
-        text += f" ({code})" if isinstance(code, str) and code not in text else ""
-    except (ValueError, RecursionError):
-        pass
-    # Before it is cut: half a key would not be found.
-    text = _without(text, key)[:4000]
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= 200 else line[:200] + "…"
-
-
-def _about_length(status: int, said: str) -> bool:
-    low = said.lower()
-    return (
-        status == 413
-        or "context_length" in low
-        or ("context" in low and ("length" in low or "window" in low))
-        or ("too long" in low)
-    )
-
-
-def _hint(status: int, how: LlmSettings, model: str) -> str:
-    if status in (401, 403):
-        given = "was not accepted" if os.environ.get(how.key_variable) else "is not set"
-        return f"The key in the environment variable {how.key_variable} {given}."
-    if status == 404:
-        return f"Does the address end as the API's does (…/v1), and has the server a model {model!r}?"
-    return "See what the server says; the request is that of OpenAI's chat completions."
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from a ``Retry-After`` header: a number, or a date."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return max(0.0, seconds) if seconds == seconds else None
-
-
-def _read(content: bytes) -> _Reply:
-    """The answer in a reply."""
-    try:
-        data = json.loads(content)
-    except (ValueError, RecursionError):
-        return _Reply("", "a reply that is not JSON")
-    try:
-        text = data["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        return _Reply("", "a reply without choices[0].message.content")
-    return _Reply(text) if isinstance(text, str) else _Reply("", "a reply whose content is not text")
+    def _end(self, error: Exception) -> None:
+        """What is under way may end, and is kept: it is paid for."""
+        self.failure = self.failure or error
+        self._stop.set()

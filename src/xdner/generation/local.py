@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from xdner.backbone.base import Backbone
+from xdner.backbone.sources import resolve
 from xdner.codec.dictionary import Listed, align
 from xdner.codec.dictionary_grammar import DictionaryGrammar
 from xdner.codec.windows import Window, split_windows
 from xdner.codec.words import WordEncoder
-from xdner.errors import BackboneError, CodecError
+from xdner.errors import BackboneError, BackboneNotFoundError, CodecError
 from xdner.generation.answers import DROPPED, Answer, Asked, Question
 from xdner.generation.draft import looks_like_name
 from xdner.generation.engine import Engine, Generated, Job, Steering
@@ -25,8 +27,9 @@ from xdner.prompting.prompt import PromptWriter
 from xdner.prompting.settings import WranerSettings
 from xdner.text import Sentence
 
-__all__ = ["LocalModel"]
+__all__ = ["LocalModel", "causal_model"]
 
+_EMBEDDED = "smollm2-135m"  # as it came; for messages
 _DOMAINS = 64  # whose contexts are kept
 
 
@@ -164,3 +167,24 @@ class LocalModel:
                 self._ready.popitem(last=False)
         self._ready.move_to_end(key)
         return ready
+
+
+def causal_model(name: str | Path) -> str | Path:
+    """A name of a language model, if it leads to one that can be asked.
+
+    Raises:
+        BackboneNotFoundError: it leads to no weights.
+        BackboneError: to another kind of model.
+    """
+    hint = (
+        f"Give a causal language model, such as {_EMBEDDED}, a hub id or a folder, or the address of an endpoint: "
+        "--llm http://…/v1 --model NAME."
+    )
+    try:
+        found = resolve(name)
+    except BackboneNotFoundError as error:
+        pull = error.hint if (error.hint or "").startswith("xdner backbones pull") else None
+        raise BackboneNotFoundError(error.message, hint=pull or hint) from None
+    if found.kind == "encoder":
+        raise BackboneError(f"{found.name} is an encoder; IF-WRANER asks a causal language model", hint=hint)
+    return name

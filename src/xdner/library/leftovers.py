@@ -15,7 +15,7 @@ from pathlib import Path
 from xdner.errors import LibraryError
 from xdner.files import discard
 
-__all__ = ["entries", "is_begun", "is_domain", "is_leftover", "may_give_way", "orphans", "recover"]
+__all__ = ["begun", "entries", "is_begun", "is_domain", "is_leftover", "may_give_way", "orphans", "recover"]
 
 _LEFTOVER = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.(?P<kind>part|old)", re.DOTALL)
 _STEM = 32  # so many characters of a folder's name are in its leftovers' names
@@ -46,6 +46,16 @@ def is_begun(path: Path) -> bool:
         return False
 
 
+def _is_unfinished(path: Path) -> bool:
+    """Is a folder what ``xdner index`` leaves of a new name when it is killed before its examples count: an index without a
+    manifest, and nothing else?"""
+    try:
+        files = os.listdir(path / "index") if os.listdir(path) == ["index"] else ["index.json"]
+    except OSError:
+        return False
+    return "index.json" not in files and all(name.startswith((".", "xdner_", "examples.")) for name in files)
+
+
 def may_give_way(path: Path) -> bool:
     """May a domain take this folder's place? A domain may, sound or damaged, and one that was begun with an index."""
     return is_domain(path) or is_begun(path)
@@ -65,6 +75,12 @@ def entries(folder: Path) -> frozenset[str]:
         raise LibraryError(
             f"cannot read the library {folder}: {error.strerror or error}", hint="Choose another folder with --library."
         ) from None
+
+
+def begun(folder: Path) -> list[str]:
+    """Names in a library that are no domains yet, but an index of examples (``xdner index``), sorted."""
+    found = (name for name in entries(folder) if not name.startswith("."))
+    return sorted(name for name in found if is_begun(folder / name) or _is_unfinished(folder / name))
 
 
 def orphans(folder: Path, names: frozenset[str]) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,7 @@ from xdner.domain import Domain
 from xdner.errors import LibraryError, PrefixFormatError, XdnerError
 from xdner.files import write_atomically
 from xdner.library.archive import LIMIT_FILES
-from xdner.library.examples_entry import ExamplesEntry
+from xdner.library.examples_entry import INDEX, ExamplesEntry
 from xdner.library.kinds import Entry, load_entry
 from xdner.library.tagger_entry import TaggerEntry
 
@@ -68,6 +69,7 @@ def read_unpacked(file: Path, folder: Path, name: str | None) -> Entry:
             f"{file} does not hold a sound domain: {error.message.replace(f'{folder}{os.sep}', '')}",
             hint="Export it again, with the xdner that made it or a newer one.",
         ) from None
+    _forget_server(folder / INDEX)
     if isinstance(entry, ExamplesEntry) and (careful := entry.distrusted()) is not entry:
         entry = careful
         entry.write(folder)
@@ -84,6 +86,19 @@ def read_unpacked(file: Path, folder: Path, name: str | None) -> Entry:
         if prefix.notes.get("domain") == old.name:
             prefix.with_notes(domain=name).save(place)
     return load_entry(folder)
+
+
+def _forget_server(index: Path) -> None:
+    """An index whose rows are on a server is left out. Nobody here has chosen that server: it would be asked, with this
+    machine's token, and the collection dropped when the domain is removed."""
+    try:
+        place = json.loads((index / "index.json").read_text(encoding="utf-8"))["uri"]
+    except FileNotFoundError:
+        return
+    except Exception:
+        place = "unknown"
+    if place:
+        shutil.rmtree(index)
 
 
 def identity(path: Path) -> tuple[int, int, int] | None:

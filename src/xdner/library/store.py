@@ -31,7 +31,7 @@ from xdner.files import discard, holds, replace_folder, storage_errors, write_at
 from xdner.library.archive import files_of, pack, unpack
 from xdner.library.exchange import adopt, start_of, take_start
 from xdner.library.kinds import Entry
-from xdner.library.leftovers import entries, is_domain, may_give_way, orphans, recover
+from xdner.library.leftovers import begun, entries, is_domain, may_give_way, orphans, recover
 from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
 from xdner.library.reading import identity, read_domain, read_unpacked, sound
 from xdner.library.verdict import INITIAL, Verdict, verdicts
@@ -85,6 +85,10 @@ class Library:
                 break
             before = now
         return sorted(name for name in found if not name.startswith("."))
+
+    def begun(self) -> list[str]:
+        """Names that are no domains yet, but an index of examples (``xdner index``), sorted."""
+        return begun(self.folder)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -174,18 +178,19 @@ class Library:
         return target
 
     def remove(self, name: str) -> None:
-        """Delete a domain, sound or damaged.
+        """Delete a domain, sound or damaged, or an index that none was made of yet. Rows on a server stay there
+        (:func:`xdner.workflows.remove_domain`).
 
         Raises:
             UnknownDomainError: it is not there.
             LibraryError: another process writes.
             StorageError: it cannot be deleted.
         """
-        if name not in self:
+        if name not in self and name not in self.begun():
             raise self._unknown(name)
         path = self.path(name)
         with self._writing():
-            if not is_domain(path):
+            if not is_domain(path) and name not in self.begun():
                 raise self._unknown(name)
             with storage_errors(path):
                 if path.is_symlink():

@@ -42,12 +42,15 @@ class LlmSettings:
     """A model behind an OpenAI-compatible endpoint.
 
     Attributes:
-        timeout: seconds for one request.
+        timeout: seconds for one request as a whole.
         retries: further tries after a failure that may pass (429, 5xx, a timeout, a broken connection).
         backoff: seconds before the first of them; each next one waits twice as long. ``Retry-After`` goes before.
         longest_wait: seconds between two tries, at most; a server that asks for more is given up.
         concurrency: requests at a time.
         answer_tokens: of an answer, at most.
+        token_limit: what the endpoint calls that bound.
+        send_temperature: ask for temperature 0. A server that refuses one of these two is asked without from then on; to say so
+            here saves the request that it refuses.
         key_variable: the environment variable with the API key. The key itself is stored nowhere.
     """
 
@@ -57,6 +60,8 @@ class LlmSettings:
     longest_wait: Amount = 60.0
     concurrency: Positive = 4
     answer_tokens: Positive = 512
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    send_temperature: bool = True
     key_variable: str = "XDNER_LLM_KEY"
 
     def problems(self) -> Iterable[str]:

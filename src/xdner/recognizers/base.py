@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +14,9 @@ from xdner.evaluation.report import Report, evaluate
 from xdner.library.kinds import Entry
 from xdner.text import Entity, Sentence
 
-__all__ = ["Recognizer", "Request", "Result", "as_sentence", "report_on", "requests_of", "unknown_domain"]
+__all__ = ["Recognizer", "Request", "Result", "Unread", "as_sentence", "report_on", "requests_of", "unknown_domain"]
+
+_UNREAD = 5  # answers that a report shows
 
 #: What a method keeps of a domain.
 E = TypeVar("E", bound=Entry)
@@ -34,6 +36,19 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """An answer of a language model in which nothing could be read.
+
+    Attributes:
+        answer: as it was written; empty where there was none.
+        why: in words.
+    """
+
+    answer: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The entities of one text, and how they came about.
 
@@ -43,7 +58,9 @@ class Result:
         domain: the domain it was read in.
         windows: into how many windows the text was split.
         diagnostics: counts of what could not be read as it stood (``capped_words``, ``incomplete``; of IF-WRANER those of
-            ``codec/dictionary.py``, and ``dropped_demonstrations``), empty if all went well.
+            ``codec/dictionary.py``, and ``dropped_demonstrations``; of an endpoint also ``refused_questions``,
+            ``too_long_prompts``, ``without_temperature`` and ``refused_max_tokens``), empty if all went well.
+        unread: answers in which nothing could be read (IF-WRANER).
     """
 
     text: str
@@ -51,6 +68,7 @@ class Result:
     domain: str
     windows: int = 1
     diagnostics: Mapping[str, int] = field(default_factory=dict)
+    unread: tuple[Unread, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -60,7 +78,8 @@ class Result:
             for e in self.entities
         ]
         made: dict[str, Any] = {"text": self.text, "domain": self.domain, "entities": found, "windows": self.windows}
-        return made | ({"diagnostics": dict(self.diagnostics)} if self.diagnostics else {})
+        made |= {"diagnostics": dict(self.diagnostics)} if self.diagnostics else {}
+        return made | ({"unread": [asdict(u) for u in self.unread]} if self.unread else {})
 
 
 def as_sentence(text: str | Sentence) -> Sentence:
@@ -113,7 +132,8 @@ def report_on(sentences: Sequence[Sentence], results: Sequence[Result]) -> Repor
     notes: Counter[str] = Counter()
     for result in results:
         notes.update(result.diagnostics)
-    return replace(report, notes=dict(notes))
+    unread = [{"id": i, **asdict(u)} for i, result in zip(ids, results, strict=True) for u in result.unread]
+    return replace(report, notes=dict(notes), unread=tuple(unread[:_UNREAD]))
 
 
 def unknown_domain(name: str, ready: Sequence[str]) -> UnknownDomainError:

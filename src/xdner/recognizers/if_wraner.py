@@ -16,18 +16,24 @@ from pathlib import Path
 
 from xdner.backbone.load import load_backbone
 from xdner.backbone.lora import Adapter, merge_adapter
-from xdner.codec.windows import Found, merge_windows
+from xdner.codec.windows import Found, Window, merge_windows
 from xdner.domain import Domain
-from xdner.errors import BackboneError, BackboneMismatchError, SettingsError, TrainingError
+from xdner.errors import (
+    BackboneError,
+    BackboneMismatchError,
+    EndpointError,
+    SettingsError,
+    TrainingError,
+)
 from xdner.generation.answers import Answer, Asked, Generator, Question
 from xdner.generation.endpoint import EndpointModel, is_endpoint
-from xdner.generation.local import LocalModel
+from xdner.generation.local import LocalModel, causal_model
 from xdner.library.entry import sentence_hashes
 from xdner.library.examples_entry import ExamplesEntry
 from xdner.prompting.prompt import sub_sentence
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template, find_template
-from xdner.recognizers.base import Recognizer, Request, Result, as_sentence
+from xdner.recognizers.base import Recognizer, Request, Result, Unread, as_sentence
 from xdner.recognizers.retrievers import Retrievers
 from xdner.recognizers.warmup import check_labels, dev_sample
 from xdner.retrieval.base import Example, Retriever, text_key
@@ -144,7 +150,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
             return cls(remote, settings=settings, retriever=retriever, template=template)
         if model is not None:
             raise SettingsError([f"--model {model} names a model behind an endpoint"], hint="Give --llm http://…/v1.")
-        backbone = load_backbone(DEFAULT_LLM if llm is None else llm, device=device, dtype=dtype)
+        backbone = load_backbone(causal_model(DEFAULT_LLM if llm is None else llm), device=device, dtype=dtype)
         made = cls(
             LocalModel(backbone, settings),
             settings=settings,
@@ -245,7 +251,8 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         """Read texts, each in its own domain; results come in the order of the requests.
 
         Raises:
-            EndpointError: the endpoint cannot be reached, refuses, keeps failing, or answers nothing but nonsense.
+            EndpointError: the endpoint cannot be reached, refuses, keeps failing, or answers nothing but nonsense; ``finished``
+                has the results until then, and ``None`` for the other requests.
         """
         sentences = [as_sentence(r.text) for r in requests]
         for name in dict.fromkeys(r.domain for r in requests):
@@ -256,12 +263,33 @@ class IFWRANER(Recognizer[ExamplesEntry]):
             for number, split in enumerate(windows)
             for window in split
         ]
-        answers = self.llm.answer(self._questions(requests, sentences, parts), done=done)
-        of: list[list[tuple[_Part, Answer]]] = [[] for _ in requests]
+        try:
+            answers = self.llm.answer(self._questions(requests, sentences, parts), done=done)
+        except EndpointError as error:
+            if not error.finished:
+                raise
+            read = self._results(requests, sentences, windows, parts, error.finished)
+            raise EndpointError(error.message, hint=error.hint, finished=read) from None
+        return [r for r in self._results(requests, sentences, windows, parts, answers) if r is not None]
+
+    def _results(
+        self,
+        requests: Sequence[Request],
+        sentences: Sequence[Sentence],
+        windows: Sequence[Sequence[Window]],
+        parts: Sequence[_Part],
+        answers: Sequence[Answer | None],
+    ) -> list[Result | None]:
+        """One a request; ``None`` where an answer is missing."""
+        of: list[list[tuple[_Part, Answer | None]]] = [[] for _ in requests]
         for part, answer in zip(parts, answers, strict=True):
             of[part.request].append((part, answer))
-        results = []
-        for request, sentence, split, read in zip(requests, sentences, windows, of, strict=True):
+        results: list[Result | None] = []
+        for request, sentence, split, given in zip(requests, sentences, windows, of, strict=True):
+            read = [(part, answer) for part, answer in given if answer is not None]
+            if len(read) < len(given):
+                results.append(None)
+                continue
             notes: Counter[str] = Counter()
             found: list[list[Found]] = []
             for part, answer in read:
@@ -270,7 +298,8 @@ class IFWRANER(Recognizer[ExamplesEntry]):
                 found.append([(f + part.first, last + part.first, label, score) for f, last, label, score in spans])
             merged = merge_windows(split, found) if len(split) > 1 else (found[0] if found else [])
             entities = tuple(sentence.entity(*entity) for entity in merged)
-            results.append(Result(sentence.text, entities, request.domain, max(1, len(split)), dict(notes)))
+            unread = tuple(Unread(answer.text, answer.flaw) for _, answer in read if answer.flaw)
+            results.append(Result(sentence.text, entities, request.domain, max(1, len(split)), dict(notes), unread))
         return results
 
     def _questions(

@@ -8,13 +8,12 @@ from xdner.backbone.encoder import Encoder, load_encoder
 from xdner.prompting.settings import WranerSettings
 from xdner.retrieval.base import Example, Retriever
 from xdner.retrieval.baselines import NoRetriever
-from xdner.retrieval.build import build_retriever, embedder_of
+from xdner.retrieval.build import build_retriever, embedder_of, settings_with
 from xdner.retrieval.pool import Pool
+from xdner.retrieval.settings import EMBEDDED
 from xdner.retrieval.words import WordEmbedder
 
 __all__ = ["Retrievers"]
-
-_EMBEDDED = ("word", "sentence")  # methods that need an encoder
 
 
 class Retrievers:
@@ -38,7 +37,7 @@ class Retrievers:
         how = settings.retrieval
         if not examples or not how.k:  # nothing to find, or nobody asks
             return NoRetriever()
-        embedder = WordEmbedder(self.encoder(how.encoder), how) if how.method in _EMBEDDED else None
+        embedder = WordEmbedder(self.encoder(how.encoder), how) if how.method in EMBEDDED else None
         return build_retriever(examples, how, embedder)
 
     def of_pool(self, pool: Pool, settings: WranerSettings) -> Retriever:
@@ -46,15 +45,14 @@ class Retrievers:
 
         Raises:
             BackboneNotFoundError: its encoder is not there.
-            IndexMismatchError: its encoder has other weights now.
+            IndexMismatchError: its encoder has other weights now, or the settings ask for another encoder, layer or pooling.
             RetrievalError: it is empty, or cannot be read.
         """
-        how = settings.retrieval
+        how = settings_with(pool, settings.retrieval)
         if not how.k:
             return NoRetriever()
         pool.timeout = how.timeout
-        needed = how.method in _EMBEDDED
-        embedder = embedder_of(pool, self.encoder(pool.manifest.embedding.source)) if needed else None
+        embedder = embedder_of(pool, self.encoder(how.encoder), how) if how.method in EMBEDDED else None
         return build_retriever(pool, how, embedder)
 
     def encoder(self, name: str) -> Encoder:

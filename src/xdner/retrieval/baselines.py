@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from xdner.retrieval.stop_words import queried_words
 from xdner.retrieval.words import WordEmbedder
 from xdner.text import Sentence
 
-__all__ = ["BM25Retriever", "DensestRetriever", "NoRetriever", "RandomRetriever", "SentenceRetriever"]
+__all__ = ["BM25Retriever", "DensestRetriever", "NoRetriever", "RandomRetriever", "SentenceRetriever", "require_bm25"]
 
 
 def _best(examples: Sequence[Example], scores: np.ndarray, query: Sentence, k: int) -> tuple[Hit, ...]:
@@ -40,6 +41,19 @@ class SentenceRetriever:
         return [_best(self.examples, self._vectors @ v, q, k) for q, v in zip(queries, vectors, strict=True)]
 
 
+def require_bm25() -> Any:
+    """The package bm25s.
+
+    Raises:
+        RetrievalError: it is not installed.
+    """
+    try:
+        import bm25s
+    except ImportError:
+        raise RetrievalError("BM25 needs the package bm25s", hint=install_hint("retrieval")) from None
+    return bm25s
+
+
 class BM25Retriever:
     """By the words that both have: BM25 as in Lucene (k₁ 1.5, b 0.75), lower-cased, without stop words.
 
@@ -48,10 +62,7 @@ class BM25Retriever:
     """
 
     def __init__(self, examples: Iterable[Example], stop_words: str = "english") -> None:
-        try:
-            import bm25s
-        except ImportError:
-            raise RetrievalError("BM25 needs the package bm25s", hint=install_hint("retrieval")) from None
+        bm25s = require_bm25()
         self.examples, self.stop_words = unique(examples), stop_words
         self._index = bm25s.BM25(method="lucene")
         self._index.index([self._tokens(e.sentence) for e in self.examples], show_progress=False)

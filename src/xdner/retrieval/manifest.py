@@ -33,6 +33,7 @@ __all__ = ["CACHE", "MANIFEST", "Manifest", "read_examples", "tidy", "write_exam
 
 MANIFEST, CACHE = "index.json", "rows.safetensors"
 _FORMAT = 1
+_COLLECTION = re.compile(r"xdner_[0-9a-f]{16}")
 _LEFT = re.compile(r"xdner_[0-9a-f]{16}\.db|examples\.\d+\.jsonl|\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _HINT = "Restore the folder, or make the index again: xdner index NAME --examples FILE --replace."
 
@@ -119,6 +120,8 @@ class Manifest:
             kinds = {"uri": str, "collection": str, "next": int, "revision": int, "words": int, "sha256": str}
             if any(type(getattr(made, name)) is not kind for name, kind in kinds.items()):
                 raise TypeError("a value is of another kind")
+            if not _COLLECTION.fullmatch(made.collection):  # a file's name is made of it
+                raise ValueError("its collection has another name than xdner gives")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdner.errors import RetrievalError, install_hint
+from xdner.retrieval.advice import without_advice
 from xdner.retrieval.words import Vectors
 
 __all__ = ["SHIFT", "MilvusRows", "Row", "is_server", "require_client", "shown"]
@@ -297,7 +298,8 @@ class MilvusRows:
     def _told(self, what: str) -> Iterator[None]:
         """Whatever the client throws becomes one error that says which backend did what."""
         try:
-            yield
+            with contextlib.nullcontext() if self._path is None else without_advice():
+                yield
         except RetrievalError:
             raise
         except Exception as error:

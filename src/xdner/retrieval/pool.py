@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from xdner.errors import IndexMismatchError, RetrievalError, StorageError
-from xdner.files import discard, storage_errors
+from xdner.files import discard
 from xdner.retrieval.base import Example
 from xdner.retrieval.examples import checked, keys_of, rows_of
 from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest, read_examples, tidy, write_examples
@@ -25,6 +24,7 @@ from xdner.retrieval.milvus import SHIFT, MilvusRows, require_client, shown
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.stop_words import stop_words
 from xdner.retrieval.words import Embedding, Vectors, WordEmbedder
+from xdner.retrieval.writers import writing
 from xdner.text import Sentence
 
 __all__ = ["Change", "Pool", "Told", "has_pool", "open_pool"]
@@ -277,6 +277,16 @@ class Pool:
                     self._sweep(rows)
         return Change(removed=len(numbers))
 
+    def drop(self) -> None:
+        """Remove the rows from their server; those in a file go with the folder.
+
+        Raises:
+            RetrievalError: the server cannot be reached, or refuses.
+        """
+        if self.manifest.uri:
+            with self._open(self.manifest) as rows:
+                rows.drop()
+
     def _require_packages(self) -> None:
         """Before minutes of embedding."""
         require_client(local=not self.manifest.uri)
@@ -387,17 +397,7 @@ class Pool:
     @contextlib.contextmanager
     def _writing(self, *, anew: bool = False) -> Iterator[None]:
         """Hold the lock, and know what the writer before has left; what is damaged is no obstacle to a pool made ``anew``."""
-        with storage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock")
-            try:
-                lock.acquire(timeout=self.timeout)
-            except Timeout:
-                raise RetrievalError(
-                    f"another process is writing to the index in {self.folder} (waited {self.timeout:g} s)",
-                    hint="Try again when it has ended.",
-                ) from None
-        try:
+        with writing(self.folder, self.timeout):
             try:
                 self._look()
                 tidy(self.folder, self.manifest)
@@ -405,8 +405,6 @@ class Pool:
                 if not anew:
                     raise
             yield
-        finally:
-            lock.release()
 
 
 def _embedded(examples: Sequence[Example], embedder: WordEmbedder, progress: Told) -> list[Vectors]:

@@ -8,7 +8,10 @@ from typing import Annotated, Literal
 
 from xdner.groups import Count, GroupedSettings, Within
 
-__all__ = ["IndexSettings", "RetrievalSettings"]
+__all__ = ["EMBEDDED", "IndexSettings", "RetrievalSettings"]
+
+#: Methods that need an encoder.
+EMBEDDED = ("word", "sentence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +23,10 @@ class RetrievalSettings:
             ``none``.
         k: examples of a sentence (the paper's 5); 0 is none.
         encoder: that embeds words: alias, hub id or folder.
-        layer: of the encoder, whose states are the vectors; 0 is the embeddings, -1 the last layer.
+        layer: of the encoder, whose states are the vectors; 0 is the embeddings, -1 the last layer. ``auto`` is two thirds of the
+            way up (4 of 6, 8 of 12): lower layers know the word, the last ones what the encoder was trained to say.
         pooling: over a word's sub-words.
+        sentence_pooling: over a sentence's tokens, for ``sentence``: ``mean`` (MiniLM, MPNet) or ``cls`` (BGE, Arctic).
         aggregation: of a query's words to examples (``retrieval/aggregate.py``).
         rows: the words of examples that can be found: ``all``, ``content`` (no stop words, no punctuation) or
             ``entities`` (words of mentions).
@@ -37,8 +42,9 @@ class RetrievalSettings:
     method: Literal["word", "sentence", "bm25", "random", "densest", "none"] = "word"
     k: Count = 5
     encoder: str = "minilm-l6"
-    layer: int = 4
+    layer: int | str = "auto"
     pooling: Literal["mean", "first", "max"] = "mean"
+    sentence_pooling: Literal["mean", "cls"] = "mean"
     aggregation: Literal["types", "cover", "sum", "idf", "rank", "count", "max"] = "types"
     rows: Literal["all", "content", "entities"] = "content"
     stop_words: Literal["none", "english", "german", "dutch", "french", "spanish", "portuguese", "italian"] = "english"
@@ -51,8 +57,9 @@ class RetrievalSettings:
     def problems(self) -> Iterable[str]:
         if not self.encoder.strip():
             yield "retrieval.encoder must name an encoder"
-        if self.layer < -1:
-            yield f"retrieval.layer must be a layer's number, or -1 for the last, not {self.layer}"
+        number = type(self.layer) is int and self.layer >= -1
+        if not number and self.layer != "auto":
+            yield f"retrieval.layer must be a layer's number, -1 for the last, or 'auto', not {self.layer!r}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from xdner.errors import SettingsError
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.text import Sentence
 
-__all__ = ["Embedding", "Vectors", "WordEmbedder"]
+__all__ = ["Embedding", "Vectors", "WordEmbedder", "layer_of"]
 
 #: [n, d], 32 bits.
 Vectors = NDArray[np.float32]
@@ -73,7 +73,7 @@ class WordEmbedder:
 
     Args:
         encoder: reads the sentences; nothing in it is changed.
-        settings: ``layer`` and ``pooling``.
+        settings: ``layer``, ``pooling`` and ``sentence_pooling``.
 
     Raises:
         SettingsError: the encoder has no such layer.
@@ -81,17 +81,12 @@ class WordEmbedder:
 
     def __init__(self, encoder: Encoder, settings: RetrievalSettings | None = None) -> None:
         settings = settings or RetrievalSettings()
-        layers = int(encoder.model.config.num_hidden_layers)
-        layer = layers if settings.layer < 0 else settings.layer
-        if layer > layers:
-            raise SettingsError(
-                [f"retrieval.layer is {settings.layer}, but {encoder.name} has {layers} layers"],
-                hint=f"Choose from 0 (embeddings) to {layers}, or -1 for the last: --set layer={layers}.",
-            )
+        layer = layer_of(encoder, settings.layer)
         self.encoder, self.pieces = encoder, WordPieces(encoder.tokenizer, encoder.positions)
         self.embedding = Embedding(
             encoder.name, encoder.source, encoder.fingerprint, encoder.size, layer, settings.pooling
         )
+        self.sentence_pooling = settings.sentence_pooling
         self._reader = _up_to(encoder, layer)
 
     def embed(self, sentences: Sequence[Sentence], done: Callable[[int], None] = lambda words: None) -> list[Vectors]:
@@ -118,16 +113,23 @@ class WordEmbedder:
         return found
 
     def embed_sentences(self, sentences: Sequence[Sentence]) -> Vectors:
-        """One vector a sentence, [n, d], of length one: the mean of its tokens' states in the last layer, the first and
-        the last token's too, as MiniLM and its like were trained (Reimers and Gurevych 2019); zero for no words."""
+        """One vector a sentence, [n, d], of length one; zero for no words. It is made of the last layer's states: the mean of
+        all tokens', the first and the last token's too, as MiniLM and its like were trained (Reimers and Gurevych 2019),
+        or the first token's (``sentence_pooling = "cls"``)."""
         total = torch.zeros(len(sentences), self.embedding.dimension)
         for batch, numbers in self._batches(sentences):
             with torch.inference_mode():
                 read = self.encoder.model(input_ids=batch.ids, attention_mask=batch.attention)
-                sums = (read.last_hidden_state * batch.attention[..., None]).sum(1).cpu()
+                sums = self._summed(read.last_hidden_state, batch).cpu()
             for row, (number, _) in zip(sums, numbers, strict=True):
                 total[number] += row  # the windows of a long sentence count by their tokens
         return torch.nn.functional.normalize(total, dim=1).numpy()
+
+    def _summed(self, states: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Of each window what a sentence's vector is the sum of, up to its length: [windows, tokens, d] → [windows, d]."""
+        if self.sentence_pooling == "cls":
+            return states[:, 0]
+        return (states * batch.attention[..., None]).sum(1)
 
     def _batches(self, sentences: Sequence[Sentence]) -> Iterator[tuple[Batch, list[tuple[int, Encoded]]]]:
         """Windows of near-equal lengths side by side, each with the number of its sentence."""
@@ -141,6 +143,22 @@ class WordEmbedder:
             chosen = waiting[at : at + max(1, most // len(waiting[at][1].ids))]
             at += len(chosen)
             yield Batch.of([window for _, window in chosen], pad=pad, device=model.device), chosen
+
+
+def layer_of(encoder: Encoder, asked: int | str) -> int:
+    """The number of the layer that ``retrieval.layer`` asks for.
+
+    Raises:
+        SettingsError: the encoder has no such layer.
+    """
+    layers = int(encoder.model.config.num_hidden_layers)
+    layer = round(layers * 2 / 3) if isinstance(asked, str) else layers if asked < 0 else asked
+    if layer > layers:
+        raise SettingsError(
+            [f"retrieval.layer is {asked}, but {encoder.name} has {layers} layers"],
+            hint=f"Choose from 0 (embeddings) to {layers}, or -1 for the last: --set layer={layers}.",
+        )
+    return layer
 
 
 def _up_to(encoder: Encoder, layer: int) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ class Said:
         status, headers: of the reply.
         after: seconds before it begins.
         trickle: seconds between two of its bytes.
+        trickle_headers: seconds between two bytes of the headers.
     """
 
     body: Any
@@ -30,6 +31,7 @@ class Said:
     headers: dict[str, str] = field(default_factory=dict)
     after: float = 0.0
     trickle: float = 0.0
+    trickle_headers: float = 0.0
 
 
 def answering(text: Any) -> Said:
@@ -77,6 +79,9 @@ def serving(reply: Callable[[int, dict[str, Any]], Said]) -> Iterator[Endpoint]:
                 now -= 1
             data = said.body if isinstance(said.body, bytes) else json.dumps(said.body).encode()
             with contextlib.suppress(OSError):  # whoever asked may be gone
+                for byte in b"HTTP/1.0 200 OK\r\nx-slow: " + b"x" * 1000 if said.trickle_headers else b"":
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(said.trickle_headers)
                 self.send_response(said.status)
                 for name, value in {"content-length": str(len(data)), **said.headers}.items():
                     self.send_header(name, value)

@@ -80,10 +80,9 @@ def put_factors(
     Raises:
         TrainingError: peft is not installed.
     """
-    try:
-        from peft import LoraConfig, LoraModel
-    except ImportError:
-        raise TrainingError(f"{what} needs the package peft", hint=install_hint("instruct")) from None
+    require_peft(what)
+    from peft import LoraConfig, LoraModel
+
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_linear_names(model), init_lora_weights=True
     )
@@ -101,6 +100,21 @@ def put_factors(
 def lora_dropouts(model: nn.Module) -> list[nn.Module]:
     """The modules of a model with factors in it that leave out some of what the factors see, while they train."""
     return [m for n, m in model.named_modules() if n.rpartition(".")[2] == "lora_dropout"]
+
+
+def require_peft(what: str) -> None:
+    """Refuse to go on without peft, before models are loaded.
+
+    Args:
+        what: needs it, for the message.
+
+    Raises:
+        TrainingError: it is not installed.
+    """
+    try:
+        import peft  # noqa: F401
+    except ImportError:
+        raise TrainingError(f"{what} needs the package peft", hint=install_hint("instruct")) from None
 
 
 def _linear_names(model: PreTrainedModel) -> list[str]:

@@ -10,6 +10,7 @@ from xdner.workflows.initial import train_initial
 from xdner.workflows.material import DomainFiles
 from xdner.workflows.options import JobOptions
 from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
+from xdner.workflows.removing import remove_domain
 from xdner.workflows.sampling import Sampled, sample_file
 from xdner.workflows.taggers import TAGGER_ABLATIONS, train_tagger
 
@@ -28,6 +29,7 @@ __all__ = [
     "index_examples",
     "instruct_backbone",
     "open_domain",
+    "remove_domain",
     "sample_file",
     "select_sources",
     "train_domain",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from xdner.backbone.encoder import load_encoder
 from xdner.domain import Domain
 from xdner.errors import LibraryError, SettingsError
 from xdner.generation.endpoint import is_endpoint
@@ -18,7 +20,11 @@ from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import find_template
 from xdner.recognizers.if_wraner import IFWRANER, check_same_model
 from xdner.recognizers.warmup import check_labels
+from xdner.retrieval.build import own_settings, require_packages
 from xdner.retrieval.pool import Pool, has_pool, open_pool
+from xdner.retrieval.settings import EMBEDDED
+from xdner.retrieval.words import WordEmbedder
+from xdner.training.factors import require_peft
 from xdner.training.instruct import Source
 from xdner.training.tuning import Tuned
 from xdner.workflows.domains import Outcome
@@ -61,16 +67,23 @@ def train_examples(
     store = options.store()
     ready = None if start is None else _start(start, store)
     # Mistakes in settings, files and names, before weights are loaded.
-    base = ready.settings.to_dict() if ready is not None else None
+    pool = pool_of(store, name)
+    base: dict[str, dict[str, Any]] = ready.settings.to_dict() if ready is not None else {}
+    if pool is not None:  # an index goes by its own embedding, unless another is asked for (and refused)
+        base["retrieval"] = base.get("retrieval", {}) | own_settings(pool)
     settings = WranerSettings.build(options.config, options.chosen, base)
     if ready is None:
         find_template(settings.prompt.template)
-    pool = pool_of(store, name)
+    require_packages(settings.retrieval)
+    if sources:
+        require_peft("tuning a language model")
     files = replace(files, domain=files.domain or _begun(store, name))
     material = _material(name, files, sources, pool, options.seed)
     remote = is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint")
     _check(sources, ready, adapter=adapter is not None, resume=options.resume, endpoint=remote)
     check_labels(material.domain, material.sentences, material.dev or ())
+    if pool is not None and pool.holds(material.sentences):
+        _check_index(pool, settings, options.device)
     run = options.domain_run(name)
     recognizer = _recognizer(
         ready, settings, llm=llm, model=model, adapter=adapter, dtype=options.dtype, device=options.device
@@ -110,6 +123,9 @@ def open_examples(
         LibraryError: a domain that was imported names an endpoint that nobody has confirmed.
         BackboneMismatchError: the domains are for different language models.
     """
+    for entry in entries:
+        if entry.examples:
+            require_packages(entry.settings.retrieval)
     first = entries[0]
     recognizer = _recognizer(first, first.settings, llm=llm, dtype=dtype, device=device)
     for entry in entries:
@@ -195,6 +211,17 @@ def _check(
         raise SettingsError(problems, hint="Leave one of the options out.")
 
 
+def _check_index(pool: Pool, settings: WranerSettings, device: str) -> None:
+    """Refuse an embedding that the domain's index does not have, rather than leave it to the first text.
+
+    Raises:
+        IndexMismatchError: another encoder, layer or pooling is asked for.
+    """
+    how = settings.retrieval
+    if how.method in EMBEDDED and any(getattr(how, key) != value for key, value in own_settings(pool).items()):
+        pool.require(WordEmbedder(load_encoder(how.encoder, device=device), how).embedding)
+
+
 def _material(name: str, files: DomainFiles, sources: Sequence[Source], pool: Pool | None, seed: int) -> Material:
     if files.train is not None:
         return files.read(name, seed)
@@ -243,10 +270,15 @@ def _remarks(entry: ExamplesEntry, material: Material, tuned: Tuned | None, sett
     if not entry.examples:
         made.append("there are no examples: the model will be asked without demonstrations")
     elif empty := sum(not s.entities for s in entry.examples):
-        made.append(f"{empty} of {len(entry.examples)} examples have no entities: they show what to leave alone")
+        have = "has" if empty == 1 else "have"
+        made.append(f"{empty} of {len(entry.examples)} examples {have} no entities: they show what to leave alone")
     if shared := len(entry.seen & sentence_hashes([*entry.examples, *(material.dev or ())])):
         made.append(f"the sources have {shared} of these sentences; scores will flatter them")
     if tuned is None:
+        if material.dev is not None:
+            made.append(
+                "--dev chooses the best epoch of a tuning (--source FILE), and nothing was tuned: it was not used"
+            )
         if entry.adapter is None and entry.llm["kind"] == "local":
             made.append("the language model was not tuned: a small one hardly knows the task (--source FILE tunes it)")
         return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -11,18 +11,18 @@ from typing import Any
 
 from xdner.backbone.encoder import load_encoder
 from xdner.corpora.io import read_corpus
-from xdner.domain import Domain
+from xdner.domain import Domain, Label
 from xdner.errors import DataError, DomainError, RetrievalError, SettingsError
 from xdner.files import storage_errors, write_atomically
 from xdner.library.examples_entry import EXAMPLES_MANIFEST, INDEX, ExamplesEntry
 from xdner.library.leftovers import is_domain
 from xdner.library.store import Library
-from xdner.retrieval.base import Example, Hit
-from xdner.retrieval.build import build_retriever
+from xdner.retrieval.base import Example, Hit, Retriever
+from xdner.retrieval.build import build_retriever, own_settings, settings_with
 from xdner.retrieval.examples import checked
 from xdner.retrieval.milvus import shown
 from xdner.retrieval.pool import Change, Pool, Told, has_pool, open_pool
-from xdner.retrieval.settings import IndexSettings, RetrievalSettings
+from xdner.retrieval.settings import EMBEDDED, IndexSettings, RetrievalSettings
 from xdner.retrieval.words import WordEmbedder
 from xdner.text import Sentence
 from xdner.workflows.material import domain_of
@@ -71,12 +71,14 @@ class Explanation:
     Attributes:
         sentence: the text in words.
         method, aggregation: how they were chosen.
+        k: how many at most.
         hits: best first.
     """
 
     sentence: Sentence
     method: str
     aggregation: str
+    k: int
     hits: tuple[Hit, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +147,8 @@ def index_examples(
     index = folder / INDEX
     entry = _entry(folder)
     old = _there(index, replace)
-    settings = _settings(old if not replace else None, config, overrides)
+    before = _types(old) if old is not None else None if has_pool(index) else set()
+    settings = _settings(old if not replace else None, entry, config, overrides)
     corpus = read_corpus(file, format=format)
     sentences = [s for s in corpus if s.entities] if skip_empty else list(corpus)
     skipped = len(corpus) - len(sentences)
@@ -156,7 +159,7 @@ def index_examples(
         if old is None and entry is not None and not replace:  # what the domain has already
             sentences = [*(s for s in entry.examples if s.entities), *sentences]
         checked(sentences)  # mistakes in the file, before weights are loaded
-        domain = _domain(name, folder, sentences, str(file))
+        _check_types(name, folder, sentences, str(file))
         embedder = _embedder(old if not replace else None, encoder, settings, device)
         where = old.manifest.uri if old is not None and uri is None else uri or ""
         if old is not None and not replace and where != old.manifest.uri:
@@ -171,17 +174,13 @@ def index_examples(
         pool.timeout = settings.timeout
         act = pool.replace if replace else pool.add
         change = act(sentences, embedder, progress or (lambda what, done, of: None))
-        if domain is not None:
-            with storage_errors(folder):
-                write_atomically(folder / "domain.toml", domain.to_toml())
     told = [f"{file}: {what} ({n})" for what, n in corpus.warnings.items()]
     ways = {(s.text, tuple(e.key for e in s.entities)) for s in sentences}
     if conflicts := len(ways) - len({text for text, _ in ways}):
         told.append(f"{file}: sentences that recur with other entities: the last counts ({conflicts})")
-    if entry is not None and not pool.holds(entry.examples):
-        if empty := sum(not s.entities for s in entry.examples):
-            told.append(f"{empty} examples without entities are no longer the domain's: an index has none")
-        store.add(replaced(entry, examples=tuple(e.sentence for e in pool.examples.values())))
+    told += _write_types(name, folder, before, pool)
+    if entry is not None:
+        told += _follow(entry, pool, store)
     manifest = pool.manifest
     return Indexed(
         name, index, change, len(pool), manifest.words, pool.title, manifest.kind, str(manifest.embedding),
@@ -211,14 +210,15 @@ def explain_text(
     if entry is not None and (pool is None or not pool.holds(entry.examples)):
         return _explain_examples(text, entry, k=k, encoder=encoder, config=config, overrides=overrides, device=device)
     pool = _known(pool, name)
-    settings = _settings(pool, config, overrides)
+    # What a domain asks for is what its prompts ask for, and is refused alike where the index cannot give it.
+    own = settings_with(pool, RetrievalSettings() if entry is None else entry.settings.retrieval)
+    settings = IndexSettings.build(config, overrides, base={"retrieval": asdict(own)}).retrieval
     sentence = _sentence(text)
     pool.timeout = settings.timeout
     pool.require_examples()
-    needed = settings.method in ("word", "sentence")
+    needed = settings.method in EMBEDDED
     embedder = _embedder(pool, encoder, settings, device) if needed else None
-    (hits,) = build_retriever(pool, settings, embedder).retrieve([sentence], settings.k if k is None else k)
-    return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", hits)
+    return _explained(build_retriever(pool, settings, embedder), sentence, settings, k)
 
 
 def _explain_examples(
@@ -239,11 +239,32 @@ def _explain_examples(
             f"domain {entry.domain.name!r} has no examples",
             hint=f"Give it some: xdner index {entry.domain.name} --examples FILE.",
         )
-    needed = settings.method in ("word", "sentence")
+    needed = settings.method in EMBEDDED
     embedder = WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings) if needed else None
     found = build_retriever([Example.of(s) for s in entry.examples], settings, embedder)
-    (hits,) = found.retrieve([sentence], settings.k if k is None else k)
-    return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", hits)
+    return _explained(found, sentence, settings, k)
+
+
+def _explained(retriever: Retriever, sentence: Sentence, settings: RetrievalSettings, k: int | None) -> Explanation:
+    k = settings.k if k is None else k
+    (hits,) = retriever.retrieve([sentence], k)
+    return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", k, hits)
+
+
+def _follow(entry: ExamplesEntry, pool: Pool, store: Library) -> list[str]:
+    """A domain has its index's examples, and asks for the embedding that they are found by; what is to be told of it."""
+    told = []
+    retrieval = replaced(entry.settings.retrieval, **own_settings(pool))
+    if same := pool.holds(entry.examples):
+        examples = entry.examples
+    else:
+        examples = tuple(e.sentence for e in pool.examples.values())
+        if empty := sum(not s.entities for s in entry.examples):
+            what = "1 example without entities is" if empty == 1 else f"{empty} examples without entities are"
+            told.append(f"{what} no longer the domain's: an index has none")
+    if not same or retrieval != entry.settings.retrieval:
+        store.add(replaced(entry, examples=examples, settings=replaced(entry.settings, retrieval=retrieval)))
+    return told
 
 
 def _sentence(text: str) -> Sentence:
@@ -280,14 +301,13 @@ def _known(pool: Pool | None, name: str) -> Pool:
     return pool
 
 
-def _settings(pool: Pool | None, config: str | Path | None, overrides: Iterable[str]) -> RetrievalSettings:
-    """Encoder, layer and pooling are the index's own, unless others are asked for (and refused)."""
-    own: Mapping[str, Mapping[str, Any]] = {}
-    if pool is not None:
-        made = pool.manifest.embedding
-        kept = {"encoder": made.source, "layer": made.layer, "pooling": made.pooling}
-        own = {"retrieval": {**kept, "stop_words": pool.manifest.stop_words}}
-    return IndexSettings.build(config, overrides, base=own).retrieval
+def _settings(
+    pool: Pool | None, entry: ExamplesEntry | None, config: str | Path | None, overrides: Iterable[str]
+) -> RetrievalSettings:
+    """The domain's; encoder, layer and pooling are the index's own, unless others are asked for (and refused)."""
+    own: dict[str, Any] = {} if entry is None else asdict(entry.settings.retrieval)
+    own |= {} if pool is None else own_settings(pool)
+    return IndexSettings.build(config, overrides, base={"retrieval": own}).retrieval
 
 
 def _embedder(pool: Pool | None, encoder: str | Path | None, settings: RetrievalSettings, device: str) -> WordEmbedder:
@@ -297,23 +317,48 @@ def _embedder(pool: Pool | None, encoder: str | Path | None, settings: Retrieval
     return embedder
 
 
-def _domain(name: str, folder: Path, sentences: Sequence[Sentence], file: str) -> Domain | None:
-    """What ``domain.toml`` should say, or ``None`` if it says so already.
+def _types(pool: Pool) -> set[str]:
+    return {entity.label for example in pool.examples.values() for entity in example.sentence.entities}
+
+
+def _check_types(name: str, folder: Path, sentences: Sequence[Sentence], file: str) -> None:
+    """Before anything is embedded.
 
     Raises:
         DomainError: the name cannot be one, or a domain that was trained does not know a type.
     """
-    path = folder / "domain.toml"
-    found = domain_of(name, None, sentences, file)
-    if not path.exists():
-        return found
+    found, path = domain_of(name, None, sentences, file), folder / "domain.toml"
+    if not is_domain(folder) or not path.exists():
+        return
     known = Domain.read(path)
-    new = [label for label in found.labels if label.name not in known]
-    if not new:
-        return None
-    if is_domain(folder):
+    if new := [label.name for label in found.labels if label.name not in known]:
         raise DomainError(
-            f"domain {name!r} does not know the types {', '.join(label.name for label in new)}",
+            f"domain {name!r} does not know the types {', '.join(new)}",
             hint=f"Add them to {path}, or index these examples under another name.",
         )
-    return Domain(name, (*known.labels, *new), known.instruction)
+
+
+def _write_types(name: str, folder: Path, before: set[str] | None, pool: Pool) -> list[str]:
+    """Give a domain that is nothing but an index the types of its examples, and those that somebody wrote into its file.
+
+    Args:
+        before: types of the examples before the change; ``None`` if the index was damaged.
+
+    Returns:
+        What is to be told of types without examples.
+    """
+    path, now = folder / "domain.toml", _types(pool)
+    known = Domain.read(path) if path.exists() else None
+    made = known or Domain.from_labels(name, sorted(now))
+    if known is not None and not is_domain(folder):
+        # What has lost its last example was a mistake, or is over; what never had one was written by hand.
+        plain = {label.name for label in known.labels if label == Label(label.name)}
+        gone = (plain if before is None else before) - now
+        labels = [label for label in known.labels if label.name not in gone]
+        labels += [Label(label) for label in sorted(now) if label not in known]
+        made = Domain(name, tuple(labels) or known.labels, known.instruction)
+    if made != known:
+        with storage_errors(folder):
+            write_atomically(path, made.to_toml())
+    idle = [label for label in made.label_names if label not in now]
+    return [f"no example has these types of {path}, which every prompt lists: {', '.join(idle)}"] if idle else []

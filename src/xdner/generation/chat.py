@@ -1,0 +1,374 @@
+"""Requests to an OpenAI-compatible endpoint (``POST …/chat/completions``): one prompt, one reply.
+
+Failures that may pass (429, 5xx, timeouts, broken connections, replies that are not what the protocol says) are tried
+again, a bounded number of times, each wait twice as long, or as long as ``Retry-After`` says. A server that refuses
+``max_tokens`` or ``temperature`` is asked without from then on.
+
+The API key is read from the environment when a request is made. It is in no object, no file, no log and no message; what
+a server sends back is shown without it.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+
+from xdner.errors import EndpointError
+from xdner.prompting.settings import LlmSettings
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["Chat", "Refused", "Reply", "Stopped", "TooLong", "checked_url"]
+
+_PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+#: What is about this one request, and may be other for the next.
+_OF_THE_REQUEST = {400, 413, 422}
+_LARGEST = 8_000_000  # bytes of a reply
+#: How servers say that a prompt is too long: OpenAI, vLLM, llama.cpp, TGI, Gemini, Anthropic, SGLang, Mistral.
+_LENGTH = re.compile(
+    r"context[ _-]?(length|window|size)|too long|too many (input )?tokens|reduce the length"
+    r"|inputs?\W.{0,20}tokens?.{0,60}must be <=|exceeds? the (maximum|allowed|available) (number of|context|input|prompt)"
+    r"|longer than the (model|maximum)|too large for model",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Stopped(Exception):
+    """Another request has failed for good; its error is the one to tell."""
+
+
+class Refused(Exception):
+    """The endpoint does not take this request; another one it may.
+
+    Attributes:
+        error: to tell if it takes none.
+    """
+
+    def __init__(self, error: EndpointError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class TooLong(Refused):
+    """The prompt does not fit the endpoint's model."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A model's answer, or why there is none: the server spoke, but not as the protocol says.
+
+    Attributes:
+        text: of the answer.
+        flaw: what is wrong with the reply.
+        finish: the protocol's ``finish_reason``, if it was given.
+        notes: what was done without, counted.
+    """
+
+    text: str
+    flaw: str = ""
+    finish: str = ""
+    notes: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """One that may pass.
+
+    Attributes:
+        told: in words.
+        wait: seconds that the server asks for.
+    """
+
+    told: str
+    wait: float | None = None
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    """Of a request, what not every server takes.
+
+    Attributes:
+        limit: name of the bound on an answer's tokens.
+        temperature: whether one is given.
+    """
+
+    limit: str
+    temperature: bool
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a server says about a failure.
+
+    Attributes:
+        text: without the key.
+        names: the error's ``type``, ``code`` and ``param``.
+    """
+
+    text: str
+    names: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """For a message."""
+        return self.text if len(self.text) <= 200 else self.text[:200] + "…"
+
+
+class Chat:
+    """The requests to one model behind an endpoint. All in one thread.
+
+    Args:
+        url: checked (:func:`checked_url`).
+        model: its name there.
+        settings: of the requests.
+    """
+
+    def __init__(self, url: str, model: str, settings: LlmSettings) -> None:
+        self.url, self.model, self.settings = url, model, settings
+        self._parameters = _Parameters(settings.token_limit, settings.send_temperature)
+
+    def client(self) -> httpx2.AsyncClient:
+        """Connections for some requests; a context manager."""
+        import httpx2
+
+        # No redirects: the key goes to the address that was given, and nowhere else. The time is kept by `_once`.
+        limits = httpx2.Limits(max_connections=self.settings.concurrency)
+        return httpx2.AsyncClient(timeout=None, follow_redirects=False, limits=limits)
+
+    async def complete(self, client: httpx2.AsyncClient, prompt: str, stop: Event) -> Reply:
+        """The reply to a prompt.
+
+        Args:
+            client: see :meth:`client`.
+            prompt: of the user.
+            stop: once it is set, what is under way may end, and nothing is tried again.
+
+        Raises:
+            TooLong, Refused: this prompt is not taken.
+            Stopped: ``stop`` was set before there was a reply.
+            EndpointError: a failure that will not pass, or has not.
+        """
+        how = self.settings
+        failure, flawed, tries = _Failure(""), None, 0
+        known = chosen = self._parameters
+        while tries <= how.retries:
+            if stop.is_set():
+                raise Stopped
+            outcome = await self._once(client, self._body(prompt, chosen))
+            if isinstance(outcome, _Parameters):  # refused, but only for a parameter
+                chosen = outcome
+                continue
+            if isinstance(outcome, Reply) and not outcome.flaw:
+                self._parameters = chosen
+                return Reply(outcome.text, "", outcome.finish, self._notes(known, chosen))
+            tries += 1
+            pause = min(how.backoff * 2.0 ** min(tries - 1, 60), how.longest_wait)
+            if isinstance(outcome, Reply):
+                flawed, failure = outcome, _Failure(outcome.flaw)
+            else:
+                flawed, failure = None, outcome
+                if failure.wait is not None and failure.wait > how.longest_wait:
+                    failure = _Failure(f"{failure.told}; it asks to wait {failure.wait:.0f} s")
+                    break
+                pause = pause if failure.wait is None else failure.wait
+            if tries <= how.retries:
+                await _sleep(pause, stop)
+        if flawed is not None:
+            return flawed
+        raise EndpointError(
+            f"{self.url} failed {tries} times, at last: {failure.told}",
+            hint="Is the server up, and is the address right? llm.timeout, llm.retries and llm.concurrency are settings.",
+        )
+
+    # -- parameters --------------------------------------------------------------------------------------------------
+
+    def _body(self, prompt: str, chosen: _Parameters) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
+            chosen.limit: self.settings.answer_tokens,
+        }
+        return body | ({"temperature": 0} if chosen.temperature else {})
+
+    def _notes(self, known: _Parameters, chosen: _Parameters) -> dict[str, int]:
+        """What people should know: once that a limit has another name, and of every answer another temperature."""
+        notes = {"refused_max_tokens": 1} if chosen.limit != known.limit else {}
+        return notes | ({"without_temperature": 1} if self.settings.send_temperature and not chosen.temperature else {})
+
+    # -- one request -------------------------------------------------------------------------------------------------
+
+    async def _once(self, client: httpx2.AsyncClient, body: Mapping[str, Any]) -> Reply | _Failure | _Parameters:
+        """One request: a reply; a failure that may pass; or the parameters to ask with instead.
+
+        Raises:
+            EndpointError: a failure that will not pass.
+            TooLong, Refused: the prompt is not taken.
+        """
+        import httpx2
+
+        key = _key(self.settings.key_variable)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        content = b""
+        try:
+            # Of the whole request: a client's own timeout is between two bytes, and a server that trickles never runs into it.
+            with anyio.fail_after(self.settings.timeout):
+                async with client.stream(
+                    "POST", f"{self.url}/chat/completions", json=dict(body), headers=headers
+                ) as response:
+                    async for part in response.aiter_bytes():
+                        content += part
+                        if len(content) > _LARGEST:
+                            return Reply("", "a reply that does not end")
+        except TimeoutError:
+            return _Failure(f"no answer within {self.settings.timeout:g} s")
+        except httpx2.HTTPError as error:  # refused, reset, no such host, not HTTP
+            return _Failure(_without(str(error) or type(error).__name__, key))
+        status = response.status_code
+        if status == 200:
+            return _read(content)
+        said = _said(content, key)
+        told = f"HTTP {status}" + (f": {said.line}" if said.line else "")
+        if status in _PASSING:
+            return _Failure(told, _retry_after(response.headers.get("retry-after")))
+        refusal = EndpointError(
+            f"{self.url} refused the request with {told}", hint=_hint(status, self.settings, self.model)
+        )
+        if status not in _OF_THE_REQUEST:
+            raise refusal
+        if status == 413 or any(map(_LENGTH.search, (said.text, *said.names))):
+            raise TooLong(refusal)
+        if (instead := _instead(said, body)) is not None:
+            return instead
+        raise Refused(refusal)
+
+
+async def _sleep(seconds: float, stop: Event) -> None:
+    """Or less, if nothing is to be tried again."""
+    until = time.monotonic() + seconds
+    while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        await anyio.sleep(min(left, 0.1))
+
+
+def _instead(said: _Said, body: Mapping[str, Any]) -> _Parameters | None:
+    """The parameters without the one that a server objects to; ``None`` if it objects to something else.
+
+    There are two names for one limit, and models that have one temperature. A value out of bounds is none of that.
+    """
+    temperature = "temperature" in body
+    if (
+        "max_tokens" in body
+        and ("max_tokens" in said.names or re.search(r"\bmax_tokens\b", said.text))
+        and ("max_completion_tokens" in said.text or "unsupported_parameter" in said.names)
+    ):
+        return _Parameters("max_completion_tokens", temperature)
+    if temperature and ("temperature" in said.names or re.search(r"\btemperature\b", said.text)):
+        return _Parameters("max_tokens" if "max_tokens" in body else "max_completion_tokens", False)
+    return None
+
+
+def checked_url(url: str) -> str:
+    """The address of an API, without what follows it.
+
+    Raises:
+        EndpointError: not an address, or one with a password or a query in it.
+    """
+    hint = "Write it as http://localhost:8000/v1; the key goes into an environment variable (llm.key_variable)."
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+        (host or "").encode("idna")  # empty or endless parts of a name
+        if not url.isprintable() or " " in url:
+            raise ValueError
+    except ValueError:
+        raise EndpointError("the endpoint's address is not a URL", hint=hint) from None
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # It would be stored with the domain; so it is not even repeated here.
+        raise EndpointError("the endpoint's address holds a password or a query", hint=hint)
+    if parts.scheme.lower() not in ("http", "https") or not host:
+        raise EndpointError(f"{url!r} is not the address of an endpoint", hint=hint)
+    return url.rstrip("/").removesuffix("/chat/completions")
+
+
+def _key(variable: str) -> str:
+    key = os.environ.get(variable, "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise EndpointError(
+            f"the environment variable {variable} holds characters that no API key has",
+            hint="Set it anew, to the key and nothing else.",
+        )
+    return key
+
+
+def _without(text: str, key: str) -> str:
+    return text.replace(key, "***") if key else text
+
+
+def _said(content: bytes, key: str) -> _Said:
+    text, names = content.decode("utf-8", "replace"), []
+    try:
+        data = json.loads(text)
+        error = data.get("error", data.get("message", data.get("detail", data))) if isinstance(data, dict) else data
+        inner = error.get("message", error) if isinstance(error, dict) else error
+        for table in (data, error):
+            if isinstance(table, dict):
+                names += [v for k in ("type", "code", "param", "error_type") if isinstance(v := table.get(k), str)]
+        code = error.get("code") if isinstance(error, dict) else None
+        text = inner if isinstance(inner, str) else json.dumps(inner)
+        text += f" ({code})" if isinstance(code, str) and code not in text else ""
+    except (ValueError, RecursionError):
+        pass
+    # Before it is cut: half a key would not be found.
+    text = _without(text, key)[:4000]
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return _Said(line, tuple(names))
+
+
+def _hint(status: int, how: LlmSettings, model: str) -> str:
+    if status in (401, 403):
+        given = "was not accepted" if os.environ.get(how.key_variable) else "is not set"
+        return f"The key in the environment variable {how.key_variable} {given}."
+    if status == 404:
+        return f"Does the address end as the API's does (…/v1), and has the server a model {model!r}?"
+    return "See what the server says; the request is that of OpenAI's chat completions."
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from a ``Retry-After`` header: a number, or a date."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(0.0, seconds) if seconds == seconds else None
+
+
+def _read(content: bytes) -> Reply:
+    """The answer in a reply."""
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError):
+        return Reply("", "a reply that is not JSON")
+    try:
+        choice = data["choices"][0]
+        text, finish = choice["message"]["content"], choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return Reply("", "a reply without choices[0].message.content")
+    finish = finish if isinstance(finish, str) else ""
+    if not isinstance(text, str):
+        return Reply("", "a reply whose content is not text" + (f" (finish_reason {finish})" if finish else ""), finish)
+    return Reply(text, "", finish)

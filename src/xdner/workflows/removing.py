@@ -1,0 +1,53 @@
+"""Removing a domain, and what it has elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xdner.errors import RetrievalError
+from xdner.library.examples_entry import INDEX
+from xdner.library.store import Library
+from xdner.retrieval.pool import Pool, has_pool, open_pool
+
+__all__ = ["remove_domain", "server_rows"]
+
+
+def server_rows(name: str, library: str | Path | None = None) -> str:
+    """Where a Milvus server has the rows of a domain's index, in words; empty if none has."""
+    pool = _on_server(Library(library), name)
+    return "" if pool is None else f"collection {pool.manifest.collection} in {pool.title}"
+
+
+def remove_domain(name: str, library: str | Path | None = None) -> str:
+    """Delete a domain, or an index that none was made of yet, and its index's rows on a server.
+
+    Returns:
+        What could not be removed, in words, or nothing: a server that does not answer is no reason to keep the domain.
+
+    Raises:
+        UnknownDomainError: it is not there.
+        LibraryError: another process writes.
+        StorageError: it cannot be deleted.
+    """
+    store = Library(library)
+    # Read before, dropped after: a domain that stays needs its rows.
+    pool, rows = _on_server(store, name), server_rows(name, library)
+    store.remove(name)
+    try:
+        if pool is not None:
+            pool.drop()
+    except RetrievalError as error:
+        return f"{rows} is still there: {error.message}"
+    return ""
+
+
+def _on_server(store: Library, name: str) -> Pool | None:
+    folder = store.path(name)
+    # Of a link only the link is removed: the domain is another library's.
+    if (name not in store and name not in store.begun()) or folder.is_symlink() or not has_pool(folder / INDEX):
+        return None
+    try:
+        pool = open_pool(folder / INDEX)
+    except RetrievalError:  # damaged: nobody knows what is its own
+        return None
+    return pool if pool.manifest.uri else None

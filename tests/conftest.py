@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Tests kill children that are forks of this process. Where a test before them has loaded the client of Milvus, its gRPC would look
+# for threads that a fork has not, and abort the child.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

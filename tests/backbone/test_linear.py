@@ -67,6 +67,21 @@ def test_weights_that_are_trained_are_never_packed() -> None:
 
 
 @needs_packing
+def test_weights_that_a_fused_optimizer_changed_are_packed_again() -> None:
+    plain, packed = pair()
+    rows = torch.randn(3, 48)
+    with torch.inference_mode():
+        packed(rows)
+    packed.requires_grad_(True)
+    optimizer = torch.optim.AdamW(packed.parameters(), lr=0.5, fused=True)
+    packed(rows).square().sum().backward()
+    optimizer.step()
+    packed.requires_grad_(False)
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(rows), plain(rows))
+
+
+@needs_packing
 def test_changed_weights_are_packed_again() -> None:
     plain, packed = pair()
     rows = torch.randn(3, 48)

@@ -200,7 +200,9 @@ def test_a_model_behind_an_endpoint(files: Path, tmp_path: Path, monkeypatch: py
     assert "failed" in gone or "refused" in gone
 
 
-def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, tmp_path: Path) -> None:
+def test_mistakes_give_one_error_with_the_next_step(
+    library: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     new = train("x", tmp_path, "--llm", files / "llm")
     examples, source = ["--examples", str(files / "towns.txt")], ["--source", str(files / "news.txt")]
     assert "nothing that says which types" in refused(*new)
@@ -218,6 +220,7 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "is an encoder; IF-WRANER asks a causal language model" in wrong
     assert "--llm http://" in wrong
     assert "--llm http://" in refused(*train("x", tmp_path, "--llm", "./nosuchmodel", *examples))
+    monkeypatch.setenv("XDNER_CACHE", str(tmp_path / "empty"))
     assert "xdner backbones pull" in refused(*train("x", tmp_path, "--llm", "smollm2-135m", *examples))
     other = save_tiny_backbone(tmp_path / "other", seed=7)
     swapped = refused(*train("x", library, "--from", "tuned", "--llm", other, *examples))

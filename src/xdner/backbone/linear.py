@@ -51,9 +51,12 @@ class PackedLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """[…, in] → […, out]."""
         weight = self.weight
+        if weight.requires_grad:
+            # Whoever trains it may change it without a trace: a fused optimizer does not count as a change in place.
+            self._packed = None
+            return super().forward(input)
         if (
-            weight.requires_grad
-            or torch.is_grad_enabled()
+            torch.is_grad_enabled()
             or input.dtype != weight.dtype
             or weight.device.type != "cpu"
             or torch.is_autocast_enabled("cpu")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-# Tests kill children that are forks of this process. Where a test before them has loaded the client of Milvus, its gRPC would look
-# for threads that a fork has not, and abort the child.
+# Tests kill children that are forks of this process. Where a test before them has loaded the client of Milvus, its gRPC would
+# look for threads that a fork has not, and abort the child.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 

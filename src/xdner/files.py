@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from xdner.errors import StorageError, XdnerError
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "read_manifest",
     "replace_folder",
     "storage_errors",
+    "taking_turns",
     "write_atomically",
     "write_manifest",
 ]
@@ -38,6 +41,34 @@ def storage_errors(path: str | Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}",
             hint="Free some space or choose another folder; nothing half-written was left behind.",
         ) from error
+
+
+@contextlib.contextmanager
+def taking_turns(folder: Path, what: str, timeout: float, error: type[XdnerError]) -> Iterator[None]:
+    """Hold the lock of a folder that is there: its writers take turns. The system frees it however a process ends.
+
+    Args:
+        folder: of the lock.
+        what: the folder in words, for the message.
+        timeout: seconds to wait for another writer.
+        error: of a writer that does not end.
+
+    Raises:
+        error: another process is still writing.
+        StorageError: the lock cannot be written.
+    """
+    lock = FileLock(folder / ".lock")
+    with storage_errors(folder):
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout:
+            raise error(
+                f"another process is writing to {what} (waited {timeout:g} s)", hint="Try again when it has ended."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_atomically(path: str | Path, data: bytes | str) -> None:

@@ -21,13 +21,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from xdner.backbone.lora import ADAPTER_FILES, Adapter
 from xdner.corpora.io import read_corpus, write_corpus
 from xdner.domain import Domain
 from xdner.errors import LibraryError, StorageError
-from xdner.files import read_manifest, replace_folder, write_atomically, write_manifest
+from xdner.files import read_manifest, replace_folder, taking_turns, write_atomically, write_manifest
 from xdner.library.leftovers import may_give_way
 from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_further, write_shared
 from xdner.prefix.prefix import Prefix
@@ -196,15 +194,5 @@ def _at_rest(index: Path) -> Iterator[None]:
     if not index.is_dir():
         yield
         return
-    lock = FileLock(index / ".lock")
-    try:
-        lock.acquire(timeout=_PATIENCE)
-    except Timeout:
-        raise LibraryError(
-            f"another process is writing to the index in {index} (waited {_PATIENCE:g} s)",
-            hint="Try again when it has ended.",
-        ) from None
-    try:
+    with taking_turns(index, f"the index in {index}", _PATIENCE, LibraryError):
         yield
-    finally:
-        lock.release()

@@ -24,10 +24,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock, Timeout
-
 from xdner.errors import LibraryError, UnknownDomainError, XdnerError
-from xdner.files import discard, holds, replace_folder, storage_errors, write_atomically
+from xdner.files import discard, holds, replace_folder, storage_errors, taking_turns, write_atomically
 from xdner.library.archive import files_of, pack, unpack
 from xdner.library.exchange import adopt, start_of, take_start
 from xdner.library.kinds import Entry
@@ -292,23 +290,13 @@ class Library:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Hold the lock, with everything that killed writers left put right. The system frees it however we end."""
-        lock = FileLock(self.folder / ".lock")
+        """Hold the lock, with everything that killed writers left put right."""
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=self.timeout)
-            except Timeout:
-                raise LibraryError(
-                    f"another process is writing to the library {self.folder} (waited {self.timeout:g} s)",
-                    hint="Try again when it has ended.",
-                ) from None
-        try:
+        with taking_turns(self.folder, f"the library {self.folder}", self.timeout, LibraryError):
             with storage_errors(self.folder):
                 recover(self.folder)
             yield
-        finally:
-            lock.release()
 
     def _locate(self, name: str) -> Path | None:
         """Where a domain is now: at its place, or in what a writer that was killed or is at work moved aside."""

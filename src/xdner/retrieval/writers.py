@@ -6,10 +6,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from xdner.errors import RetrievalError
-from xdner.files import storage_errors
+from xdner.files import storage_errors, taking_turns
 from xdner.retrieval.manifest import MANIFEST
 
 __all__ = ["writing"]
@@ -30,20 +28,12 @@ def writing(folder: Path, timeout: float) -> Iterator[None]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+    with taking_turns(folder, f"the index in {folder}", timeout, RetrievalError):
         try:
-            lock.acquire(timeout=timeout)
-        except Timeout:
-            raise RetrievalError(
-                f"another process is writing to the index in {folder} (waited {timeout:g} s)",
-                hint="Try again when it has ended.",
-            ) from None
-    try:
-        yield
-    finally:
-        if made and not (folder / MANIFEST).exists():
-            _leave_nothing(made)
-        lock.release()
+            yield
+        finally:
+            if made and not (folder / MANIFEST).exists():
+                _leave_nothing(made)
 
 
 def _leave_nothing(folders: Sequence[Path]) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
-import logging
 import re
 import socket
 import time
@@ -15,38 +14,16 @@ from typing import Any
 
 import pytest
 
-from xdner.domain import Domain
 from xdner.errors import EndpointError, SettingsError
-from xdner.generation.answers import Answer, Asked, Question
+from xdner.generation.answers import Answer, Question
 from xdner.generation.chat import Chat, _Failure
 from xdner.generation.endpoint import EndpointModel, is_endpoint
 from xdner.prompting.settings import WranerSettings
-from xdner.prompting.template import find_template
+from xdner.testing.chats import ASKED, GOOD, KEY, SHOWN, ask, model_of
 from xdner.testing.endpoints import Endpoint, Said, answering, serving
 from xdner.text import Sentence
 
-KEY = "sk-very-secret-0815"
-ASKED = Asked(Domain.from_labels("d", ["person", "place"]), find_template("dictionary"))
-SHOWN = tuple(Sentence.from_text(t, [(0, 3, "person")]) for t in ("Eve left.", "Dan came.", "Cid sat."))
-GOOD = '{"person": ["Ann"], "place": ["Rome"]}'
-
-
-@pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setenv("XDNER_LLM_KEY", KEY)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    caplog.set_level(logging.DEBUG)
-
-
-def model_of(endpoint: Endpoint | str, *overrides: str) -> EndpointModel:
-    quick = ["llm.backoff=0.01", "llm.timeout=5", "llm.retries=2", *overrides]
-    url = endpoint if isinstance(endpoint, str) else endpoint.url
-    return EndpointModel(url, "tiny", WranerSettings.build(None, quick))
-
-
-def ask(model: EndpointModel, count: int = 1, shown: tuple[Sentence, ...] = ()) -> list[Answer]:
-    return model.answer([Question(Sentence.from_text(f"Ann in Rome {i}"), ASKED, shown) for i in range(count)])
+pytestmark = pytest.mark.usefixtures("with_key")
 
 
 def hidden(caplog: pytest.LogCaptureFixture, *shown: Any) -> bool:
@@ -232,153 +209,6 @@ def test_one_failure_for_good_ends_the_rest() -> None:
     with serving(lambda n, body: Said({"error": "no"}, 403)) as endpoint, pytest.raises(EndpointError, match="403"):
         ask(model_of(endpoint, "llm.concurrency=1"), 50)
     assert len(endpoint.requests) < 5
-
-
-def test_a_prompt_that_is_too_long_has_fewer_demonstrations_and_says_so() -> None:
-    def reply(number: int, body: dict[str, Any]) -> Said:
-        long = "Dan" in body["messages"][0]["content"]
-        error = {
-            "error": {"message": "This model's maximum context length is 10 tokens", "code": "context_length_exceeded"}
-        }
-        return Said(error, 400) if long else answering(GOOD)
-
-    with serving(reply) as endpoint:
-        (answer,) = ask(model_of(endpoint), shown=SHOWN)
-    assert answer.notes == {"dropped_demonstrations": 2}
-    assert len(answer.entities) == 2
-    assert "Eve" in endpoint.requests[-1]["messages"][0]["content"]  # the best one stays
-    with (
-        serving(lambda n, body: Said({"error": "prompt is too long"}, 400)) as endpoint,
-        pytest.raises(EndpointError, match="even without demonstrations"),
-    ):
-        ask(model_of(endpoint), shown=SHOWN)
-    with serving(lambda n, body: answering(GOOD)) as endpoint:  # a limit that the user knows
-        (answer,) = ask(model_of(endpoint, "prompt.max_tokens=660"), shown=SHOWN)
-    assert answer.notes["dropped_demonstrations"] >= 1
-    assert len(endpoint.requests) == 1
-
-
-LENGTHS = [
-    (400, {"error": {"code": 400, "message": "the request exceeds the available context size. try increasing it"}}),
-    (400, {"error": {"message": "no", "type": "exceed_context_size_error"}}),
-    (400, {"error": {"message": "no", "code": "context_length_exceeded"}}),
-    (422, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096.", "error_type": "x"}),
-    (400, {"error": {"message": "The input token count (9) exceeds the maximum number of tokens allowed (8)."}}),
-    (400, {"object": "error", "message": "Please reduce the length of the messages or completion."}),
-    (400, {"error": {"message": "x" * 300 + " prompt is too long: 9 tokens > 8 maximum"}}),
-    (413, {}),
-]
-
-
-@pytest.mark.parametrize(("status", "body"), LENGTHS)
-def test_a_prompt_that_is_too_long_in_the_words_of_many_servers(status: int, body: dict[str, Any]) -> None:
-    with serving(
-        lambda n, b: Said(body, status) if "Dan" in b["messages"][0]["content"] else answering(GOOD)
-    ) as endpoint:
-        (answer,) = ask(model_of(endpoint), shown=SHOWN)
-    assert answer.notes == {"dropped_demonstrations": 2}  # the best one stays
-
-
-def test_whatever_else_is_refused_is_asked_once_without_demonstrations() -> None:
-    no = Said({"error": "payload not acceptable"}, 422)
-    with serving(lambda n, b: no if "Eve" in b["messages"][0]["content"] else answering(GOOD)) as endpoint:
-        (answer,) = ask(model_of(endpoint), shown=SHOWN)
-    assert (len(answer.entities), answer.notes) == (2, {"dropped_demonstrations": 3})
-    assert len(endpoint.requests) == 2
-
-
-UNSUPPORTED = {
-    "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'.",
-    "temperature": "Unsupported value: 'temperature' does not support 0 with this model. Only the default is supported.",
-}
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_parameters_that_a_server_refuses_are_left_out_and_told(named: bool) -> None:
-    def reply(number: int, body: dict[str, Any]) -> Said:
-        for parameter, text in UNSUPPORTED.items():
-            if parameter in body:
-                error = {"message": text} | ({"param": parameter, "code": "unsupported_parameter"} if named else {})
-                return Said({"error": error}, 400)
-        return answering(GOOD)
-
-    with serving(reply) as endpoint:
-        model = model_of(endpoint, "llm.concurrency=1")
-        first, second = ask(model, 2)
-        ask(model)
-        assert len(endpoint.requests) == 5  # refused twice, and never again
-        asked = endpoint.requests[-1]
-        assert (asked["max_completion_tokens"], "max_tokens" in asked, "temperature" in asked) == (512, False, False)
-        told = model_of(endpoint, "llm.token_limit=max_completion_tokens", "llm.send_temperature=false")
-        (quiet,) = ask(told)
-        assert len(endpoint.requests) == 6
-    assert first.notes == {"refused_max_tokens": 1, "without_temperature": 1}
-    assert second.notes == {"without_temperature": 1}
-    assert quiet.notes == {}
-
-
-def test_a_value_out_of_bounds_is_no_refusal_of_the_parameter() -> None:
-    with (
-        serving(
-            lambda n, body: Said({"error": {"message": "max_tokens must be <= 100", "param": "max_tokens"}}, 400)
-        ) as e,
-        pytest.raises(EndpointError, match="must be <= 100"),
-    ):
-        ask(model_of(e))
-    assert len(e.requests) == 1
-
-
-def test_what_is_wrong_with_one_question_is_a_note_of_its_answer() -> None:
-    def reply(number: int, body: dict[str, Any]) -> Said:
-        prompt = body["messages"][0]["content"]
-        if "Rome 1" in prompt:
-            return Said({"error": {"message": "against our policy", "code": "content_filter"}}, 400)
-        if "Rome 2" in prompt:
-            return Said({"error": "prompt is too long"}, 400)
-        if "Rome 3" in prompt:
-            return Said({"choices": [{"message": {"content": '{"person": ["An'}, "finish_reason": "length"}]})
-        return answering(GOOD)
-
-    with serving(reply) as endpoint:
-        answers = ask(model_of(endpoint), 5)
-    assert [a.notes for a in answers] == [
-        {}, {"refused_questions": 1}, {"too_long_prompts": 1}, {"malformed_answers": 1}, {},
-    ]  # fmt: skip
-    assert [bool(a.flaw) for a in answers] == [False, True, True, True, False]
-    assert "against our policy (content_filter)" in answers[1].flaw
-    assert "even without demonstrations" in answers[2].flaw
-    assert answers[3].text == '{"person": ["An'
-    assert "finish_reason length" in answers[3].flaw
-    assert "llm.answer_tokens" in answers[3].flaw
-
-
-def test_nothing_but_refusals_end_the_run_soon() -> None:
-    with (
-        serving(lambda n, body: Said({"error": "no such parameter"}, 400)) as endpoint,
-        pytest.raises(EndpointError, match="no such parameter") as caught,
-    ):
-        ask(model_of(endpoint), 100)
-    assert len(endpoint.requests) < 16
-    assert caught.value.finished == ()
-
-
-def test_a_server_that_fails_in_the_middle_keeps_what_it_answered() -> None:
-    def reply(number: int, body: dict[str, Any]) -> Said:
-        return answering(GOOD) if number < 3 else Said({"error": "out of money"}, 402)
-
-    with serving(reply) as endpoint, pytest.raises(EndpointError, match="402: out of money") as caught:
-        ask(model_of(endpoint, "llm.concurrency=1"), 10)
-    assert [a is not None and len(a.entities) for a in caught.value.finished] == [2, 2, 2, *[False] * 7]
-    assert len(endpoint.requests) == 4
-
-    # What is under way when another request fails is paid for, and kept.
-    def slow(number: int, body: dict[str, Any]) -> Said:
-        last = "Rome 1" in body["messages"][0]["content"]
-        return Said({"error": "no"}, 403, after=0.2) if last else Said(answering(GOOD).body, after=0.6)
-
-    with serving(slow) as endpoint, pytest.raises(EndpointError, match="403") as caught:
-        ask(model_of(endpoint, "llm.concurrency=2"), 5)
-    assert [a is not None for a in caught.value.finished] == [True, *[False] * 4]
 
 
 def test_whoever_has_an_event_loop_can_ask() -> None:

@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("--sources", nargs="+", default=[], metavar="NAME", help="both arms learn these labelled sources first")
     add("--per-source", type=int, default=600, metavar="N", help="sentences of each source, at most (0: all)")
     add("--source-epochs", type=int, default=10, metavar="N", help="epochs on the sources")
+    add("--source-rate", type=float, default=1e-4, metavar="R", help="rate on the sources")
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of the adaptation")
     add("--tagger-set", nargs="+", action="extend", default=[], metavar="K=V", help="training settings of the taggers")
     common_options(
@@ -77,14 +78,17 @@ def _run(options: argparse.Namespace) -> None:
     from benchmarks.arms import Arm, Corpora
     from benchmarks.program import budget, say
     from benchmarks.runs import Plan, Runner
-    from benchmarks.tagger_baseline import TaggerArm
+    from benchmarks.tagger_baseline import SourceStage, TaggerArm
     from xdner.training.progress import RichProgress
 
     corpora = Corpora(options.data, options.limit)
+    stage = SourceStage(
+        corpora, options.out.with_name(options.out.name + "-stages"), tuple(options.sources), options.per_source,
+        options.source_epochs, options.source_rate, options.seeds[0], options.device,
+    )  # fmt: skip
     plain = TaggerArm(
-        "plain", options.encoder, tuple(options.rates), corpora, sources=tuple(options.sources),
-        per_source=options.per_source, source_epochs=options.source_epochs, overrides=tuple(options.tagger_set),
-        device=options.device,
+        "plain", options.encoder, tuple(options.rates), stage if options.sources else None, tuple(options.tagger_set),
+        options.device,
     )  # fmt: skip
     arms: list[Arm] = [plain, AdaptedArm("adapted", plain, _adaptation(options))]
     plan = Plan(arms, options.targets, options.seeds, options.out, corpora, budget(options), "adaptation")

@@ -161,7 +161,7 @@ class Maker:
 
     def _compare(self, recipe: Recipe) -> None:
         """Put a plain tagger's score into a domain's card."""
-        from benchmarks.arms import Corpora, Target
+        from benchmarks.arms import Target
         from benchmarks.tagger_baseline import TaggerArm
         from xdner.library.kinds import with_prefix
         from xdner.training.progress import SilentProgress
@@ -171,7 +171,7 @@ class Maker:
             return
         domain, train, dev = self._data(recipe)
         arm = TaggerArm(
-            "minilm", self.options.encoder, (RIVAL_RATE,), Corpora(self.options.data), device=self.options.device,
+            "minilm", self.options.encoder, (RIVAL_RATE,), device=self.options.device,
             overrides=("evaluate_every=2", "dev_limit=100"),
         )  # fmt: skip
         made = arm.run(Target(domain, tuple(train), tuple(dev), {}), self.options.seed, RIVAL_RATE, SilentProgress())

@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     add("--encoder", default="minilm-l6", metavar="BACKBONE", help="of the taggers")
     add("--per-source", type=int, default=600, metavar="N", help="sentences of each source, at most (0: all)")
     add("--source-epochs", type=int, default=10, metavar="N", help="epochs of minilm-sources on the sources")
+    add("--source-rate", type=float, default=1e-4, metavar="R", help="its rate on the sources")
     add("--dtype", default="float32", help="of frozen weights: float32, bfloat16 or auto")
     common_options(
         made,
@@ -68,9 +69,13 @@ def parser() -> argparse.ArgumentParser:
 def arms(options: argparse.Namespace) -> list[Arm]:
     """The arms that the options ask for."""
     from benchmarks.arms import Corpora, LanguageModelArm
-    from benchmarks.tagger_baseline import SOURCES, TaggerArm
+    from benchmarks.tagger_baseline import SourceStage, TaggerArm
 
-    rates = RATES | dict(options.rates)
+    rates, corpora = RATES | dict(options.rates), Corpora(options.data, options.limit)
+    stage = SourceStage(
+        corpora, options.out.with_name(options.out.name + "-stages"), per_source=options.per_source,
+        epochs=options.source_epochs, rate=options.source_rate, seed=options.seeds[0], device=options.device,
+    )  # fmt: skip
     made: list[Arm] = []
     for name in options.arms:
         kind, _, variant = name.partition("-")
@@ -78,9 +83,7 @@ def arms(options: argparse.Namespace) -> list[Arm]:
         if kind == "minilm":
             made.append(
                 TaggerArm(
-                    name, options.encoder, tried, Corpora(options.data, options.limit),
-                    sources=SOURCES if variant else (), per_source=options.per_source,
-                    source_epochs=options.source_epochs, overrides=tuple(options.tagger_set), device=options.device,
+                    name, options.encoder, tried, stage if variant else None, tuple(options.tagger_set), options.device
                 )
             )  # fmt: skip
         else:

@@ -1,22 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.arms import Corpora
-from benchmarks.tagger_baseline import SOURCES, TaggerArm, tags_of
+from benchmarks.tagger_baseline import SourceStage, TaggerArm, tags_of
 from xdner.errors import BackboneError
 from xdner.training.progress import SilentProgress
 
 
-def test_the_arm_learns_the_sources_first_and_is_reproducible(data: Path, encoder: Path) -> None:
+def test_the_arm_learns_the_sources_first_and_is_reproducible(data: Path, encoder: Path, tmp_path: Path) -> None:
     corpora = Corpora(data)
     few = ("epochs=2", "training.batch_size=2")
-    with_sources = TaggerArm(
-        "minilm-sources", str(encoder), (1e-3,), corpora, sources=SOURCES, source_epochs=1, overrides=few
-    )
-    plain = TaggerArm("minilm", str(encoder), (1e-3,), corpora, overrides=few)
+    stage = SourceStage(corpora, tmp_path / "stages", epochs=1, rate=1e-3)
+    with_sources = TaggerArm("minilm-sources", str(encoder), (1e-3,), stage, few)
+    plain = TaggerArm("minilm", str(encoder), (1e-3,), overrides=few)
     target = corpora.target("ai")
     first, again, other = (arm.run(target, 1, 1e-3, SilentProgress()) for arm in (with_sources, with_sources, plain))
     assert [r["loss"] for r in first.history] == [r["loss"] for r in again.history]
@@ -30,13 +31,35 @@ def test_the_arm_learns_the_sources_first_and_is_reproducible(data: Path, encode
     assert (first.facts["epochs_run"], first.facts["settings"]["training"]["patience"]) == (2, 0)
 
 
+def test_the_sources_tagger_is_made_once_for_all_targets_rates_and_seeds(
+    data: Path, encoder: Path, tmp_path: Path
+) -> None:
+    corpora = Corpora(data)
+    stage = SourceStage(corpora, tmp_path / "stages", epochs=1)
+    arm = TaggerArm("minilm-sources", str(encoder), (1e-3, 2e-3), stage, ("epochs=1",))
+    for name, seed, rate in (("ai", 1, 1e-3), ("ai", 2, 2e-3), ("science", 1, 1e-3)):
+        arm.run(corpora.target(name), seed, rate, SilentProgress())
+    (record,) = stage.folder.glob("*.json")
+    assert [p.name for p in sorted(stage.folder.iterdir())] == [record.name, record.with_suffix(".safetensors").name]
+    before = record.stat().st_mtime_ns
+    network, facts = stage.ready(str(encoder), SilentProgress())
+    assert record.stat().st_mtime_ns == before
+    assert (facts["steps"], facts["asked"], len(network.tags)) == (2, stage.asked(), 11)
+    # What else it depends on makes another one.
+    other, _ = replace(stage, rate=1e-2).ready(str(encoder), SilentProgress())
+    assert len(list(stage.folder.glob("*.json"))) == 2
+    assert not torch.equal(other.head.weight, network.head.weight)
+    again, _ = stage.ready(str(encoder), SilentProgress())
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), network.parameters(), strict=True))
+
+
 def test_a_tagger_learns_what_can_be_learned(encoder: Path, data: Path) -> None:
-    arm = TaggerArm("minilm", str(encoder), (3e-2,), Corpora(data), overrides=("epochs=60", "training.batch_size=3"))
+    arm = TaggerArm("minilm", str(encoder), (3e-2,), overrides=("epochs=60", "training.batch_size=3"))
     assert arm.run(Corpora(data).target("ai"), 1, 3e-2, SilentProgress()).report["micro"]["f1"] == 1.0
 
 
 def test_a_language_model_is_no_encoder(backbone: Path, data: Path) -> None:
-    arm = TaggerArm("minilm", str(backbone), (1e-3,), Corpora(data))
+    arm = TaggerArm("minilm", str(backbone), (1e-3,))
     with pytest.raises(BackboneError, match="is a causal model; the tagger needs an encoder"):
         arm.run(Corpora(data).target("ai"), 1, 1e-3, SilentProgress())
 

@@ -12,11 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdner.errors import SettingsError
-from xdner.groups import GroupedSettings, Within
+from xdner.groups import GroupedSettings, Use, Within
 from xdner.prompting.settings import WranerSettings
-from xdner.settings import CodecSettings, DecodingSettings, PrefixSettings, Settings, TrainingSettings
+from xdner.settings import (
+    DOMAIN,
+    INSTRUCTION,
+    START,
+    CodecSettings,
+    DecodingSettings,
+    PrefixSettings,
+    Settings,
+    TrainingSettings,
+)
 from xdner.tagger.settings import LanerSettings
-from xdner.training.adapt_settings import AdaptationSettings
+from xdner.training.adapt_settings import ALL_WEIGHTS, AdaptationSettings
 
 BOUNDED = settings(max_examples=100, deadline=None)
 
@@ -137,8 +146,7 @@ def test_bounds(within, says, inside, outside):
 class Sails(GroupedSettings):
     """Uses a part of ``training`` only."""
 
-    METHOD = "a sail"
-    USED: ClassVar = {"training": frozenset({"epochs", "seed"})}
+    USE: ClassVar = Use("a sail", {"training": frozenset({"epochs", "seed"})})
     training: TrainingSettings = dataclasses.field(default_factory=TrainingSettings)
 
 
@@ -165,11 +173,31 @@ def test_what_has_no_effect_is_refused_where_it_was_asked_for(tmp_path):
 
 @pytest.mark.parametrize("kind", [LanerSettings, WranerSettings, AdaptationSettings])
 def test_what_methods_use_is_there_and_their_own_file_is_a_config(tmp_path, kind):
-    for group, keys in kind.USED.items():
+    for group, keys in kind.USE.keys.items():
         assert keys < {f.name for f in dataclasses.fields(getattr(kind(), group))}
     file = tmp_path / "s.toml"
     file.write_text(kind.build().to_toml())
     assert kind.build(file) == kind.build()
+
+
+@pytest.mark.parametrize(
+    ("kind", "use", "asked", "refused"),
+    [
+        (Settings, DOMAIN, ["rank=4", "epochs=3"], "training a domain makes no use of instruct.rank"),
+        (Settings, START, ["rank=4", "per_source=9"], "training an initial prefix makes no use of instruct.rank"),
+        (Settings, START, ["patience=4"], "training an initial prefix makes no use of training.patience"),
+        (Settings, INSTRUCTION, ["rank=4", "length=3"], "instruction tuning makes no use of prefix.length"),
+        (AdaptationSettings, ALL_WEIGHTS, ["lora_rank=4", "block=64"],
+         "continued pre-training of all weights makes no use of adapt.lora_rank"),
+    ],
+)  # fmt: skip
+def test_a_job_says_what_it_makes_no_use_of(kind, use, asked, refused):
+    for group, keys in use.keys.items():
+        assert keys < {f.name for f in dataclasses.fields(getattr(kind(), group))}
+    with pytest.raises(SettingsError) as caught:
+        kind.build(overrides=asked, use=use)
+    assert caught.value.problems == [refused]
+    assert kind.build(overrides=asked) != kind()  # another job may use it
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"= 1", b"a = 1" + b"0" * 5000, b"a = " + b"[" * 5000])

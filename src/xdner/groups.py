@@ -28,7 +28,7 @@ import tomli_w
 
 from xdner.errors import SettingsError
 
-__all__ = ["Amount", "Count", "GroupedSettings", "Positive", "Rate", "Share", "Within"]
+__all__ = ["Amount", "Count", "GroupedSettings", "Positive", "Rate", "Share", "Use", "Within"]
 
 _IDLE = "makes no use of"
 
@@ -72,16 +72,27 @@ Amount = Annotated[float, Within()]
 Rate = Annotated[float, Within(0, above=True)]
 
 
+@dataclass(frozen=True)
+class Use:
+    """What a job makes of the groups.
+
+    Attributes:
+        job: its name, for messages.
+        keys: by group, where only some have an effect: these.
+    """
+
+    job: str = "this"
+    keys: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
+
+
 class GroupedSettings:
     """What all settings share: groups are the fields of a dataclass, and are read, checked and written alike."""
 
     __slots__ = ()
     #: Defaults over those of the groups' own classes.
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    #: Of a group that others share and that is not used as a whole: the keys that have an effect.
-    USED: ClassVar[Mapping[str, frozenset[str]]] = {}
-    #: Whose settings they are, for messages.
-    METHOD: ClassVar[str] = "this"
+    #: What is used of groups that others share.
+    USE: ClassVar[Use] = Use()
 
     def __post_init__(self) -> None:
         found = [p for f in dataclasses.fields(cast(Any, self)) for p in _problems(f.name, getattr(self, f.name))]
@@ -90,18 +101,23 @@ class GroupedSettings:
 
     @classmethod
     def build(
-        cls, file: str | Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None
+        cls,
+        file: str | Path | None = None,
+        overrides: Iterable[str] = (),
+        base: Mapping[str, Any] | None = None,
+        *,
+        use: Use | None = None,
     ) -> Self:
         """Defaults, then ``base``, then a TOML file, then ``group.key=value`` overrides.
 
-        A key without its group is found by itself where only one group has it: ``--set epochs=3``. What has no effect here
-        (:attr:`USED`) is refused as an override, and in the file where it is not the default. ``base`` was resolved before, and
-        nobody asked for it: there, it is taken as it is.
+        A key without its group is found by itself where only one group has it: ``--set epochs=3``. What has no effect
+        (``use``; :attr:`USE` if ``None``) is refused as an override, and in the file where it is not the default. ``base`` was
+        resolved before, and nobody asked for it: there, it is taken as it is.
 
         Raises:
             SettingsError: every unknown key, wrong value and setting without effect, at once.
         """
-        made = _Builder(cls)
+        made = _Builder(cls, use or cls.USE)
         made.take(base or {}, asked=False)
         made.take(_read_toml(file, made.problems), asked=True)
         for override in overrides:
@@ -138,12 +154,12 @@ class GroupedSettings:
 class _Builder:
     """Values by group, as they are asked for, and what is wrong with them."""
 
-    def __init__(self, settings: type[GroupedSettings]) -> None:
-        self.method, self.problems = settings.METHOD, list[str]()
+    def __init__(self, settings: type[GroupedSettings], use: Use) -> None:
+        self.job, self.problems = use.job, list[str]()
         self.kinds = _kinds(cast(Any, settings))
         self.values: dict[str, dict[str, Any]] = {group: dict(settings.DEFAULTS.get(group, {})) for group in self.kinds}
         self.used = {
-            group: [key for key in _fields(kind) if key in settings.USED.get(group, (key,))]
+            group: [key for key in _fields(kind) if key in use.keys.get(group, (key,))]
             for group, kind in self.kinds.items()
         }
 
@@ -155,7 +171,7 @@ class _Builder:
         if all("did you mean" in problem for problem in lost):
             groups = ", ".join(group for group, keys in self.used.items() if keys)
             return f"Groups and keys stand in the settings.toml of every trained domain. The groups: {groups}."
-        return f"Groups and keys: {'; '.join(g + ': ' + ', '.join(keys) for g, keys in self.used.items())}."
+        return f"Groups and keys: {'; '.join(g + ': ' + ', '.join(keys) for g, keys in self.used.items() if keys)}."
 
     def take(self, table: Mapping[Any, Any], *, asked: bool) -> None:
         """The groups of a file, or (not ``asked`` for) of settings that were made before."""
@@ -202,7 +218,7 @@ class _Builder:
         return key in _fields(self.kinds[group]) and key not in self.used[group]
 
     def _refuse(self, group: str, key: str) -> None:
-        self.problems.append(f"{self.method} {_IDLE} {group}.{key}")
+        self.problems.append(f"{self.job} {_IDLE} {group}.{key}")
 
     def _now(self, group: str, key: str) -> Any:
         return self.values[group].get(key, getattr(self.kinds[group](), key))

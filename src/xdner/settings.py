@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share, Within
+from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share, Use, Within
 
 __all__ = [
     "CHOICE",
+    "DOMAIN",
+    "INSTRUCTION",
     "LOOP",
+    "START",
     "WINDOWS",
     "CodecSettings",
     "DecodingSettings",
@@ -34,6 +37,10 @@ LOOP = frozenset({
 })  # fmt: skip
 #: What chooses the best epoch, where there is a dev split.
 CHOICE = frozenset({"patience", "evaluate_every", "evaluate_from", "dev_limit"})
+#: What says how sentences become prompts and targets, and how they vary.
+TEXTS = frozenset({
+    "likelihood", "shuffle_options", "drop_options", "replace_mentions", "backbone_dropout", "max_pieces",
+})  # fmt: skip
 #: Settings of ``decoding`` that say how texts become windows.
 WINDOWS = frozenset({"batch_size", "window", "overlap"})
 
@@ -250,3 +257,16 @@ class Settings(GroupedSettings):
     transfer: TransferSettings = field(default_factory=TransferSettings)
     instruct: InstructSettings = field(default_factory=InstructSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
+
+
+_NONE: frozenset[str] = frozenset()
+#: Jobs that use these settings in part: training a domain, the prefix that domains start from, and instruction tuning, where
+#: no prefix steers. The latter two have no dev split that would choose an epoch.
+DOMAIN = Use("training a domain", {"instruct": _NONE})
+START = Use("training an initial prefix", {
+    "training": LOOP | TEXTS, "selector": _NONE, "transfer": _NONE, "decoding": _NONE,
+    "instruct": frozenset({"per_source", "add_options"}),
+})  # fmt: skip
+INSTRUCTION = Use("instruction tuning", {
+    "prefix": _NONE, "training": LOOP | TEXTS, "selector": _NONE, "transfer": _NONE, "decoding": _NONE,
+})  # fmt: skip

@@ -14,7 +14,8 @@ from xdner.library.store import Library
 from xdner.testing.commands import refused, run
 from xdner.testing.models import save_tiny_backbone
 
-QUICK = ["--set", "epochs=2", "--set", "length=3", "--set", "training.batch_size=4", "--set", "evaluate_from=1"]
+START = ["--set", "epochs=2", "--set", "length=3", "--set", "training.batch_size=4"]
+QUICK = [*START, "--set", "evaluate_from=1"]
 FILES = {
     "towns": "Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n",
     "seas": "the\tO\nBaltic\tB-sea\n\nKiel\tB-city\nand\tO\nOslo\tB-city\n",
@@ -157,7 +158,7 @@ def test_what_is_imported_can_be_combined_with_what_is_trained(
 ) -> None:
     old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "towns.xdner"
     made = run(
-        "domains", "initial", "--backbone", backbone, "--library", str(old), *QUICK, "--source", str(files / "seas.txt")
+        "domains", "initial", "--backbone", backbone, "--library", str(old), *START, "--source", str(files / "seas.txt")
     )
     assert made.exit_code == 0, made.stderr
     assert train("towns", old, backbone, files).exit_code == 0
@@ -293,7 +294,7 @@ def replace_name(entry: DomainEntry, name: str) -> object:
 
 
 def test_a_library_can_start_from_a_prefix_trained_on_sources(tmp_path: Path, backbone: str, files: Path) -> None:
-    args = ["domains", "initial", "--backbone", backbone, "--library", str(tmp_path / "lib"), *QUICK]
+    args = ["domains", "initial", "--backbone", backbone, "--library", str(tmp_path / "lib"), *START]
     result = run(*args, "--source", str(files / "towns.txt"), "--source", str(files / "seas.txt"))
     assert result.exit_code == 0, result.stderr
     assert "shared start of towns, seas trained" in result.stderr
@@ -304,6 +305,22 @@ def test_a_library_can_start_from_a_prefix_trained_on_sources(tmp_path: Path, ba
     assert Library(tmp_path / "lib").get("rivers").prefix.initial == start.hash()
     again = refused(*args, "--source", str(files / "stars.txt"))
     assert "has an initial prefix or domains already" in again
+    args = [
+        "domains",
+        "initial",
+        "--backbone",
+        backbone,
+        "--library",
+        str(tmp_path / "new"),
+        "--source",
+        str(files / "towns.txt"),
+    ]
+    assert "training an initial prefix makes no use of training.patience" in refused(*args, "--set", "patience=2")
+
+
+def test_settings_of_other_jobs_are_refused_before_anything_is_loaded(files: Path, tmp_path: Path) -> None:
+    args = ["train", "towns", "--train", str(files / "towns.txt"), "--backbone", "nowhere", "--library", str(tmp_path)]
+    assert "training a domain makes no use of instruct.rank" in refused(*args, "--set", "rank=4")
 
 
 def test_texts_of_several_domains_are_read_together(library: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import select
 import subprocess
 import sys
@@ -30,12 +31,13 @@ def small() -> ModuleType:
 
 
 class Writers:
-    """Starts writers in processes of their own (``writer.py``)."""
+    """Starts writers in processes of their own (``writer.py``); what killed ones leave behind goes to ``temporary``."""
 
-    def __init__(self) -> None:
+    def __init__(self, temporary: Path) -> None:
         self.program = subprocess.Popen(
-            [sys.executable, str(HERE / "writer.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, str(HERE / "writer.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"TMPDIR": str(temporary)},
+        )  # fmt: skip
 
     def order(self, *orders: dict[str, Any]) -> None:
         """Start one writer an order, all at once."""
@@ -60,8 +62,8 @@ class Writers:
 
 
 @pytest.fixture(scope="session")
-def writers() -> Iterator[Writers]:
-    made = Writers()
+def writers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writers]:
+    made = Writers(tmp_path_factory.mktemp("writers"))
     yield made
     assert made.program.stdin is not None
     made.program.stdin.close()

@@ -32,7 +32,7 @@ SENTENCES = [
     Sentence.from_text("Bob and Eve", [(0, 3, "person"), (8, 11, "person")], id="c"),
     Sentence.from_text("Oslo, the city", [(0, 4, "place")], id="d"),
 ]
-QUICK = ("epochs=2", "training.batch_size=2", "rank=4", "patience=0")
+QUICK = ("epochs=2", "training.batch_size=2", "rank=4")
 
 
 def tiny() -> CausalBackbone:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share
+from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share, Use
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.settings import CHOICE, LOOP, WINDOWS, DecodingSettings, TrainingSettings
 
@@ -96,11 +96,9 @@ class TuneSettings:
 class WranerSettings(GroupedSettings):
     """All groups of IF-WRANER. Of ``training``, what speaks of prefixes, options or other mentions is refused."""
 
-    METHOD: ClassVar[str] = "IF-WRANER"
-    USED: ClassVar[Mapping[str, frozenset[str]]] = {
-        "training": LOOP | CHOICE | {"likelihood", "backbone_dropout", "max_pieces"},
-        "decoding": WINDOWS,
-    }
+    USE: ClassVar[Use] = Use("IF-WRANER", {
+        "training": LOOP | CHOICE | {"likelihood", "backbone_dropout", "max_pieces"}, "decoding": WINDOWS,
+    })  # fmt: skip
 
     # LoRA's rate (docs/LOG.md, instruction tuning); prompts with demonstrations are long, so batches are small.
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {

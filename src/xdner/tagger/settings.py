@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
-from xdner.groups import GroupedSettings, Positive, Within
+from xdner.groups import GroupedSettings, Positive, Use, Within
 from xdner.settings import CHOICE, LOOP, WINDOWS, DecodingSettings, TrainingSettings
 
 __all__ = ["LanerSettings", "TaggerSettings"]
@@ -76,8 +76,7 @@ class TaggerSettings:
 class LanerSettings(GroupedSettings):
     """All groups of a tagger. Of ``training``, what speaks of prefixes, prompts or options is refused."""
 
-    METHOD: ClassVar[str] = "LANER"
-    USED: ClassVar[Mapping[str, frozenset[str]]] = {"training": LOOP | CHOICE, "decoding": WINDOWS}
+    USE: ClassVar[Use] = Use("LANER", {"training": LOOP | CHOICE, "decoding": WINDOWS})
 
     # Table 5 of the paper: rate, batch, epochs. The first epochs of a small set have F1 0, which must not end the run.
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -4,13 +4,13 @@ the house's loop."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
-from xdner.groups import Count, GroupedSettings, Positive, Rate, Within
+from xdner.groups import Count, GroupedSettings, Positive, Rate, Use, Within
 from xdner.settings import LOOP, TrainingSettings
 
-__all__ = ["AdaptSettings", "AdaptationSettings"]
+__all__ = ["ALL_WEIGHTS", "AdaptSettings", "AdaptationSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,7 @@ class AdaptationSettings(GroupedSettings):
     """All groups of continued pre-training. Of ``training``, what speaks of prefixes, prompts, options or a dev split is
     refused."""
 
-    METHOD: ClassVar[str] = "continued pre-training"
-    USED: ClassVar[Mapping[str, frozenset[str]]] = {"training": LOOP | {"backbone_dropout"}}
+    USE: ClassVar[Use] = Use("continued pre-training", {"training": LOOP | {"backbone_dropout"}})
 
     # The rate is that of all weights; factors take ten times it (``xdner.workflows.adaptation``).
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -70,3 +69,9 @@ class AdaptationSettings(GroupedSettings):
 
     adapt: AdaptSettings = field(default_factory=AdaptSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+#: Without ``adapt.weights=lora``.
+ALL_WEIGHTS = Use("continued pre-training of all weights", {
+    **AdaptationSettings.USE.keys, "adapt": frozenset(f.name for f in fields(AdaptSettings) if not f.name.startswith("lora_")),
+})  # fmt: skip

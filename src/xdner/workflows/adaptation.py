@@ -9,7 +9,7 @@ from xdner.backbone.load import native_bfloat16
 from xdner.backbone.sources import DEFAULT_BACKBONE, resolve
 from xdner.errors import BackboneError
 from xdner.training.adapt import Adapted, adapt
-from xdner.training.adapt_settings import AdaptationSettings
+from xdner.training.adapt_settings import ALL_WEIGHTS, AdaptationSettings
 from xdner.workflows.options import JobOptions
 
 __all__ = ["adapt_backbone"]
@@ -42,10 +42,14 @@ def adapt_backbone(
     if dtype not in ("float32", "bfloat16", "auto"):
         raise BackboneError(f"unknown dtype {dtype!r}", hint="Use one of: auto, float32, bfloat16.")
     found = resolve(DEFAULT_BACKBONE if backbone is None else backbone)
-    lora = AdaptationSettings.build(options.config, options.chosen).adapt.weights == "lora"
-    base = {"training": {"learning_rate": _LORA_RATE}} if lora else None
+    settings = AdaptationSettings.build(options.config, options.chosen)
+    if settings.adapt.weights == "lora":
+        rate = {"training": {"learning_rate": _LORA_RATE}}
+        settings = AdaptationSettings.build(options.config, options.chosen, rate)
+    else:
+        AdaptationSettings.build(options.config, options.chosen, use=ALL_WEIGHTS)  # refuses what is LoRA's
     return adapt(
-        found, texts, out, settings=AdaptationSettings.build(options.config, options.chosen, base=base), device=device,
+        found, texts, out, settings=settings, device=device,
         autocast=dtype == "bfloat16" or (dtype == "auto" and native_bfloat16(device)),
         run=options.run(Path(out)), told=told,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from xdner.backbone.load import load_backbone
 from xdner.backbone.lora import merge_lora
 from xdner.backbone.sources import resolve
 from xdner.files import check_replaceable, holds
-from xdner.settings import Settings
+from xdner.settings import INSTRUCTION, Settings
 from xdner.training.instruct import RECORD, Instructed, instruct
 from xdner.workflows.initial import sources_of
 from xdner.workflows.options import JobOptions
@@ -52,11 +52,11 @@ def instruct_backbone(
     run.check()
     sources = sources_of(source_files, format=format)
     base = resolve(backbone if backbone is not None else RAW_BACKBONE)
-    Settings.build(options.config, options.chosen, base=INSTRUCT_DEFAULTS)  # mistakes, before the backbone is loaded
+    Settings.build(options.config, options.chosen, INSTRUCT_DEFAULTS, use=INSTRUCTION)  # before the backbone is loaded
     model = load_backbone(base.path, device=options.device, dtype=options.dtype)
     # How this kind of model is asked (its codec) is its own; how it is trained here is not how its prefixes are.
     own = {group: values for group, values in model.recommended.items() if group not in INSTRUCT_DEFAULTS}
-    settings = Settings.build(options.config, options.chosen, base={**own, **INSTRUCT_DEFAULTS})
+    settings = Settings.build(options.config, options.chosen, {**own, **INSTRUCT_DEFAULTS}, use=INSTRUCTION)
     made = instruct(model, sources, out.with_name(out.name + "-adapter"), settings=settings, run=run)
     manifest = {
         "name": out.name,

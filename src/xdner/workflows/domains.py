@@ -21,7 +21,7 @@ from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.shared_start import shipped_start
 from xdner.recognizers.transfer import Source, shared_sentences
-from xdner.settings import Settings
+from xdner.settings import DOMAIN, Settings
 from xdner.text import Sentence
 from xdner.workflows.material import DomainFiles, Material
 from xdner.workflows.options import JobOptions
@@ -114,7 +114,7 @@ def train_domain(
     material = files.read(name, options.seed)
     warnings: list[str] = []
     # Mistakes in settings and names, before the backbone is loaded.
-    Settings.build(options.config, options.chosen)
+    Settings.build(options.config, options.chosen, use=DOMAIN)
     store, run = options.store(), options.domain_run(name)
     if twice := sorted({source for source in sources if list(sources).count(source) > 1}):
         raise TrainingError(f"{', '.join(twice)} is given twice as a source", hint="Name every source once.")
@@ -187,7 +187,7 @@ def _with_initial(store: Library, model: Backbone, options: JobOptions) -> tuple
     """The settings of a run in a library, and the δ₀ that all its domains share."""
     initial = store.initial_prefix()
     if initial is None:
-        settings = Settings.build(options.config, options.chosen, model.recommended)
+        settings = Settings.build(options.config, options.chosen, model.recommended, use=DOMAIN)
         initial = shipped_start(model, settings) or CPNER(model, settings=settings).initial_prefix()
         if (expected := store.initial_hash()) not in ("", initial.rounded().hash()):
             raise LibraryError(
@@ -199,4 +199,4 @@ def _with_initial(store: Library, model: Backbone, options: JobOptions) -> tuple
         return settings, initial
     base = {group: dict(values) for group, values in model.recommended.items()}
     base.setdefault("prefix", {})["length"] = initial.length
-    return Settings.build(options.config, options.chosen, base), initial
+    return Settings.build(options.config, options.chosen, base, use=DOMAIN), initial

@@ -12,7 +12,7 @@ from xdner.errors import LibraryError, TrainingError
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.reader import Reader
 from xdner.recognizers.shared_start import train_shared_start
-from xdner.settings import Settings
+from xdner.settings import START, Settings
 from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult
 from xdner.workflows.material import domain_of
@@ -75,12 +75,12 @@ def train_initial(
             hint="Choose a new folder with --library: all domains of a library start from one prefix.",
         )
     sources = sources_of(source_files, format=format)
-    Settings.build(options.config, options.chosen)  # mistakes in settings, before the backbone is loaded
+    Settings.build(options.config, options.chosen, use=START)  # mistakes in settings, before the backbone is loaded
     model = load_backbone(backbone, device=options.device, dtype=options.dtype)
     base = {group: dict(values) for group, values in model.recommended.items()}
     for group, values in INITIAL_DEFAULTS.items():
         base[group] = base.get(group, {}) | values
-    settings = Settings.build(options.config, options.chosen, base)
+    settings = Settings.build(options.config, options.chosen, base, use=START)
     run = options.domain_run("initial")
     made, result = train_shared_start(Reader(model, settings.decoding), sources, settings, run)
     store.set_initial(made)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parents[1]
 
 if TYPE_CHECKING:
-    from benchmarks.transfer.evidence import Case
+    from benchmarks.transfer.evidence import Case, Found
     from benchmarks.transfer.options import Options
     from benchmarks.transfer.specs import Condition
 
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def find(runs: Sequence[Run], data: Path, evidence: int = 2) -> dict[Condition, list[Case]]:
+def find(runs: Sequence[Run], data: Path, evidence: int = 2) -> dict[Condition, Found]:
     """The cases of every condition that has runs of both strategies with a seed in common.
 
     Raises:
@@ -63,8 +63,8 @@ def find(runs: Sequence[Run], data: Path, evidence: int = 2) -> dict[Condition, 
     return found
 
 
-def _of(none: Mapping[int, Run], collaborative: Mapping[int, Run], data: Path, evidence: int) -> list[Case]:
-    from benchmarks.transfer.evidence import Sources, cases
+def _of(none: Mapping[int, Run], collaborative: Mapping[int, Run], data: Path, evidence: int) -> Found:
+    from benchmarks.transfer.evidence import Found, Sources, cases
     from benchmarks.transfer.options import Options
     from benchmarks.transfer.pools import Pools
     from xdner.errors import DataError
@@ -81,10 +81,13 @@ def _of(none: Mapping[int, Run], collaborative: Mapping[int, Run], data: Path, e
     chosen = [{s["name"]: s["weight"] for s in r["selection"]["sources"]} for r in collaborative.values()]
     weights = {name: sum(one[name] for one in chosen) / len(chosen) for name in run["sources"]}
     sources = Sources([pools.known(name, run["target"]) for name in run["sources"]], weights)
-    return cases(target.dev, target.domain, none, collaborative, sources, evidence)
+    dev, domain = target.dev, target.domain
+    lost = cases(dev, domain, collaborative, none, Sources([], {}), 0)
+    seeds = len(none.keys() & collaborative.keys())
+    return Found(tuple(cases(dev, domain, none, collaborative, sources, evidence)), len(lost), seeds)
 
 
-def markdown(found: Mapping[Condition, Sequence[Case]], runs: Sequence[Run], top: int) -> str:
+def markdown(found: Mapping[Condition, Found], runs: Sequence[Run], top: int) -> str:
     """The best cases of each target, and how many there are."""
     from benchmarks.layout import table
     from benchmarks.transfer.notes import caption
@@ -95,14 +98,14 @@ def markdown(found: Mapping[Condition, Sequence[Case]], runs: Sequence[Run], top
         "evidence first. The sentences of sources have the mention or words of it in common; that they are the reason is "
         "a guess."
     ]
-    for condition, all_cases in found.items():
-        seeds = max((case.seeds for case in all_cases), default=0)
-        of = f" ({len(all_cases)} in all, {seeds} seeds)" if all_cases else ""
-        parts += ["", f"## {condition}{of}", ""]
+    for condition, one in found.items():
+        seeds = f"{one.seeds} seed{'s' if one.seeds > 1 else ''}"
+        counts = f"`collaborative` alone finds {len(one.cases)} mentions, `none` alone {one.lost}; {seeds}."
+        parts += ["", f"## {condition}", "", counts, ""]
         lines = [
             [_marked(case), f"{case.label}", f"{case.instead or 'nothing'} ({case.missed} of {case.seeds} missed it)",
              f"{case.found} of {case.seeds}", "<br>".join(_told(e) for e in case.evidence) or "–"]
-            for case in all_cases[:top]
+            for case in one.cases[:top]
         ]  # fmt: skip
         names = ["sentence", "type", "`none` says", "`collaborative` finds it", "known sentences"]
         parts += table(names, [[_cell(text) for text in line] for line in lines], left=5) if lines else ["No case."]
@@ -115,7 +118,7 @@ def _marked(case: Case) -> str:
 
 def _told(evidence: Any) -> str:
     label = f", {evidence.label}" if evidence.label else ""
-    return f"{evidence.source} ({evidence.kind}: {evidence.shared}{label}): {evidence.text}"
+    return f"{evidence.source} ({evidence.kind}: {evidence.shared}{label}): {evidence.excerpt}"
 
 
 def _cell(text: str) -> str:
@@ -151,7 +154,7 @@ def _work(given: argparse.Namespace) -> None:
     ]  # fmt: skip
     found = find(wanted, given.data, given.evidence)
     text = markdown(found, wanted, given.top)
-    write_json(folder / "cases.json", {str(c): [case.to_dict() for case in listed] for c, listed in found.items()})
+    write_json(folder / "cases.json", {str(c): [case.to_dict() for case in one.cases] for c, one in found.items()})
     write_atomically(folder / "cases.md", text)
     print(text, end="")
     say(f"all cases: {folder / 'cases.json'}")

@@ -11,12 +11,13 @@ from benchmarks.transfer.pools import Known
 from xdner.domain import Domain
 from xdner.text import Entity, Sentence
 
-__all__ = ["Case", "Evidence", "Sources", "cases"]
+__all__ = ["Case", "Evidence", "Found", "Sources", "cases"]
 
 Run = dict[str, Any]
 # What an explaining sentence has in common with the mention, the strongest first.
 KINDS = ("the same mention", "the same words in a row", "words of it")
 COMMON = 0.05  # a word in a larger share of the sources' sentences explains nothing
+AROUND = 9  # words that a table shows on either side of what is shared
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,16 @@ class Evidence:
     label: str
     weight: float
     text: str
+
+    @property
+    def excerpt(self) -> str:
+        """The sentence around the shared words; around the first of them, where they do not stand in a row."""
+        words, shared = self.text.split(), _words(self.shared)
+        at = _at(shared, _words(self.text))
+        at = _at(shared[:1], _words(self.text)) if at is None else at
+        assert at is not None, "evidence shares words with a mention"
+        begin, end = max(0, at - AROUND), at + len(shared) + AROUND
+        return f"{'… ' if begin else ''}{' '.join(words[begin:end])}{' …' if end < len(words) else ''}"
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,22 @@ class Case:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What was found on one target.
+
+    Attributes:
+        cases: ranked.
+        lost: mentions of which the opposite is true: ``none`` finds them in most seeds, the collaborative prefix misses them in
+            most. Cases prove little where there are as many of these.
+        seeds: that both have.
+    """
+
+    cases: tuple[Case, ...]
+    lost: int
+    seeds: int
+
+
 class Sources:
     """The sentences that the sources were trained on, ready to be searched.
 
@@ -112,7 +139,7 @@ class Sources:
         for place, (domain, sentence, words) in enumerate(self._sentences):
             weight = self._weights.get(domain.name, 0.0)
             labels = [_verbal(domain, e) for e in sentence.entities if _words(e.text) == tuple(mention)]
-            if labels or _inside(mention, words):
+            if labels or _at(mention, words) is not None:
                 shared = len(mention)
                 kind = KINDS[0 if labels else 1]
             else:
@@ -186,9 +213,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.casefold().split())
 
 
-def _inside(mention: Sequence[str], words: Sequence[str]) -> bool:
-    """Whether the words stand in a row."""
+def _at(mention: Sequence[str], words: Sequence[str]) -> int | None:
+    """Where the words stand in a row first."""
     first, length = mention[0], len(mention)
-    return any(
-        words[i] == first and tuple(words[i : i + length]) == tuple(mention) for i in range(len(words) - length + 1)
-    )
+    places = (i for i in range(len(words) - length + 1) if words[i] == first)
+    return next((i for i in places if tuple(words[i : i + length]) == tuple(mention)), None)

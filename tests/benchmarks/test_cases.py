@@ -88,6 +88,17 @@ def test_evidence_is_ranked_by_how_much_it_shares_and_by_the_sources_weight() ->
     assert words[0].shared == "new york"
 
 
+def test_an_excerpt_stands_around_what_is_shared() -> None:
+    words = ["new", *(f"w{i}" for i in range(20)), "New", "York", *(f"v{i}" for i in range(20))]
+    (found,) = search(known("s", Sentence.from_words(words, [(1, 2, "x")]))).explain(("new", "york"), "city", 1)
+    before, after = " ".join(words[12:21]), " ".join(words[23:32])
+    assert found.excerpt == f"… {before} New York {after} …"
+    apart = known(
+        "s", Sentence.from_words(["a", "York", "b"], [(0, 1, "x")]), *(Sentence.from_words([str(i)]) for i in range(99))
+    )
+    assert search(apart).explain(("new", "york"), "city", 1)[0].excerpt == "a York b"
+
+
 def test_common_words_explain_nothing() -> None:
     source = known("s", *(Sentence.from_words(f"the thing {i}".split(), [(2, 3, "x")]) for i in range(40)))
     assert search(source).explain(("the", "cat"), "x", 9) == ()
@@ -121,7 +132,7 @@ def test_cases_come_from_the_runs_and_the_data(
     capsys.readouterr()
     assert cases.main([*place, "--top", "1"]) == 0
     text = capsys.readouterr().out
-    assert "## ai (4 in all, 1 seeds)" in text
+    assert "## ai\n\n`collaborative` alone finds 4 mentions, `none` alone 0; 1 seed.\n" in text
     assert "| Pia built **Waves** | product |" in text
     assert (
         "literature (the same mention: waves, book): Kim wrote Waves<br>literature (the same mention: waves, book): the "

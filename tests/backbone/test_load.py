@@ -58,6 +58,31 @@ def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
         load_backbone(folder)
 
 
+@pytest.mark.parametrize(("architecture", "key"), [("llama", "num_hidden_layers"), ("t5", "num_layers")])
+def test_layers_that_the_configuration_does_not_know_are_not_left_out(
+    tmp_path: Path, architecture: str, key: str
+) -> None:
+    folder = save_tiny_backbone(tmp_path / "model", architecture)
+    edit(folder / "config.json", **{key: 1, "layer_types": None})
+    with pytest.raises(BackboneError, match=r"weights of layers that config\.json does not know: .*\.1\."):
+        load_backbone(folder)
+
+
+def test_other_parts_may_stand_beside_a_model(tmp_path: Path) -> None:
+    folder = save_tiny_backbone(tmp_path / "model")
+    before = load_backbone(folder).fingerprint
+    edit_weights(folder, lambda weights: weights.update({"vision.layers.0.weight": torch.zeros(2)}))
+    assert load_backbone(folder).fingerprint == before
+
+
+def test_weights_that_are_no_numbers_are_told_as_such(tmp_path: Path) -> None:
+    folder = save_tiny_backbone(tmp_path / "model")
+    edit_weights(folder, lambda weights: weights["model.norm.weight"].fill_(float("nan")))
+    with pytest.raises(BackboneError, match="computes values that are not numbers in float32") as caught:
+        load_backbone(folder)
+    assert "damaged" in caught.value.hint
+
+
 @pytest.mark.parametrize("architecture", ["llama", "t5"])
 def test_a_tokenizer_is_never_made_up(tmp_path: Path, architecture: str) -> None:
     folder = save_tiny_backbone(tmp_path / "model", architecture)

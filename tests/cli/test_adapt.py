@@ -44,6 +44,19 @@ def test_an_encoder_is_adapted(encoder: Path, text: Path, tmp_path: Path) -> Non
     assert "is there already" in message
 
 
+def test_what_stands_beside_is_not_deleted(encoder: Path, text: Path, tmp_path: Path) -> None:
+    for name in ("thesis.txt", "tf/checkpoint"):
+        mine = tmp_path / "out-run" / name
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        mine.write_text("years of work")
+        message = refused(
+            "adapt", "--corpus", str(text), "--backbone", str(encoder), "--out", str(tmp_path / "out"), *QUICK
+        )
+        assert "out-run: the folder holds something else" in message
+        assert mine.read_text() == "years of work"
+        mine.unlink()
+
+
 def test_an_adapted_model_takes_prefixes(text: Path, tmp_path: Path) -> None:
     base = save_tiny_backbone(tmp_path / "base")
     out = tmp_path / "out"
@@ -78,6 +91,9 @@ def test_little_text_is_told(encoder: Path, text: Path, tmp_path: Path) -> None:
     told = " ".join(enough.stderr.split())
     assert "none is held out" not in told
     assert "the model makes 96 optimizer steps in all, which teaches it little: give more blocks" in told
+    more[-1] = "max_blocks=10000"  # there are no more
+    again = run(*command, str(text), *more, "--set", "epochs=2", "--out", str(tmp_path / "three"))
+    assert "which teaches it little: give more text" in " ".join(again.stderr.split())
     quiet = run(*command, str(text), *more[:-1], "max_blocks=26", "--out", str(tmp_path / "three"))
     assert "teaches it little" not in quiet.stderr
 

@@ -50,8 +50,27 @@ def test_without_dev_it_is_what_the_library_draws(file: Path, tmp_path: Path) ->
     assert [s.text for s in read_corpus(made["train"]["path"])] == [s.text for s in drawn]
     assert made["train"]["scarce"] == ["river"], "the file has only one"
     assert made["train"]["mentions"] == dict(sorted(Counter(e.label for s in drawn for e in s.entities).items()))
+    assert (
+        "no more mentions were left of river"
+        in run("sample", str(file), "--k", "2", "--out", str(tmp_path / "b")).stdout
+    )
     assert made["dev"] is None
     assert made["unused"] == 30 - len(drawn)
+
+
+def test_a_type_whose_mentions_all_went_to_dev_is_told(tmp_path: Path) -> None:
+    path, taken = tmp_path / "few.txt", set()
+    path.write_text("\n".join(f"x{i}\tB-{'river' if i == 3 else 'person'}\n" for i in range(8)))
+    for seed in range(6):
+        made = json.loads(
+            run("sample", str(path), "--k", "2", "--dev", "4", "--seed", str(seed), "--out", str(tmp_path / str(seed)),
+                "--json").stdout
+        )  # fmt: skip
+        left = made["train"]["mentions"]["river"]
+        taken.add(left)
+        assert made["dev"]["mentions"] == {"person": 4 - (1 - left), "river": 1 - left}
+        assert made["train"]["scarce"] == ["river"]
+    assert taken == {0, 1}
 
 
 def test_sentences_or_all_that_dev_leaves(file: Path, tmp_path: Path) -> None:

@@ -318,6 +318,38 @@ def test_a_library_can_start_from_a_prefix_trained_on_sources(tmp_path: Path, ba
     assert "training an initial prefix makes no use of training.patience" in refused(*args, "--set", "patience=2")
 
 
+def test_a_source_that_is_named_is_not_left_out_beside_all(
+    tmp_path: Path, library: Path, backbone: str, files: Path
+) -> None:
+    other = save_tiny_backbone(tmp_path / "other", seed=5)
+    shutil.copytree(library, tmp_path / "lib")
+    assert train("stars", tmp_path / "elsewhere", str(other), files).exit_code == 0
+    shutil.rmtree(tmp_path / "lib" / "stars")
+    shutil.copytree(tmp_path / "elsewhere" / "stars", tmp_path / "lib" / "stars")
+    assert train("rivers", tmp_path / "lib", backbone, files, "--from", "all").exit_code == 0
+    args = ["--train", str(files / "rivers.txt"), "--backbone", backbone, "--library", str(tmp_path / "lib"), *QUICK]
+    message = refused("train", "rivers", *args, "--from", "all,stars")
+    assert "the prefix of the source 'stars' was trained on a backbone with fingerprint" in message
+
+
+def test_the_seed_of_a_file_counts_unless_another_is_given(tmp_path: Path, backbone: str, files: Path) -> None:
+    config = tmp_path / "own.toml"
+    config.write_text("[training]\nseed = 7\n")
+
+    def seed(*more: str) -> int:
+        result = train("towns", tmp_path / "lib", backbone, files, "--json", *more)
+        assert result.exit_code == 0, result.stderr
+        made: int = json.loads(result.stdout)["settings"]["training"]["seed"]
+        assert Library(tmp_path / "lib").get("towns").prefix.notes["seed"] == made
+        return made
+
+    assert seed("--config", str(config)) == seed("--set", "training.seed=7") == 7
+    assert seed("--config", str(config), "--seed", "3") == 3
+    assert seed() == 1
+    args = ["--train", str(files / "towns.txt"), "--backbone", backbone, "--library", str(tmp_path / "lib")]
+    assert "the seed is given twice" in refused("train", "towns", *args, "--seed", "3", "--set", "seed=4")
+
+
 def test_settings_of_other_jobs_are_refused_before_anything_is_loaded(files: Path, tmp_path: Path) -> None:
     args = ["train", "towns", "--train", str(files / "towns.txt"), "--backbone", "nowhere", "--library", str(tmp_path)]
     assert "training a domain makes no use of instruct.rank" in refused(*args, "--set", "rank=4")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.load import load_backbone
@@ -94,6 +95,10 @@ def test_an_interrupted_run_gives_the_same_prefix(tmp_path: Path) -> None:
     relabelled = [Source(PEOPLE, [Sentence.from_text("Ann in Rome", [(0, 3, "place")])] * 4), SOURCES[1]]
     with pytest.raises(TrainingError, match="another"):
         train_shared_start(make().reader, relabelled, SETTINGS, Run(tmp_path, resume=True))
+    halved = make()
+    halved.backbone.model.to(torch.bfloat16)
+    with pytest.raises(TrainingError, match="another"):  # the same weights, in another precision
+        train_shared_start(halved.reader, SOURCES, SETTINGS, Run(tmp_path, resume=True))
     again, _ = train_shared_start(make().reader, SOURCES, SETTINGS, Run(tmp_path, resume=True))
     assert again.hash() == whole.hash()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.load import load_backbone
 from xdner.corpora import write_corpus
 from xdner.domain import Domain
-from xdner.errors import StorageError, TrainingError, TrainingInterrupted
+from xdner.errors import BackboneNotFoundError, StorageError, TrainingError, TrainingInterrupted
 from xdner.recognizers.cp_ner import CPNER
 from xdner.settings import Settings
 from xdner.testing.models import save_tiny_backbone, tiny_causal
@@ -147,3 +148,30 @@ def test_nothing_of_the_users_is_overwritten(tmp_path: Path, source_file: Path) 
         instruct_backbone([source_file], tmp_path / "out", options, backbone=folder)
     assert load_backbone(tmp_path / "out").name == "out"
     assert not (tmp_path / "out-run").exists()
+    with pytest.raises(StorageError, match="out is the backbone that is instructed"):
+        instruct_backbone([source_file], tmp_path / "out", options, backbone=tmp_path / "out")
+    # A backbone that was made in another way is not.
+    manifest = tmp_path / "out" / "xdner-backbone.json"
+    manifest.write_text(manifest.read_text().replace('"xdner instruct"', '"xdner adapt"'))
+    with pytest.raises(StorageError, match="the folder holds something else"):
+        instruct_backbone([source_file], tmp_path / "out", options, backbone=folder)
+
+
+def test_weights_in_several_files_are_refused_before_the_work(tmp_path: Path, source_file: Path) -> None:
+    folder = save_tiny_backbone(tmp_path / "model")
+    load_backbone(folder).model.save_pretrained(folder, max_shard_size="20kB")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BackboneNotFoundError, match="model has its weights in several files") as caught:
+        instruct_backbone([source_file], tmp_path / "out", JobOptions(overrides=("epochs=1",)), backbone=folder)
+    assert caught.value.hint.startswith("Save the model as one")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_run_of_another_precision_is_not_resumed(tmp_path: Path, source_file: Path) -> None:
+    folder = save_tiny_backbone(tmp_path / "model")
+    options = JobOptions(overrides=(*QUICK, "checkpoint_every=1"), dtype="bfloat16")
+    with pytest.raises(TrainingInterrupted):
+        instruct_backbone([source_file], tmp_path / "out", replace(options, progress=Stop()), backbone=folder)
+    again = replace(options, dtype="float32", resume=True)
+    with pytest.raises(TrainingError, match="belongs to another run"):
+        instruct_backbone([source_file], tmp_path / "out", again, backbone=folder)

@@ -189,6 +189,9 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert [r.loss for r in again.result.history] == [r.loss for r in whole.result.history]
     with pytest.raises(TrainingError, match="another run"):  # other demonstrations are another run
         tune(model, [PEOPLE], settings, TEMPLATE, reversed_words, run=Run(tmp_path, resume=True))
+    model.model.to(torch.bfloat16)
+    with pytest.raises(TrainingError, match="another run"):  # and so is another precision
+        tune(model, [PEOPLE], settings, TEMPLATE, shared_words, run=Run(tmp_path, resume=True))
 
 
 def reversed_words(examples: Sequence[Example], settings: WranerSettings) -> Retriever:

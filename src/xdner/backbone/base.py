@@ -182,6 +182,11 @@ class Backbone(ABC):
         """``sha256:…`` over all stored weights; another one is another backbone."""
         return self._identity or self.compute_fingerprint()
 
+    @property
+    def exact_fingerprint(self) -> str:
+        """With the type that the weights compute in: what two runs must share to give the same numbers."""
+        return f"{self.fingerprint} {str(self.dtype).removeprefix('torch.')}"
+
     def compute_fingerprint(self) -> str:
         """The fingerprint of the weights as they are in memory now: the same before and after training."""
         return fingerprint(self.model.state_dict())
@@ -319,6 +324,11 @@ class Backbone(ABC):
             direction = torch.randn(states.shape, generator=generator).to(states)
             gradients = torch.autograd.grad((states * direction).sum(), values, allow_unused=True)
         deaf = [s.name for s, g in zip(self.sites, gradients, strict=True) if g is None or not g.abs().sum() > 0]
+        if deaf and not bool(states.isfinite().all()):
+            raise BackboneError(
+                f"{self.name} computes values that are not numbers in {str(self.dtype).removeprefix('torch.')}",
+                hint="Try --dtype float32; if they stay, the weights are damaged: copy or download the model again.",
+            )
         if deaf:
             raise BackboneError(
                 f"a prefix does not reach {len(deaf)} of {len(self.sites)} attention sites of {self.name}: "

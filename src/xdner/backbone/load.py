@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ _KINDS: dict[str, tuple[Any, type[Backbone]]] = {
     "causal": (AutoModelForCausalLM, CausalBackbone),
     "seq2seq": (AutoModelForSeq2SeqLM, T5Backbone),
 }
+_LAYER = re.compile(r"\.\d+(?=\.)")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -69,7 +71,7 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
             f"cannot load {found.name} from {found.path}: {reason[:300]}",
             hint="The folder needs config.json, model.safetensors and tokenizer.json of one model.",
         ) from error
-    _check_complete(told, found)
+    _check_complete(told, model.state_dict(), found)
     # The identity of a backbone is that of its stored weights, whatever type it computes in: a prefix that was trained
     # in 32 bits may be served in 16.
     identity = fingerprint(model.state_dict())
@@ -105,11 +107,13 @@ def native_bfloat16(device: str) -> bool:
     return device == "cpu" and check is not None and bool(check())
 
 
-def _check_complete(told: Mapping[str, Any], found: ResolvedBackbone) -> None:
-    """A weight that is missing, or of another shape, would be drawn at random, and differ whenever it is loaded.
+def _check_complete(told: Mapping[str, Any], names: Iterable[str], found: ResolvedBackbone) -> None:
+    """A weight that is missing, or of another shape, would be drawn at random, and differ whenever it is loaded; layers that
+    config.json does not know would be left out.
 
     Args:
         told: what transformers says about the loading; weights that are tied to others are not missing.
+        names: of the weights that the model has. Others may stand beside them in the file: parts that are of no use here.
     """
     again = "Copy or download the model again: config.json and the weights must be of one model."
     if strange := sorted((name, list(stored), list(wanted)) for name, stored, wanted in told["mismatched_keys"]):
@@ -122,6 +126,12 @@ def _check_complete(told: Mapping[str, Any], found: ResolvedBackbone) -> None:
     if missing := sorted(told["missing_keys"]):
         raise BackboneError(
             f"{found.name} in {found.path} lacks {len(missing)} weights: {', '.join(missing[:3])}", hint=again
+        )
+    known = {_LAYER.sub("", name) for name in names}
+    if beyond := sorted(name for name in told["unexpected_keys"] if _LAYER.sub("", name) in known):
+        raise BackboneError(
+            f"{found.name} in {found.path} has weights of layers that config.json does not know: {', '.join(beyond[:3])}",
+            hint=again,
         )
 
 

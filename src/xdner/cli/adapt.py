@@ -25,7 +25,7 @@ def adapt(
     corpus: Annotated[list[Path], typer.Option("--corpus", help="Plain UTF-8 text of any size, one document a line (repeatable).", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new backbone.", show_default=False)],
     backbone: BackboneOption = None,
-    seed: SeedOption = 1,
+    seed: SeedOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     dtype: Annotated[str, typer.Option("--dtype", help="Of products: float32, bfloat16 or auto; weights stay in 32 bits.")] = "float32",

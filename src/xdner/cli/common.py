@@ -72,7 +72,10 @@ FormatOption = Annotated[
     str | None,
     typer.Option("--format", help="columns, spans or tokens (default: by content).", show_default=False),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+SeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of everything random (1, or the one in --config).", show_default=False),
+]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")]
 BeamOption = Annotated[

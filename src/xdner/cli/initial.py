@@ -23,7 +23,7 @@ def initial(
     backbone: BackboneOption = None,
     library: LibraryOption = None,
     format: FormatOption = None,
-    seed: SeedOption = 1,
+    seed: SeedOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     dtype: DtypeOption = "float32",

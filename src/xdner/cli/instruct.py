@@ -27,7 +27,7 @@ def instruct(
     out: Annotated[Path, typer.Option("--out", help="Folder of the new backbone.", show_default=False)],
     backbone: BackboneOption = None,
     format: FormatOption = None,
-    seed: SeedOption = 1,
+    seed: SeedOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     dtype: DtypeOption = "float32",

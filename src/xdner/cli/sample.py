@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xdner.cli.common import FormatOption, JsonOption, SeedOption, guarded, print_json, stdout
+from xdner.cli.common import FormatOption, JsonOption, guarded, print_json, stdout
 
 if TYPE_CHECKING:
     from xdner.workflows.sampling import Part
@@ -19,7 +19,7 @@ def sample(
     k: Annotated[int | None, typer.Option("--k", help="Mentions of each type (at least), or sentences; without it, all that dev leaves.", show_default=False)] = None,
     unit: Annotated[Literal["mentions", "sentences"], typer.Option("--unit", help="What --k counts.")] = "mentions",
     dev: Annotated[int, typer.Option("--dev", help="Carve out so many sentences for dev; none of their texts is in train.")] = 0,
-    seed: SeedOption = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the draw.")] = 1,
     format: FormatOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -50,5 +50,5 @@ def _tell(part: Part) -> None:
     text = f"{part.path}: {part.sentences} sentences{listed}; mentions: {counts}"
     stdout.print(text, highlight=False, markup=False, soft_wrap=True)
     if part.scarce:
-        text = f"  the file has no more mentions of {', '.join(part.scarce)}"
+        text = f"  no more mentions were left of {', '.join(part.scarce)}"
         stdout.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -67,7 +67,7 @@ def train(
     without: Annotated[list[str] | None, typer.Option("--without", rich_help_panel=_TRANSFER, help="entity-similarity, prefix-similarity, warm-up, options, or a source's name; laner: label-background or label-context (repeatable).", show_default=False)] = None,
     format: FormatOption = None,
     k_shot: Annotated[int | None, typer.Option("--k-shot", help="Train on a seeded sample of so many sentences.", show_default=False)] = None,
-    seed: SeedOption = 1,
+    seed: SeedOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     dtype: DtypeOption = "float32",

@@ -113,20 +113,26 @@ class Prefix:
         """The same prefix with 16-bit values, held in 32 bits: what will be read back after :meth:`save`."""
         return replace(self, keys=tuple(_half(k) for k in self.keys), values=tuple(_half(v) for v in self.values))
 
-    def check(self, backbone: str, geometry: PrefixGeometry, name: str = "this backbone") -> None:
+    def check(
+        self, backbone: str, geometry: PrefixGeometry, name: str = "this backbone", what: str = "the prefix"
+    ) -> None:
         """Refuse to run on a backbone that the prefix was not made for.
+
+        Args:
+            backbone, geometry, name: of the model.
+            what: the prefix, for messages.
 
         Raises:
             PrefixMismatchError: another fingerprint or other sites.
         """
         if self.geometry != geometry:
             raise PrefixMismatchError(
-                f"the prefix was made for {self.geometry}, but {name} has {geometry}",
+                f"{what} was made for {self.geometry}, but {name} has {geometry}",
                 hint="Load the backbone that the prefix was trained on, or train a new prefix.",
             )
         if self.backbone != backbone:
             raise PrefixMismatchError(
-                f"the prefix was trained on a backbone with fingerprint {_short(self.backbone)}, "
+                f"{what} was trained on a backbone with fingerprint {_short(self.backbone)}, "
                 f"but {name} has {_short(backbone)}",
                 hint=f"Load the backbone it was trained on ({self.notes.get('backbone_name', 'see its manifest')}), "
                 "or train a new prefix. An adapted or merged backbone counts as another one.",

@@ -98,7 +98,7 @@ def train_shared_start(
         task,
         training,
         run,
-        fingerprint=_fingerprint(backbone.fingerprint, items, settings),
+        fingerprint=_fingerprint(backbone.exact_fingerprint, items, settings),
     )
     keys, values = parametrization.collapse()
     notes = {

@@ -176,7 +176,8 @@ class Transfer:
         self.phases: list[Phase] = []
         _check_sources(self.strategy, domain, self.sources)
         for source in self.sources:
-            source.entry.prefix.check(reader.backbone.fingerprint, reader.backbone.geometry, reader.backbone.name)
+            backbone, what = reader.backbone, f"the prefix of the source {source.name!r}"
+            source.entry.prefix.check(backbone.fingerprint, backbone.geometry, backbone.name, what)
         # Before anything is trained, not after the warm-up.
         check_origins([(s.name, s.entry.prefix) for s in self.sources], self.initial)
         if self.sources or self.alphas:

@@ -221,8 +221,7 @@ class WarmUp:
     def _fingerprint(self) -> str:
         """What a run depends on; a checkpoint of another run is refused."""
         described: dict[str, Any] = {
-            "backbone": self.backbone.fingerprint,
-            "dtype": str(self.backbone.dtype),
+            "backbone": self.backbone.exact_fingerprint,
             "domain": self.domain.to_dict(),
             "initial": self.initial.hash(),
             "start": self.start,

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from xdner.backbone.aliases import MANIFEST, read_manifest
-from xdner.backbone.lora import merge_lora
+from xdner.backbone.lora import check_mergeable, merge_lora
 from xdner.backbone.recompute import recomputed
 from xdner.backbone.saving import save_like
 from xdner.backbone.sources import ResolvedBackbone
 from xdner.corpora.plain import LONGEST, PlainText
-from xdner.errors import BackboneNotFoundError, StorageError, TrainingError
+from xdner.errors import StorageError, TrainingError
 from xdner.files import holds, replace_folder, storage_errors, write_manifest
 from xdner.settings import TrainingSettings
 from xdner.training.adapt_settings import AdaptationSettings
@@ -166,13 +166,14 @@ def adapt(
         CorpusError: a text that cannot be used, or too little of it.
         BackboneError: a model that cannot learn from text.
         TrainingError: see :func:`xdner.training.loop.train`.
-        StorageError: ``out`` is there already or cannot be written.
+        StorageError: ``out`` is there already or cannot be written, or something else than an older run is at ``OUT-run``.
     """
     out = Path(out)
     scratch = out.with_name(out.name + "-run")
     run = replace(run or Run(), folder=scratch)
     plain = [PlainText(path) for path in texts]
     _check(found, plain, out, settings)
+    run.check()
     learner = load_learner(found, settings.adapt, device=device)
     store = open_store(
         plain, learner.tokenizer, scratch, room=learner.room, separator=learner.separator, vocabulary=learner.vocabulary,
@@ -198,11 +199,8 @@ def _check(found: ResolvedBackbone, texts: Sequence[PlainText], out: Path, setti
         raise StorageError(f"{out} is there already", hint="Choose another --out, or remove it first.")
     for text in texts:
         text.check()
-    if settings.adapt.weights == "lora" and not (found.path / "model.safetensors").is_file():
-        raise BackboneNotFoundError(
-            f"{found.name} has its weights in several files; factors are merged into one",
-            hint="Use --set adapt.weights=full, or save the model as one model.safetensors.",
-        )
+    if settings.adapt.weights == "lora":
+        check_mergeable(found.path, found.name, "use --set adapt.weights=full")
 
 
 def _oddities(store: TokenStore) -> list[str]:
@@ -258,9 +256,10 @@ class _Stage:
         epochs = training.scheduled(len(self.batches)).epochs
         steps = math.ceil(len(self.batches) / training.accumulation) * epochs
         if steps < _FEW_STEPS:
+            sampled = how.max_blocks and len(self.store) - len(self.apart) > how.max_blocks
             notes.append(
                 f"the model makes {steps} optimizer step{'s' if steps > 1 else ''} in all, which teaches it little: give "
-                f"{'more blocks (--set adapt.max_blocks=0)' if how.max_blocks else 'more text'}, more epochs (--set epochs="
+                f"{'more blocks (--set adapt.max_blocks=0)' if sampled else 'more text'}, more epochs (--set epochs="
                 f"{math.ceil(_FEW_STEPS * epochs / steps)}) or smaller batches (--set training.batch_size=…)"
             )
         return notes

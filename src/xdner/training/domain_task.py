@@ -7,7 +7,7 @@ the model itself: it does not know which, it only knows how sentences become pro
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,13 +66,14 @@ def make_items(
         TrainingError: the types alone fill the backbone.
     """
     budget = word_budget(domain, instructor, max_pieces, max_tokens)
-    items = []
-    for sentence in sentences:
-        words = encoder.words(sentence)
-        mentions = [span for e in sentence.entities if (span := sentence.word_span(e))]
-        for window in split_between([len(w) for w in words], mentions, max_pieces=budget):
-            items.append(Item(domain, _cut(sentence, window.first, window.last), words[window.first : window.last]))
-    return items
+    return [item for sentence in sentences for item in _windows(domain, sentence, encoder, budget)]
+
+
+def _windows(domain: Domain, sentence: Sentence, encoder: WordEncoder, budget: int) -> Iterator[Item]:
+    words = encoder.words(sentence)
+    mentions = [span for e in sentence.entities if (span := sentence.word_span(e))]
+    for window in split_between([len(w) for w in words], mentions, max_pieces=budget):
+        yield Item(domain, _cut(sentence, window.first, window.last), words[window.first : window.last])
 
 
 def word_budget(domain: Domain, instructor: Instructor, max_pieces: int, max_tokens: int = UNBOUNDED) -> int:
@@ -199,7 +200,8 @@ def lost_entities(
 ) -> tuple[list[Entity], dict[str, int]]:
     """Gold entities that the target language cannot express or that windows cut, with the reasons counted: the ceiling of
     recall. What bounds windows is as for :func:`make_items`."""
-    target, instructor = TargetCodec(encoder, domain, codec), Instructor(encoder, codec)
+    target = TargetCodec(encoder, domain, codec)
+    budget = word_budget(domain, Instructor(encoder, codec), max_pieces, max_tokens)
     lost: list[Entity] = []
     reasons: dict[str, int] = {}
     for sentence in sentences:
@@ -207,7 +209,7 @@ def lost_entities(
         lost.extend(encoded.lost)
         for reason, count in encoded.reasons.items():
             reasons[reason] = reasons.get(reason, 0) + count
-        windows = make_items(domain, [sentence], encoder, instructor, max_pieces, max_tokens=max_tokens)
+        windows = _windows(domain, sentence, encoder, budget)
         said = {e.key for window in windows for e in window.sentence.entities} | {e.key for e in encoded.lost}
         if cut := [e for e in sentence.entities if e.key not in said]:
             lost.extend(cut)

@@ -31,11 +31,13 @@ from xdner.training.factors import put_factors
 from xdner.training.loop import TrainingResult, train
 from xdner.training.run import Run
 
-__all__ = ["RECORD", "Instructed", "Source", "instruct", "limited", "pools", "used"]
+__all__ = ["BY", "RECORD", "Instructed", "Source", "instruct", "limited", "pools", "used"]
 
 
 #: How the factors were made; a folder with it may be replaced by new factors.
 RECORD = "instruct.json"
+#: What the record says, so that its folder is known as one that may be made again.
+BY = "xdner instruct"
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def instruct(
             task,
             settings.training,
             run,
-            fingerprint=_run_fingerprint(backbone.fingerprint, sources, settings),
+            fingerprint=_run_fingerprint(backbone.exact_fingerprint, sources, settings),
         )
         with replace_folder(out, holds(RECORD)) as fresh:
             factors.write(fresh, backbone.name)
@@ -185,6 +187,7 @@ def _describe(
 ) -> None:
     """A manifest that says how the factors were made, and how to prompt the result."""
     manifest = {
+        "by": BY,
         "base": {"name": backbone.name, "fingerprint": backbone.fingerprint},
         "sources": used(sources, settings.instruct.per_source),
         "settings": settings.to_dict(),

@@ -6,10 +6,15 @@ import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from xdner.files import check_replaceable, holds, storage_errors
+from xdner.files import check_replaceable, storage_errors
 from xdner.training.progress import Progress, SilentProgress
 
 __all__ = ["Run"]
+
+#: What stands in a run's folder, or in that of one of its parts: checkpoints and the record (``loop.py``), and of continued
+#: pre-training the text as tokens and the new weights (``token_store.py``, ``adapt.py``).
+_FILES = frozenset({"run.json", "tokens.json", "tokens.bin", "tokens.part"})
+_FOLDERS = frozenset({"checkpoint", "adapter", "made"})
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,21 @@ class Run:
             StorageError: it holds something else.
         """
         if self.folder is not None:
-            check_replaceable(self.folder, lambda own: holds("run.json")(own) or any(own.rglob("checkpoint")))
+            check_replaceable(self.folder, _only_of_runs)
 
     def remove(self) -> None:
         """Take away what the run has written, once its result is safe."""
         if self.folder is not None:
             with storage_errors(self.folder):
                 shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _only_of_runs(folder: Path) -> bool:
+    """Whether a folder has nothing in it but what training runs and their parts write, half-written files of killed ones
+    included: at the end all of it is removed."""
+    return all(
+        path.name in _FILES
+        or (path.name.startswith(".") and path.name.endswith((".part", ".old")))
+        or (path.is_dir() and not path.is_symlink() and (path.name in _FOLDERS or _only_of_runs(path)))
+        for path in folder.iterdir()
+    )

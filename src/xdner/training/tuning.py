@@ -116,7 +116,10 @@ def tune(
             dropouts=factors.dropouts,
         )  # fmt: skip
         result = train(
-            task, settings.training, run, fingerprint=_fingerprint(backbone.fingerprint, items, settings, template)
+            task,
+            settings.training,
+            run,
+            fingerprint=_fingerprint(backbone.exact_fingerprint, items, settings, template),
         )
         adapter = factors.adapter(backbone.name)
         dropped, lost = _account(task)

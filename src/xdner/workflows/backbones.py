@@ -9,11 +9,12 @@ from typing import Any
 
 from xdner.backbone.aliases import MANIFEST
 from xdner.backbone.load import load_backbone
-from xdner.backbone.lora import merge_lora
+from xdner.backbone.lora import check_mergeable, merge_lora
 from xdner.backbone.sources import resolve
-from xdner.files import check_replaceable, holds
+from xdner.errors import StorageError
+from xdner.files import check_replaceable
 from xdner.settings import INSTRUCTION, Settings
-from xdner.training.instruct import RECORD, Instructed, instruct
+from xdner.training.instruct import BY, RECORD, Instructed, instruct
 from xdner.workflows.initial import sources_of
 from xdner.workflows.options import JobOptions
 
@@ -44,14 +45,19 @@ def instruct_backbone(
         format: of the files; by content if ``None``.
 
     Raises:
-        StorageError: ``out`` is a file, or a folder that holds something else than a backbone made in this way.
+        StorageError: ``out`` is a file, a folder that holds something else than a backbone made in this way, or the
+            backbone that is instructed.
+        BackboneNotFoundError: there is no such backbone, or its weights are in several files.
     """
     options, out = options or JobOptions(), Path(out)
     run = options.run(out.with_name(out.name + "-run"))
-    check_replaceable(out, holds(MANIFEST))
+    check_replaceable(out, _instructed)
     run.check()
     sources = sources_of(source_files, format=format)
     base = resolve(backbone if backbone is not None else RAW_BACKBONE)
+    if out.resolve() == base.path.resolve():
+        raise StorageError(f"{out} is the backbone that is instructed", hint="Choose another --out.")
+    check_mergeable(base.path, base.name)
     Settings.build(options.config, options.chosen, INSTRUCT_DEFAULTS, use=INSTRUCTION)  # before the backbone is loaded
     model = load_backbone(base.path, device=options.device, dtype=options.dtype)
     # How this kind of model is asked (its codec) is its own; how it is trained here is not how its prefixes are.
@@ -68,3 +74,12 @@ def instruct_backbone(
     merge_lora(base.path, made.folder, out, manifest)
     run.remove()
     return made
+
+
+def _instructed(folder: Path) -> bool:
+    """Whether a folder is a backbone that instruction tuning made."""
+    try:
+        made = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["made"]
+        return bool(made["by"] == BY)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

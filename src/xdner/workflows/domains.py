@@ -111,10 +111,10 @@ def train_domain(
         XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
     """
     options = options or JobOptions()
-    material = files.read(name, options.seed)
-    warnings: list[str] = []
     # Mistakes in settings and names, before the backbone is loaded.
-    Settings.build(options.config, options.chosen, use=DOMAIN)
+    asked = Settings.build(options.config, options.chosen, use=DOMAIN)
+    material = files.read(name, asked.training.seed)
+    warnings: list[str] = []
     store, run = options.store(), options.domain_run(name)
     if twice := sorted({source for source in sources if list(sources).count(source) > 1}):
         raise TrainingError(f"{', '.join(twice)} is given twice as a source", hint="Name every source once.")
@@ -123,8 +123,9 @@ def train_domain(
     store.check_backbone(model.fingerprint, model.name)
     settings, initial = _with_initial(store, model, options)
     if ALL in sources:
-        named, left_out = known_entries(store, model.fingerprint, initial.hash(), without=[name])
-        warnings += [f"{source} {why}" for source, why in left_out.items()]
+        known, left_out = known_entries(store, model.fingerprint, initial.hash(), without=[name])
+        warnings += [f"{source} {why}" for source, why in left_out.items() if source not in named]
+        named = known | named  # what was asked for by name is not left out: what does not fit is refused
         if not named:
             raise TrainingError(
                 f"no domain is known that {name} could draw on: none of {model.name} with the initial prefix of {store.folder}",

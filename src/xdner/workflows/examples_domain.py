@@ -78,7 +78,7 @@ def train_examples(
     if sources:
         require_peft("tuning a language model")
     files = replace(files, domain=files.domain or _begun(store, name))
-    material = _material(name, files, sources, pool, options.seed)
+    material = _material(name, files, sources, pool, settings.training.seed)
     remote = is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint")
     _check(sources, ready, adapter=adapter is not None, resume=options.resume, endpoint=remote)
     check_labels(material.domain, material.sentences, material.dev or ())
@@ -93,7 +93,7 @@ def train_examples(
         dev = None if not material.dev else (material.domain, material.sentences, material.dev)
         tuned = recognizer.tune(sources, dev=dev, run=run)
     entry = recognizer.add_domain(material.domain, material.sentences)
-    entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, options.seed)})
+    entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, settings.training.seed)})
     folder = material.keep(store, entry, run)
     remarks = [*material.warnings, *_remarks(entry, material, tuned, settings)]
     if tuned is None and (idle := _idle(settings, WranerSettings.build(base=base))):

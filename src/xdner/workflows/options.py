@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xdner.errors import TrainingError
+from xdner.errors import SettingsError, TrainingError
 from xdner.library.store import Library
 from xdner.training.progress import Progress, SilentProgress
 from xdner.training.run import Run
@@ -23,7 +23,7 @@ class JobOptions:
 
     Attributes:
         library: folder of trained domains; ``None``: the user's own.
-        seed: of everything random.
+        seed: of everything random; ``None``: that of the settings.
         config: TOML file with settings.
         overrides: settings over those of the file, ``name=value``.
         dtype, device: of frozen weights.
@@ -33,7 +33,7 @@ class JobOptions:
     """
 
     library: str | Path | None = None
-    seed: int = 1
+    seed: int | None = None
     config: str | Path | None = None
     overrides: Sequence[str] = ()
     dtype: str = "float32"
@@ -44,7 +44,15 @@ class JobOptions:
 
     @property
     def chosen(self) -> list[str]:
-        """The settings that were chosen one by one, the seed among them."""
+        """The settings that were chosen one by one, the seed among them.
+
+        Raises:
+            SettingsError: there are two seeds.
+        """
+        if self.seed is None:
+            return list(self.overrides)
+        if any(o.partition("=")[0].strip() in ("seed", "training.seed") for o in self.overrides):
+            raise SettingsError(["the seed is given twice: by --seed and by --set"], hint="Leave one of them out.")
         return [*self.overrides, f"training.seed={self.seed}"]
 
     def store(self) -> Library:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ class Part:
     Attributes:
         path: of the sentences, in the format of the file that they come from.
         sentences: how many.
-        mentions: of each type, how many.
+        mentions: of each type of the whole file, how many.
         manifest: the file that lists the sentences; ``None`` for what is left when dev is carved out.
-        scarce: types that have fewer mentions than were asked for, because the corpus has no more.
+        scarce: types that have fewer mentions than were asked for, because no more were left.
     """
 
     path: Path
@@ -106,15 +107,19 @@ def sample_file(
         for path in (folder / f"{name}{suffix}", *([folder / f"{name}.sample.json"] if listed else [])):
             if path.exists():
                 raise StorageError(f"{path} is there already", hint="Choose another --out, or remove it first.")
-    parts = [_write(folder, name, suffix, part, listed) for name, part, listed in planned]
+    parts = [_write(folder, name, suffix, part, listed, corpus.labels) for name, part, listed in planned]
     used = len(drawn) + (0 if carved is None else len(carved))
     return Sampled(parts[0], parts[1] if carved is not None else None, len(corpus) - used)
 
 
-def _write(folder: Path, name: str, suffix: str, corpus: Corpus, manifest: Manifest | None) -> Part:
+def _write(
+    folder: Path, name: str, suffix: str, corpus: Corpus, manifest: Manifest | None, labels: Iterable[str]
+) -> Part:
+    """``labels`` are the whole file's: a type may have no mention left here."""
     path = folder / f"{name}{suffix}"
     write_corpus(corpus, path, format=corpus.format)
-    counts = Manifest.of(corpus, definition="sentences", k=len(corpus), seed=0).mentions
+    found = Counter(entity.label for sentence in corpus for entity in sentence.entities)
+    counts = {label: found[label] for label in labels}
     if manifest is None:
         return Part(path, len(corpus), counts, None)
     listed = folder / f"{name}.sample.json"

@@ -49,11 +49,11 @@ def train_tagger(
         XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
     """
     options = options or JobOptions()
-    material = files.read(name, options.seed)
-    warnings: list[str] = []
-    sources = sources_of(source_files, format=files.format)
     # Mistakes in settings and names, before weights are loaded.
     settings = LanerSettings.build(options.config, options.chosen)
+    material = files.read(name, settings.training.seed)
+    warnings: list[str] = []
+    sources = sources_of(source_files, format=files.format)
     if idle := settings.tagger.idle():
         what = f"head={settings.tagger.head}" if settings.tagger.head != "laner" else "LANER without LB and LC"
         warnings.append(f"{what} makes no use of {', '.join(idle)}")

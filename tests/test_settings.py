@@ -233,6 +233,8 @@ def test_a_job_may_say_what_to_do_instead():
         (Settings, DOMAIN, ["rank=4", "epochs=3"], "training a domain makes no use of instruct.rank"),
         (Settings, START, ["rank=4", "per_source=9"], "training an initial prefix makes no use of instruct.rank"),
         (Settings, START, ["patience=4"], "training an initial prefix makes no use of training.patience"),
+        (Settings, START, ["reparametrization=mlp", "init=noise", "noise=0.1"],
+         "training an initial prefix makes no use of prefix.reparametrization"),
         (Settings, INSTRUCTION, ["rank=4", "length=3"], "instruction tuning makes no use of prefix.length"),
         (AdaptationSettings, ALL_WEIGHTS, ["lora_rank=4", "block=64"],
          "continued pre-training of all weights makes no use of adapt.lora_rank"),

@@ -87,6 +87,10 @@ class PrefixSettings:
     reparametrization: Literal["none", "mlp"] = "none"
     hidden: Positive = 800
 
+    def start(self) -> tuple[int | str | float, ...]:
+        """What the initial prefix depends on (``recognizers/warmup.py``); how it is trained afterwards is no part of it."""
+        return (self.length, self.init, *([self.noise] if self.init == "noise" else []))
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
@@ -261,11 +265,12 @@ class Settings(GroupedSettings):
 
 _NONE: frozenset[str] = frozenset()
 #: Jobs that use these settings in part: training a domain, the prefix that domains start from, and instruction tuning, where
-#: no prefix steers. The latter two have no dev split that would choose an epoch.
+#: no prefix steers. The latter two have no dev split that would choose an epoch; an initial prefix is trained as it is,
+#: without a reparametrization.
 DOMAIN = Use("training a domain", {"instruct": _NONE})
 START = Use("training an initial prefix", {
-    "training": LOOP | TEXTS, "selector": _NONE, "transfer": _NONE, "decoding": _NONE,
-    "instruct": frozenset({"per_source", "add_options"}),
+    "prefix": frozenset({"length", "init", "noise"}), "training": LOOP | TEXTS, "selector": _NONE, "transfer": _NONE,
+    "decoding": _NONE, "instruct": frozenset({"per_source", "add_options"}),
 })  # fmt: skip
 INSTRUCTION = Use("instruction tuning", {
     "prefix": _NONE, "training": LOOP | TEXTS, "selector": _NONE, "transfer": _NONE, "decoding": _NONE,

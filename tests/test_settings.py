@@ -25,7 +25,7 @@ from xdner.settings import (
     TrainingSettings,
 )
 from xdner.tagger.settings import LanerSettings
-from xdner.training.adapt_settings import ALL_WEIGHTS, AdaptationSettings
+from xdner.training.adapt_settings import AdaptationSettings, adaptation
 from xdner.workflows.backbones import INSTRUCT_DEFAULTS
 from xdner.workflows.initial import INITIAL_DEFAULTS
 
@@ -236,8 +236,10 @@ def test_a_job_may_say_what_to_do_instead():
         (Settings, START, ["reparametrization=mlp", "init=noise", "noise=0.1"],
          "training an initial prefix makes no use of prefix.reparametrization"),
         (Settings, INSTRUCTION, ["rank=4", "length=3"], "instruction tuning makes no use of prefix.length"),
-        (AdaptationSettings, ALL_WEIGHTS, ["lora_rank=4", "block=64"],
-         "continued pre-training of all weights makes no use of adapt.lora_rank"),
+        (AdaptationSettings, adaptation("encoder", "full"), ["lora_rank=4", "block=64", "head_steps=4", "longest_span=5"],
+         "continued pre-training of all weights of an encoder makes no use of adapt.lora_rank"),
+        (AdaptationSettings, adaptation("seq2seq", "lora"), ["lora_rank=4", "share=0.2", "span=4", "longest_span=5"],
+         "continued pre-training of LoRA factors of a T5 makes no use of adapt.longest_span"),
     ],
 )  # fmt: skip
 def test_a_job_says_what_it_makes_no_use_of(kind, use, asked, refused):

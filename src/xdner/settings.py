@@ -28,6 +28,7 @@ __all__ = [
     "Settings",
     "TrainingSettings",
     "TransferSettings",
+    "domain_use",
 ]
 
 #: Settings of ``training`` that any training by the one loop uses.
@@ -275,3 +276,27 @@ START = Use("training an initial prefix", {
 INSTRUCTION = Use("instruction tuning", {
     "prefix": _NONE, "training": LOOP | TEXTS, "selector": _NONE, "transfer": _NONE, "decoding": _NONE,
 })  # fmt: skip
+
+
+def domain_use(strategy: str, sources: int) -> Use:
+    """What training a domain makes of the groups, its sources being known: nothing chooses among no sources, among those of a
+    chain, or where there is one, as for each member of an ensemble.
+
+    Args:
+        strategy: as it was decided (:meth:`TransferSettings.decided`).
+        sources: their number.
+    """
+    hint = "Leave it out (--set, --alpha, --without): it acts where --strategy collaborative has two or more known domains."
+    used = frozenset({"strategy", "warmup_share", "source_share"})
+    if not sources:
+        job, used = "training a domain without sources", frozenset({"strategy"})
+        hint = "Leave it out (--set, --alpha, --without), or name known domains with --from: it says how they are drawn on."
+    elif strategy == "chain":
+        job, used = "the strategy chain", frozenset({"strategy"})
+    elif strategy == "ensemble":
+        job = "the strategy ensemble, whose members have one source each,"
+    elif sources == 1:
+        job = "training a domain with one source"
+    else:
+        return DOMAIN
+    return Use(job, {**DOMAIN.keys, "selector": _NONE, "transfer": used}, hint)

@@ -21,7 +21,7 @@ from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.shared_start import shipped_start
 from xdner.recognizers.transfer import Source, shared_sentences
-from xdner.settings import DOMAIN, Settings
+from xdner.settings import DOMAIN, Settings, domain_use
 from xdner.text import Sentence
 from xdner.workflows.material import DomainFiles, Material
 from xdner.workflows.options import JobOptions
@@ -96,6 +96,9 @@ def train_domain(
     All domains of a library start from one initial prefix δ₀: the library's own; in a new one that of the domains that
     ship for this backbone, or else the instruction's keys and values.
 
+    Settings that are asked for and have no effect are refused, whether by an override or in the file: those of the selector
+    where nothing chooses among sources (:func:`~xdner.settings.domain_use`).
+
     Args:
         name: of the domain.
         files: its sentences and types.
@@ -114,7 +117,7 @@ def train_domain(
     material = files.read(name, options.seed)
     warnings: list[str] = []
     # Mistakes in settings and names, before the backbone is loaded.
-    Settings.build(options.config, options.chosen, use=DOMAIN)
+    _check_use(options, None if ALL in sources else len(set(sources) - set(leave_out)))
     store, run = options.store(), options.domain_run(name)
     if twice := sorted({source for source in sources if list(sources).count(source) > 1}):
         raise TrainingError(f"{', '.join(twice)} is given twice as a source", hint="Name every source once.")
@@ -131,6 +134,7 @@ def train_domain(
                 hint="Leave --from out, and train some domains first.",
             )
     named = _without(named, leave_out)
+    _check_use(options, len(named), model.recommended)
     data = _source_data(source_data or {}, named, files.format)
     drawn = [Source(entry, data.get(source, ())) for source, entry in named.items()]
     warnings += _doubts(drawn, material, settings)
@@ -146,6 +150,14 @@ def train_domain(
         trained.entry, folder, result.best_dev, result.best_epoch, trained.transfer.seconds, result.padding,
         result.stopped, (*remarks, *warnings), trained.transfer.selection,
     )  # fmt: skip
+
+
+def _check_use(options: JobOptions, sources: int | None, base: Mapping[str, Any] | None = None) -> None:
+    """Refuse what was asked for and has no effect with so many sources (``None``: not known yet)."""
+    transfer = Settings.build(options.config, options.chosen, base, use=DOMAIN).transfer
+    if sources is not None:
+        use = domain_use(transfer.decided(sources > 0).strategy, sources)
+        Settings.build(options.config, options.chosen, base, use=use)
 
 
 def _without(named: Mapping[str, DomainEntry], leave_out: Sequence[str]) -> dict[str, DomainEntry]:

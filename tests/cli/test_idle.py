@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,45 @@ def test_one_source_that_is_left_of_all_has_nothing_beside_it(tmp_path: Path, ba
     assert f"{ONE} makes no use of selector.alpha" in refused(*base, "--from", "all", "--alpha", "0.3")
     assert f"{ONE} makes no use of an α for towns" in refused(*base, "--from", "towns", "--alpha", "towns=0.1")
     assert "rivers" not in Library(tmp_path)
+
+
+def test_another_start_than_the_librarys_is_refused(library: Path, tmp_path: Path, backbone: str, files: Path) -> None:
+    init, strength = ["--set", "prefix.init=noise"], ["--set", "noise=0.5"]
+    job = "training a domain from the library's own initial prefix makes no use of"
+    args = command("rivers", library, backbone, files, *QUICK)
+    told = refused(*args, *init, *strength)
+    assert f"{job} prefix.init; {job} prefix.noise → Leave it out, or choose a new folder" in told
+    assert f"{job} prefix.noise" in refused(*args, *strength)
+    file = tmp_path / "s.toml"
+    file.write_text('[prefix]\ninit = "noise"\n')
+    assert f"{job} prefix.init, which {file} sets to 'noise'" in refused(*args, "--config", str(file))
+    assert "rivers" not in Library(library)
+    for asked in (["--set", "prefix.init=instruction"], ["--set", "hidden=7", "--set", "reparametrization=mlp"]):
+        train("rivers", library, backbone, files, *asked)  # says what is anyway, or how to go on from there
+    starts = {Library(library).get(name).prefix.initial for name in ("towns", "seas", "rivers")}
+    assert len(starts) == 1
+    Library(library).remove("rivers")
+
+
+def test_one_command_trains_all_domains_of_a_library_and_a_domains_settings_are_a_config(
+    tmp_path: Path, backbone: str, files: Path
+) -> None:
+    init, strength = ["--set", "prefix.init=noise"], ["--set", "noise=0.5"]
+    for name in ("towns", "seas"):
+        made = json.loads(train(name, tmp_path, backbone, files, *init, *strength, "--json").stdout)
+        assert (made["settings"]["prefix"]["init"], made["settings"]["prefix"]["noise"]) == ("noise", 0.5)
+    stored = tmp_path / "towns" / "settings.toml"
+    again = run(*command("towns", tmp_path, backbone, files, "--config", str(stored), "--json"))
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["settings"] == made["settings"]
+    args = command("rivers", tmp_path, backbone, files, *QUICK)
+    assert "makes no use of prefix.noise" in refused(*args, *init, "--set", "noise=0.25")
+    assert "the initial prefix has length 3" in refused(*args, *init, *strength, "--set", "length=4"), "by its own name"
+    two = json.loads(
+        train("rivers", tmp_path, backbone, files, "--from", "towns,seas", "--alpha", "0.3", "--json").stdout
+    )
+    stored = tmp_path / "rivers" / "settings.toml"
+    again = run(
+        *command("rivers", tmp_path, backbone, files, "--config", str(stored), "--from", "towns,seas", "--json")
+    )
+    assert json.loads(again.stdout)["settings"] == two["settings"]

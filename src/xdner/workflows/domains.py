@@ -21,7 +21,7 @@ from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.shared_start import shipped_start
 from xdner.recognizers.transfer import Source, shared_sentences
-from xdner.settings import DOMAIN, Settings, domain_use
+from xdner.settings import DOMAIN, PrefixSettings, Settings, domain_use
 from xdner.text import Sentence
 from xdner.workflows.material import DomainFiles, Material
 from xdner.workflows.options import JobOptions
@@ -97,7 +97,7 @@ def train_domain(
     ship for this backbone, or else the instruction's keys and values.
 
     Settings that are asked for and have no effect are refused, whether by an override or in the file: those of the selector
-    where nothing chooses among sources (:func:`~xdner.settings.domain_use`).
+    where nothing chooses among sources (:func:`~xdner.settings.domain_use`), and another initial prefix than the library's.
 
     Args:
         name: of the domain.
@@ -211,4 +211,22 @@ def _with_initial(store: Library, model: Backbone, options: JobOptions) -> tuple
         return settings, initial
     base = {group: dict(values) for group, values in model.recommended.items()}
     base.setdefault("prefix", {})["length"] = initial.length
-    return Settings.build(options.config, options.chosen, base, use=DOMAIN), initial
+    asked = Settings.build(options.config, options.chosen, base, use=DOMAIN)
+    idle = _idle_start(asked, Settings.build(base=base).prefix, model, initial)
+    keys = frozenset(f.name for f in dataclasses.fields(PrefixSettings)) - idle
+    use = dataclasses.replace(
+        DOMAIN, job="training a domain from the library's own initial prefix", keys={**DOMAIN.keys, "prefix": keys},
+        hint="Leave it out, or choose a new folder with --library: all domains of a library start from one prefix.",
+    )  # fmt: skip
+    return Settings.build(options.config, options.chosen, base, use=use), initial
+
+
+def _idle_start(asked: Settings, usual: PrefixSettings, model: Backbone, initial: Prefix) -> frozenset[str]:
+    """Settings of an initial prefix that say something else than the one that is there: a domain's record would tell them as
+    if they had been used."""
+    own = dataclasses.replace(asked.prefix, length=initial.length)  # another length is refused by its own name
+    if (own.init, own.noise) == (usual.init, usual.noise):
+        return frozenset()
+    if CPNER(model, settings=asked).initial_prefix(own).hash() != initial.hash():
+        return frozenset({"init", "noise"})
+    return frozenset() if own.init == "noise" else frozenset({"noise"})

@@ -25,7 +25,9 @@ from xdner.settings import (
     TrainingSettings,
 )
 from xdner.tagger.settings import LanerSettings
-from xdner.training.adapt_settings import ALL_WEIGHTS, AdaptationSettings
+from xdner.training.adapt_settings import AdaptationSettings, adaptation
+from xdner.workflows.backbones import INSTRUCT_DEFAULTS
+from xdner.workflows.initial import INITIAL_DEFAULTS
 
 BOUNDED = settings(max_examples=100, deadline=None)
 
@@ -156,7 +158,7 @@ def test_what_has_no_effect_is_refused_where_it_was_asked_for(tmp_path):
     with pytest.raises(SettingsError) as caught:
         Sails.build(file, ["patience=3", "training.likelihood=vocabulary", "epoch=3", "training.patienze=1"])
     assert caught.value.problems == [
-        "a sail makes no use of training.anchor",  # that patience is 3 in the file changes nothing
+        f"a sail makes no use of training.anchor, which {file} sets to 3.0",  # that patience is 3 changes nothing
         "a sail makes no use of training.patience",
         "a sail makes no use of training.likelihood",
         "unknown setting 'epoch' (did you mean 'training.epochs'?)",
@@ -180,15 +182,64 @@ def test_what_methods_use_is_there_and_their_own_file_is_a_config(tmp_path, kind
     assert kind.build(file) == kind.build()
 
 
+JOBS = [(DOMAIN, {}), (START, INITIAL_DEFAULTS), (INSTRUCTION, INSTRUCT_DEFAULTS)]
+
+
+@pytest.mark.parametrize(("use", "own"), JOBS)
+def test_a_file_of_all_defaults_is_a_config_of_every_job(tmp_path, use, own):
+    file = tmp_path / "s.toml"
+    for written in (Settings(), Settings.build(base=own)):
+        file.write_text(written.to_toml())
+        made = Settings.build(file, base=own, use=use)
+        usual = Settings.build(base=own)
+        for group, entries in made.to_dict().items():
+            for key, value in entries.items():
+                # What has no effect stays as the job has it: a record does not name what was passed over.
+                wanted = written if use.has(group, key) else usual
+                assert value == getattr(getattr(wanted, group), key), (group, key)
+
+
+def test_a_trained_domains_settings_are_a_config_of_the_next_one_and_other_jobs_say_what_is_in_the_way(tmp_path):
+    stored = Settings.build(overrides=["strategy=none", "evaluate_from=6", "dev_limit=80", "length=3"])
+    file = tmp_path / "settings.toml"
+    file.write_text(stored.to_toml())
+    assert Settings.build(file, use=DOMAIN) == stored
+    for use, own in JOBS[1:]:
+        with pytest.raises(SettingsError) as caught:
+            Settings.build(file, base=own, use=use)
+        assert f"{use.job} makes no use of transfer.strategy, which {file} sets to 'none'" in caught.value.problems
+        assert f"{use.job} makes no use of training.dev_limit, which {file} sets to 80" in caught.value.problems
+
+
+def test_a_name_that_only_idle_groups_have_is_refused_and_not_called_ambiguous():
+    for use, owners in ((START, "selector.alpha or instruct.alpha"), (START, "transfer.strategy")):
+        with pytest.raises(SettingsError) as caught:
+            Settings.build(overrides=[f"{owners.split('.')[-1]}=1"], use=use)
+        assert caught.value.problems == [f"training an initial prefix makes no use of {owners}"]
+    assert Settings.build(overrides=["alpha=1"], use=DOMAIN).selector.alpha == 1  # one group that is used has it
+
+
+def test_a_job_may_say_what_to_do_instead():
+    use = Use("a raft", {"training": frozenset({"epochs"})}, "Build a ship.")
+    for asked, hint in (["seed=2"], "Build a ship."), (["seed=2", "sail=1"], "Groups and keys: "):
+        with pytest.raises(SettingsError) as caught:
+            Settings.build(overrides=asked, use=use)
+        assert (caught.value.hint or "").startswith(hint)
+
+
 @pytest.mark.parametrize(
     ("kind", "use", "asked", "refused"),
     [
         (Settings, DOMAIN, ["rank=4", "epochs=3"], "training a domain makes no use of instruct.rank"),
         (Settings, START, ["rank=4", "per_source=9"], "training an initial prefix makes no use of instruct.rank"),
         (Settings, START, ["patience=4"], "training an initial prefix makes no use of training.patience"),
+        (Settings, START, ["reparametrization=mlp", "init=noise", "noise=0.1"],
+         "training an initial prefix makes no use of prefix.reparametrization"),
         (Settings, INSTRUCTION, ["rank=4", "length=3"], "instruction tuning makes no use of prefix.length"),
-        (AdaptationSettings, ALL_WEIGHTS, ["lora_rank=4", "block=64"],
-         "continued pre-training of all weights makes no use of adapt.lora_rank"),
+        (AdaptationSettings, adaptation("encoder", "full"), ["lora_rank=4", "block=64", "head_steps=4", "longest_span=5"],
+         "continued pre-training of all weights of an encoder makes no use of adapt.lora_rank"),
+        (AdaptationSettings, adaptation("seq2seq", "lora"), ["lora_rank=4", "share=0.2", "span=4", "longest_span=5"],
+         "continued pre-training of LoRA factors of a T5 makes no use of adapt.longest_span"),
     ],
 )  # fmt: skip
 def test_a_job_says_what_it_makes_no_use_of(kind, use, asked, refused):

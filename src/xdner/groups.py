@@ -79,10 +79,16 @@ class Use:
     Attributes:
         job: its name, for messages.
         keys: by group, where only some have an effect: these.
+        hint: the next step for whoever asked for others; the keys that have an effect if empty.
     """
 
     job: str = "this"
     keys: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
+    hint: str = ""
+
+    def has(self, group: str, key: str) -> bool:
+        """Whether a setting has an effect."""
+        return group not in self.keys or key in self.keys[group]
 
 
 class GroupedSettings:
@@ -111,15 +117,16 @@ class GroupedSettings:
         """Defaults, then ``base``, then a TOML file, then ``group.key=value`` overrides.
 
         A key without its group is found by itself where only one group has it: ``--set epochs=3``. What has no effect
-        (``use``; :attr:`USE` if ``None``) is refused as an override, and in the file where it is not the default. ``base`` was
-        resolved before, and nobody asked for it: there, it is taken as it is.
+        (``use``; :attr:`USE` if ``None``) is refused as an override. A file may be the whole of what another job's settings
+        were: there, what has no effect is refused where it is neither the default nor what ``base`` says, and else left as
+        it is here. ``base`` was resolved before, and nobody asked for it: it is taken as it is.
 
         Raises:
             SettingsError: every unknown key, wrong value and setting without effect, at once.
         """
         made = _Builder(cls, use or cls.USE)
-        made.take(base or {}, asked=False)
-        made.take(_read_toml(file, made.problems), asked=True)
+        made.take(base or {})
+        made.take(_read_toml(file, made.problems), file)
         for override in overrides:
             made.override(override)
         hint = made.hint()
@@ -155,26 +162,25 @@ class _Builder:
     """Values by group, as they are asked for, and what is wrong with them."""
 
     def __init__(self, settings: type[GroupedSettings], use: Use) -> None:
-        self.job, self.problems = use.job, list[str]()
+        self.use, self.problems = use, list[str]()
         self.kinds = _kinds(cast(Any, settings))
         self.values: dict[str, dict[str, Any]] = {group: dict(settings.DEFAULTS.get(group, {})) for group in self.kinds}
-        self.used = {
-            group: [key for key in _fields(kind) if key in use.keys.get(group, (key,))]
-            for group, kind in self.kinds.items()
-        }
+        self.used = {g: [key for key in _fields(kind) if use.has(g, key)] for g, kind in self.kinds.items()}
 
     def hint(self) -> str:
         """The next step. The whole list is long: it stands there only where nothing comes near what was asked for."""
         lost = [p for p in self.problems if any(what in p for what in ("unknown", "not of the form", _IDLE))]
         if not lost:
             return "Correct these values and start again."
+        if self.use.hint and all(_IDLE in problem for problem in lost):
+            return self.use.hint
         if all("did you mean" in problem for problem in lost):
             groups = ", ".join(group for group, keys in self.used.items() if keys)
             return f"Groups and keys stand in the settings.toml of every trained domain. The groups: {groups}."
         return f"Groups and keys: {'; '.join(g + ': ' + ', '.join(keys) for g, keys in self.used.items() if keys)}."
 
-    def take(self, table: Mapping[Any, Any], *, asked: bool) -> None:
-        """The groups of a file, or (not ``asked`` for) of settings that were made before."""
+    def take(self, table: Mapping[Any, Any], file: str | Path | None = None) -> None:
+        """The groups of a file, or (without one) of settings that were made before, which nobody asked for."""
         for group, entries in table.items():
             if group not in self.values:
                 self.problems.append(f"unknown group {group!r}{_near(group, self.values)}")
@@ -183,10 +189,10 @@ class _Builder:
                 self.problems.append(f"{group} is a group of settings and cannot be {entries!r}")
                 continue
             for key, value in entries.items():
-                # A file may be the whole of what is stored with a domain.
-                if asked and self._is_idle(group, key) and value != self._now(group, key):
-                    self._refuse(group, key)
-                self._put(group, key, value)
+                if file is None or not self._is_idle(group, key):
+                    self._put(group, key, value)
+                elif value not in self._usual(group, key):
+                    self._refuse(f"{group}.{key}, which {file} sets to {value!r}")
 
     def override(self, text: str) -> None:
         """One ``group.key=value`` or ``key=value``."""
@@ -196,32 +202,37 @@ class _Builder:
             return
         group, dot, name = key.strip().rpartition(".")
         if not dot:
-            owners = [g for g in self.used if name in self.used[g]]
-            owners = owners or [g for g, kind in self.kinds.items() if name in _fields(kind)]
+            every = [g for g, kind in self.kinds.items() if name in _fields(kind)]
+            owners = [g for g in every if name in self.used[g]]
+            if every and not owners:
+                self._refuse(" or ".join(f"{g}.{name}" for g in every))
+                return
             if len(owners) > 1:
                 self.problems.append(f"{name!r} is ambiguous: write {' or '.join(f'{g}.{name}' for g in owners)}")
                 return
             if not owners:
-                every = [f"{g}.{n}" for g, keys in self.used.items() for n in keys]
-                self.problems.append(f"unknown setting {name!r}{_near(name, every)}")
+                known = [f"{g}.{n}" for g, keys in self.used.items() for n in keys]
+                self.problems.append(f"unknown setting {name!r}{_near(name, known)}")
                 return
             group = owners[0]
         if group not in self.values:
             self.problems.append(f"unknown group {group!r}{_near(group, self.values)}")
             return
         if self._is_idle(group, name):
-            self._refuse(group, name)
+            self._refuse(f"{group}.{name}")
         else:
             self._put(group, name, _parse(value.strip()))
 
     def _is_idle(self, group: str, key: str) -> bool:
         return key in _fields(self.kinds[group]) and key not in self.used[group]
 
-    def _refuse(self, group: str, key: str) -> None:
-        self.problems.append(f"{self.job} {_IDLE} {group}.{key}")
+    def _refuse(self, what: str) -> None:
+        self.problems.append(f"{self.use.job} {_IDLE} {what}")
 
-    def _now(self, group: str, key: str) -> Any:
-        return self.values[group].get(key, getattr(self.kinds[group](), key))
+    def _usual(self, group: str, key: str) -> tuple[Any, Any]:
+        """The class's own default, and what the job has."""
+        default = getattr(self.kinds[group](), key)
+        return default, self.values[group].get(key, default)
 
     def _put(self, group: str, key: str, value: Any) -> None:
         fields = _fields(self.kinds[group])

@@ -28,6 +28,7 @@ __all__ = [
     "Settings",
     "TrainingSettings",
     "TransferSettings",
+    "domain_use",
 ]
 
 #: Settings of ``training`` that any training by the one loop uses.
@@ -86,6 +87,10 @@ class PrefixSettings:
     noise: Amount = 0.02
     reparametrization: Literal["none", "mlp"] = "none"
     hidden: Positive = 800
+
+    def start(self) -> tuple[int | str | float, ...]:
+        """What the initial prefix depends on (``recognizers/warmup.py``); how it is trained afterwards is no part of it."""
+        return (self.length, self.init, *([self.noise] if self.init == "noise" else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,12 +266,37 @@ class Settings(GroupedSettings):
 
 _NONE: frozenset[str] = frozenset()
 #: Jobs that use these settings in part: training a domain, the prefix that domains start from, and instruction tuning, where
-#: no prefix steers. The latter two have no dev split that would choose an epoch.
+#: no prefix steers. The latter two have no dev split that would choose an epoch; an initial prefix is trained as it is,
+#: without a reparametrization.
 DOMAIN = Use("training a domain", {"instruct": _NONE})
 START = Use("training an initial prefix", {
-    "training": LOOP | TEXTS, "selector": _NONE, "transfer": _NONE, "decoding": _NONE,
-    "instruct": frozenset({"per_source", "add_options"}),
+    "prefix": frozenset({"length", "init", "noise"}), "training": LOOP | TEXTS, "selector": _NONE, "transfer": _NONE,
+    "decoding": _NONE, "instruct": frozenset({"per_source", "add_options"}),
 })  # fmt: skip
 INSTRUCTION = Use("instruction tuning", {
     "prefix": _NONE, "training": LOOP | TEXTS, "selector": _NONE, "transfer": _NONE, "decoding": _NONE,
 })  # fmt: skip
+
+
+def domain_use(strategy: str, sources: int) -> Use:
+    """What training a domain makes of the groups, its sources being known: nothing chooses among no sources, among those of a
+    chain, or where there is one, as for each member of an ensemble.
+
+    Args:
+        strategy: as it was decided (:meth:`TransferSettings.decided`).
+        sources: their number.
+    """
+    hint = "Leave it out (--set, --alpha, --without): it acts where --strategy collaborative has two or more known domains."
+    used = frozenset({"strategy", "warmup_share", "source_share"})
+    if not sources:
+        job, used = "training a domain without sources", frozenset({"strategy"})
+        hint = "Leave it out (--set, --alpha, --without), or name known domains with --from: it says how they are drawn on."
+    elif strategy == "chain":
+        job, used = "the strategy chain", frozenset({"strategy"})
+    elif strategy == "ensemble":
+        job = "the strategy ensemble, whose members have one source each,"
+    elif sources == 1:
+        job = "training a domain with one source"
+    else:
+        return DOMAIN
+    return Use(job, {**DOMAIN.keys, "selector": _NONE, "transfer": used}, hint)

@@ -16,7 +16,8 @@ from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.models import save_tiny_backbone
 
-QUICK = ["--set", "block=32", "--set", "head_steps=4", "--set", "learning_rate=3e-3"]
+PLAIN = ["--set", "block=32", "--set", "learning_rate=3e-3"]
+QUICK = [*PLAIN, "--set", "head_steps=4"]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,9 @@ def test_what_stands_beside_is_not_deleted(encoder: Path, text: Path, tmp_path: 
 def test_an_adapted_model_takes_prefixes(text: Path, tmp_path: Path) -> None:
     base = save_tiny_backbone(tmp_path / "base")
     out = tmp_path / "out"
-    assert run("adapt", "--corpus", str(text), "--backbone", str(base), "--out", str(out), *QUICK).exit_code == 0
+    adapt = ["adapt", "--corpus", str(text), "--backbone", str(base), "--out", str(out)]
+    assert "all weights of a causal model makes no use of adapt.head_steps" in refused(*adapt, *QUICK)
+    assert run(*adapt, *PLAIN).exit_code == 0
     train = tmp_path / "train.txt"
     train.write_text("Ann\tB-person\nin\tO\nRome\tB-city\n\nBob\tB-person\n" * 2)
     made = run(

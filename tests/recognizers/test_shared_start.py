@@ -14,7 +14,7 @@ from xdner.errors import PrefixMismatchError, TrainingError, TrainingInterrupted
 from xdner.library import bundled
 from xdner.library.store import Library
 from xdner.recognizers.cp_ner import CPNER
-from xdner.recognizers.shared_start import train_shared_start
+from xdner.recognizers.shared_start import shipped_start, train_shared_start
 from xdner.recognizers.warmup import WarmUp, initial_prefix
 from xdner.settings import Settings
 from xdner.testing.models import save_tiny_backbone, tiny_causal
@@ -116,5 +116,10 @@ def test_python_starts_from_what_ships_as_the_command_line_does(
     assert CPNER.from_pretrained(folder).initial_prefix().hash() == shipped.rounded().hash()
     own = CPNER.from_pretrained(folder, initial=CPNER(backbone).initial_prefix())
     assert own.initial_prefix().hash() == CPNER(backbone).initial_prefix().hash() != shipped.rounded().hash()
+    for same in ({"reparametrization": "mlp"}, {"hidden": 9}, {"noise": 0.5}):  # noise is of init=noise alone
+        how = replace(usual, prefix=replace(usual.prefix, **same))
+        assert CPNER.from_pretrained(folder, settings=how).initial_prefix().hash() == shipped.rounded().hash(), same
+    asked = replace(usual, prefix=noise)
+    assert shipped_start(backbone, asked) is None
     asked = replace(usual, prefix=replace(usual.prefix, length=usual.prefix.length + 1))
     assert CPNER.from_pretrained(folder, settings=asked).initial_prefix().length == usual.prefix.length + 1

@@ -83,6 +83,26 @@ def test_alphas_of_nobody_are_refused_and_the_selector_alone_knows_no_loss(known
         known.select("seas", ["people"], settings=settings("weighting=loss"))
 
 
+@pytest.mark.parametrize(
+    ("strategy", "names", "job"),
+    [
+        ("collaborative", ["seas"], "training a domain with one source"),
+        ("single", ["seas"], "training a domain with one source"),
+        ("chain", SOURCES, "the strategy chain"),
+        ("ensemble", SOURCES, "the strategy ensemble"),
+    ],
+)
+def test_an_alpha_of_a_source_is_refused_where_nothing_chooses_and_settings_for_all_strategies_are_not(
+    known: CPNER, strategy: str, names: Sequence[str], job: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"{job}.* makes no use of an α for seas"):
+        run(known, settings(f"strategy={strategy}"), names, alphas={"seas": 0.25})
+    # As the benchmarks do: what is compared has one value of settings, whatever each strategy uses of it.
+    for_all = settings(f"strategy={strategy}", "selector.alpha=0.25", "mode=paper", "top_k=1", "source_share=0.25")
+    plain = settings(f"strategy={strategy}", *(["source_share=0.25"] if strategy != "chain" else []))
+    assert run(known, for_all, names).entry.prefix.hash() == run(known, plain, names).entry.prefix.hash()
+
+
 def test_settings_of_the_selector_arrive_there(known: CPNER, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, object] = {}
 

@@ -27,17 +27,26 @@ from xdner.backbone import recompute
 from xdner.backbone.load import load_backbone
 from xdner.backbone.sources import resolve
 from xdner.backbone.tensors import fingerprint
-from xdner.errors import BackboneError, BackboneNotFoundError, CorpusError, StorageError, TrainingError, XdnerError
+from xdner.errors import (
+    BackboneError,
+    BackboneNotFoundError,
+    CorpusError,
+    SettingsError,
+    StorageError,
+    TrainingError,
+    XdnerError,
+)
 from xdner.testing.encoders import save_tiny_encoder, word_piece_tokenizer
 from xdner.testing.models import save_tiny_backbone
 from xdner.training.adapt import Adapted, dealt
 from xdner.training.adapt_settings import AdaptationSettings, AdaptSettings
 from xdner.training.learners import EncoderLearner, load_learner
 from xdner.training.progress import SilentProgress
-from xdner.workflows import JobOptions, adapt_backbone
+from xdner.workflows import JobOptions, adapt_backbone, adaptation
 
 KINDS = ("bare", "whole", "causal", "t5")
-QUICK = ("block=32", "head_steps=8", "learning_rate=3e-3", "checkpoint_every=3", "held_out=4")
+QUICK = ("block=32", "learning_rate=3e-3", "checkpoint_every=3", "held_out=4")
+HEAD = ("head_steps=8",)  # only an encoder may need an output layer
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +71,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(base: dict[str, Path], kind: str, text: Path, out: Path, *more: str, **options) -> Adapted:
-    return adapt_backbone([text], out, JobOptions(overrides=[*QUICK, *more], **options), backbone=base[kind])
+    head = HEAD if kind in ("bare", "whole") else ()
+    return adapt_backbone([text], out, JobOptions(overrides=[*QUICK, *head, *more], **options), backbone=base[kind])
 
 
 def load(kind: str, folder: Path) -> torch.nn.Module:
@@ -197,7 +207,8 @@ def test_an_encoder_whose_file_has_no_pooler(base: dict[str, Path], text: Path, 
     folder = tmp_path / "poolerless"
     shutil.copytree(base["bare"], folder)
     AutoModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
-    first, second = (adapt_backbone([text], tmp_path / n, JobOptions(overrides=QUICK), backbone=folder) for n in "ab")
+    quick = JobOptions(overrides=[*QUICK, *HEAD])
+    first, second = (adapt_backbone([text], tmp_path / n, quick, backbone=folder) for n in "ab")
     assert first.facts == second.facts, "nothing that is drawn at loading counts"
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
 
@@ -219,7 +230,7 @@ def test_an_encoder_whose_word_embeddings_have_another_size(text: Path, tmp_path
     )  # fmt: skip
     ElectraModel(config).save_pretrained(tmp_path / "electra")
     word_piece_tokenizer().save_pretrained(tmp_path / "electra")
-    few = (*QUICK, "max_blocks=8")
+    few = (*QUICK, *HEAD, "max_blocks=8")
     made = adapt_backbone([text], tmp_path / "out", JobOptions(overrides=few), backbone=tmp_path / "electra")
     assert made.facts["output_layer"] == "made for this run; not saved"
     assert AutoModel.from_pretrained(tmp_path / "out").config.embedding_size == 8
@@ -321,6 +332,43 @@ def test_bad_input_is_told_before_any_work(base: dict[str, Path], text: Path, tm
             adapt_backbone(texts, out, JobOptions(**given), backbone=backbone)
         assert caught.value.hint
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "idle"),
+    [
+        ("causal", ["share=0.2", "span=4", "longest_span=4", "head_steps=4", "head_rate=0.1", "lora_rank=4"]),
+        ("t5", ["longest_span=4", "head_steps=4", "head_rate=0.1", "lora_alpha=4"]),
+        ("bare", ["lora_rank=4", "lora_alpha=4"]),
+    ],
+)
+def test_what_says_nothing_to_a_kind_of_model_is_refused_before_it_is_loaded(
+    base: dict[str, Path], text: Path, tmp_path: Path, kind: str, idle: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adaptation, "adapt", lambda *_, **__: pytest.fail("it was begun"))
+    names = {"causal": "a causal model", "t5": "a T5", "bare": "an encoder"}
+    with pytest.raises(SettingsError) as caught:
+        adapt_backbone([text], tmp_path / "out", JobOptions(overrides=[*QUICK, *idle]), backbone=base[kind])
+    job = f"continued pre-training of all weights of {names[kind]}"
+    assert caught.value.problems == [f"{job} makes no use of adapt.{one.partition('=')[0]}" for one in idle]
+    # The other settings of the group are taken, as are defaults that a file names.
+    others = {
+        "share=0.2",
+        "span=4",
+        "longest_span=4",
+        "head_steps=4",
+        "head_rate=0.1",
+        "block=64",
+        "max_blocks=9",
+        "held_out=9",
+    }
+    file = tmp_path / "all.toml"
+    file.write_text(AdaptationSettings().to_toml())
+    seen: list[AdaptationSettings] = []
+    monkeypatch.setattr(adaptation, "adapt", lambda *_, settings, **__: seen.append(settings))
+    taken = JobOptions(config=file, overrides=sorted(others - set(idle)))
+    adapt_backbone([text], tmp_path / "out", taken, backbone=base[kind])
+    assert seen[0].adapt.max_blocks == 9
 
 
 def test_models_that_cannot_learn_from_text(base: dict[str, Path], text: Path, tmp_path: Path) -> None:

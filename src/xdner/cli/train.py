@@ -120,7 +120,6 @@ def train(
             _only("if-wraner", {"--llm": llm, "--model": model, "--adapter": adapter})
             _only("laner and if-wraner", {"--source": source})
             switches = [w for w in without or () if w in ABLATIONS]
-            _check_idle(split_names(from_), strategy, alpha or [], switches)
             alphas, overrides = transfer_overrides(strategy, alpha, switches, set_)
             data = {k: Path(v) for k, v in pairs(source_data, "--source-data", "NAME=FILE").items()}
             outcome = train_domain(
@@ -136,23 +135,6 @@ def _start(from_: str | None, what: str) -> str | None:
     if len(names) > 1 or names == ["all"]:
         raise SettingsError([f"--from {from_}: {what} goes on from one domain"], hint="Name one.")
     return names[0] if names else None
-
-
-def _check_idle(sources: list[str], strategy: str | None, alpha: list[str], switches: list[str]) -> None:
-    """Refuse what would be passed over in silence: nothing chooses among no sources, among those of a chain, or among one."""
-    similarities = {f"--without {w}" for w in switches if w.endswith("-similarity")} | {f"--alpha {a}" for a in alpha}
-    warm_up = {"--without warm-up"} & {f"--without {w}" for w in switches}
-    if not sources:
-        named = {f"--alpha {a}" for a in alpha if "=" in a}  # these are refused by their names
-        idle, why = (similarities | warm_up) - named, "without --from"
-    elif strategy == "chain":
-        idle, why = similarities | warm_up, "with --strategy chain"
-    elif strategy == "ensemble":
-        idle, why = similarities, "with --strategy ensemble, whose members have one source each"
-    else:
-        return
-    if idle:
-        raise SettingsError([f"{option} has no effect {why}" for option in sorted(idle)], hint="Leave it out.")
 
 
 def _only(recognizer: str, given: dict[str, Any]) -> None:

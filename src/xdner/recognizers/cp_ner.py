@@ -282,7 +282,8 @@ class CPNER(Recognizer[DomainEntry]):
             sources: known domains to draw on: names of domains that are ready here, or
                 :class:`~xdner.recognizers.transfer.Source` with sentences, for a chain.
             alphas: α of single sources by name (Eq. 7), over ``settings.selector.alpha``.
-            settings: this recognizer's settings if none are given.
+            settings: this recognizer's settings if none are given; what this training makes no use of is passed over
+                (:class:`~xdner.recognizers.transfer.Transfer`).
             run: where checkpoints go, and what is shown; without it nothing is written or shown.
 
         Returns:
@@ -292,6 +293,7 @@ class CPNER(Recognizer[DomainEntry]):
             DomainError: labels in the sentences that the domain does not have.
             UnknownDomainError: a source that is not ready here.
             PrefixMismatchError: a source with another initial prefix.
+            SettingsError: an α that is impossible or has no effect, or settings that exclude each other.
             TrainingError: nothing to train on, sources that the strategy cannot use, or the loss is not a number.
             TrainingInterrupted: Ctrl-C; a checkpoint was kept if the run has a folder.
         """

@@ -30,8 +30,11 @@ __all__ = ["shipped_start", "train_shared_start"]
 
 
 def shipped_start(backbone: Backbone, settings: Settings) -> Prefix | None:
-    """The δ₀ that ships for a backbone; ``None`` if there is none, or ``settings`` ask for another prefix than usual."""
-    if settings.prefix != Settings.build(base=backbone.recommended).prefix:
+    """The δ₀ that ships for a backbone; ``None`` if there is none, or ``settings`` ask for another start than usual.
+
+    How a prefix is trained (``prefix.reparametrization``) does not change where it starts.
+    """
+    if settings.prefix.start() != Settings.build(base=backbone.recommended).prefix.start():
         return None
     return bundled_initial(backbone.fingerprint, settings.prefix.length)
 

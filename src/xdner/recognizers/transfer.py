@@ -31,7 +31,7 @@ from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Candidate, Selection, alpha_of, check_origins, select, softmax_weights
 from xdner.recognizers.reader import Reader
 from xdner.recognizers.warmup import WarmUp, initial_prefix
-from xdner.settings import SelectorSettings, Settings
+from xdner.settings import SelectorSettings, Settings, domain_use
 from xdner.text import Sentence
 from xdner.training.loop import TrainingResult
 from xdner.training.run import Run
@@ -139,6 +139,11 @@ def shared_sentences(entry: DomainEntry, *corpora: Sequence[Sentence]) -> int:
 class Transfer:
     """Trains a target's domain by one of the strategies.
 
+    Groups of settings may hold what this strategy, or this number of sources, makes no use of
+    (:func:`~xdner.settings.domain_use`): one value serves many trainings, as in a comparison of strategies, and nobody can
+    tell here what was asked for. :func:`~xdner.workflows.train_domain` can, and refuses it by the same rule; an α of a
+    single source is asked for here, and refused here.
+
     Args:
         reader: of the frozen backbone.
         domain: the target.
@@ -152,7 +157,8 @@ class Transfer:
         TrainingError: a number of sources that the strategy cannot use, a source twice, the target among its sources, or
             a chain without a source's sentences.
         PrefixMismatchError: a source for another backbone or with another initial prefix, or an ensemble.
-        SettingsError: an impossible α, one for a domain that is no source, or settings that exclude each other.
+        SettingsError: an impossible α, one for a domain that is no source or where nothing chooses among sources, or
+            settings that exclude each other.
     """
 
     def __init__(
@@ -182,6 +188,9 @@ class Transfer:
         check_origins([(s.name, s.entry.prefix) for s in self.sources], self.initial)
         if self.sources or self.alphas:
             alpha_of([s.name for s in self.sources], settings.selector.alpha, self.alphas)
+        use = domain_use(self.strategy, len(self.sources))
+        if self.alphas and not use.has("selector", "alpha"):
+            raise SettingsError([f"{use.job} makes no use of an α for {', '.join(self.alphas)}"], hint=use.hint)
         _check_selector(settings, self.alphas)
 
     def run(self, run: Run | None = None) -> Transferred:

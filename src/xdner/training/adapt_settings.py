@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from xdner.groups import Count, GroupedSettings, Positive, Rate, Use, Within
 from xdner.settings import LOOP, TrainingSettings
 
-__all__ = ["ALL_WEIGHTS", "AdaptSettings", "AdaptationSettings"]
+__all__ = ["AdaptSettings", "AdaptationSettings", "adaptation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class AdaptSettings:
         share: of an encoder's or T5's tokens that are hidden.
         span: length of hidden spans; 0 is the kind's own. Encoders: words, a geometric distribution with p = 1 / span
             (own: 5, as SpanBERT). T5: tokens, the mean (own: 3).
-        longest_span: words of an encoder's longest span.
+        longest_span: words of an encoder's longest span; T5's have no bound.
         max_blocks: a sample of so many blocks of the text is enough (0 = all).
         held_out: so many blocks, at most a twentieth of all, are never trained on; the loss on them is told before and
             after.
@@ -71,7 +71,27 @@ class AdaptationSettings(GroupedSettings):
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
 
-#: Without ``adapt.weights=lora``.
-ALL_WEIGHTS = Use("continued pre-training of all weights", {
-    **AdaptationSettings.USE.keys, "adapt": frozenset(f.name for f in fields(AdaptSettings) if not f.name.startswith("lora_")),
-})  # fmt: skip
+#: What of ``adapt`` says nothing to a kind of model: a causal one hides nothing, T5's spans are tokens without a bound, and
+#: only an encoder may come without an output layer.
+_IDLE: Mapping[str, frozenset[str]] = {
+    "encoder": frozenset(),
+    "seq2seq": frozenset({"longest_span", "head_steps", "head_rate"}),
+    "causal": frozenset({"share", "span", "longest_span", "head_steps", "head_rate"}),
+}
+_NAMES = {"encoder": "an encoder", "seq2seq": "a T5", "causal": "a causal model"}
+
+
+def adaptation(kind: str, weights: str) -> Use:
+    """What the continued pre-training of a backbone makes of the groups.
+
+    Whether an encoder has an output layer of its own, which ``head_steps`` and ``head_rate`` would say nothing to, is
+    known only once it is loaded: an encoder takes them.
+
+    Args:
+        kind: ``encoder``, ``seq2seq`` or ``causal``.
+        weights: ``full`` or ``lora``.
+    """
+    factors = frozenset({"lora_rank", "lora_alpha"}) if weights == "full" else frozenset()
+    used = frozenset(f.name for f in fields(AdaptSettings)) - _IDLE[kind] - factors
+    what = "all weights" if weights == "full" else "LoRA factors"
+    return Use(f"continued pre-training of {what} of {_NAMES[kind]}", {**AdaptationSettings.USE.keys, "adapt": used})

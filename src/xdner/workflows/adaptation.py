@@ -9,7 +9,7 @@ from xdner.backbone.load import native_bfloat16
 from xdner.backbone.sources import DEFAULT_BACKBONE, resolve
 from xdner.errors import BackboneError
 from xdner.training.adapt import Adapted, adapt
-from xdner.training.adapt_settings import ALL_WEIGHTS, AdaptationSettings
+from xdner.training.adapt_settings import AdaptationSettings, adaptation
 from xdner.workflows.options import JobOptions
 
 __all__ = ["adapt_backbone"]
@@ -35,19 +35,18 @@ def adapt_backbone(
         backbone: alias, hub id or folder of an encoder, a T5 or a causal model; ``None`` is the embedded default.
 
     Raises:
-        SettingsError, BackboneError, CorpusError, TrainingError, StorageError: see there.
+        SettingsError: also a setting that says nothing to this kind of model, or to factors or all weights; before
+            anything is loaded.
+        BackboneError, CorpusError, TrainingError, StorageError: see there.
     """
     options = options or JobOptions()
     dtype, device = options.dtype, options.device
     if dtype not in ("float32", "bfloat16", "auto"):
         raise BackboneError(f"unknown dtype {dtype!r}", hint="Use one of: auto, float32, bfloat16.")
     found = resolve(DEFAULT_BACKBONE if backbone is None else backbone)
-    settings = AdaptationSettings.build(options.config, options.chosen)
-    if settings.adapt.weights == "lora":
-        rate = {"training": {"learning_rate": _LORA_RATE}}
-        settings = AdaptationSettings.build(options.config, options.chosen, rate)
-    else:
-        AdaptationSettings.build(options.config, options.chosen, use=ALL_WEIGHTS)  # refuses what is LoRA's
+    weights = AdaptationSettings.build(options.config, options.chosen).adapt.weights
+    rate = {"training": {"learning_rate": _LORA_RATE}} if weights == "lora" else {}
+    settings = AdaptationSettings.build(options.config, options.chosen, rate, use=adaptation(found.kind, weights))
     return adapt(
         found, texts, out, settings=settings, device=device,
         autocast=dtype == "bfloat16" or (dtype == "auto" and native_bfloat16(device)),

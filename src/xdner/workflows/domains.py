@@ -21,7 +21,7 @@ from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.shared_start import shipped_start
 from xdner.recognizers.transfer import Source, shared_sentences
-from xdner.settings import DOMAIN, Settings
+from xdner.settings import DOMAIN, PrefixSettings, Settings, domain_use
 from xdner.text import Sentence
 from xdner.workflows.material import DomainFiles, Material
 from xdner.workflows.options import JobOptions
@@ -96,6 +96,9 @@ def train_domain(
     All domains of a library start from one initial prefix δ₀: the library's own; in a new one that of the domains that
     ship for this backbone, or else the instruction's keys and values.
 
+    Settings that are asked for and have no effect are refused, whether by an override or in the file: those of the selector
+    where nothing chooses among sources (:func:`~xdner.settings.domain_use`), and another initial prefix than the library's.
+
     Args:
         name: of the domain.
         files: its sentences and types.
@@ -112,7 +115,7 @@ def train_domain(
     """
     options = options or JobOptions()
     # Mistakes in settings and names, before the backbone is loaded.
-    asked = Settings.build(options.config, options.chosen, use=DOMAIN)
+    asked = _check_use(options, None if ALL in sources else len(set(sources) - set(leave_out)))
     material = files.read(name, asked.training.seed)
     warnings: list[str] = []
     store, run = options.store(), options.domain_run(name)
@@ -132,6 +135,7 @@ def train_domain(
                 hint="Leave --from out, and train some domains first.",
             )
     named = _without(named, leave_out)
+    _check_use(options, len(named), model.recommended)
     data = _source_data(source_data or {}, named, files.format)
     drawn = [Source(entry, data.get(source, ())) for source, entry in named.items()]
     warnings += _doubts(drawn, material, settings)
@@ -147,6 +151,15 @@ def train_domain(
         trained.entry, folder, result.best_dev, result.best_epoch, trained.transfer.seconds, result.padding,
         result.stopped, (*remarks, *warnings), trained.transfer.selection,
     )  # fmt: skip
+
+
+def _check_use(options: JobOptions, sources: int | None, base: Mapping[str, Any] | None = None) -> Settings:
+    """Refuse what was asked for and has no effect with so many sources (``None``: not known yet)."""
+    asked = Settings.build(options.config, options.chosen, base, use=DOMAIN)
+    if sources is None:
+        return asked
+    use = domain_use(asked.transfer.decided(sources > 0).strategy, sources)
+    return Settings.build(options.config, options.chosen, base, use=use)
 
 
 def _without(named: Mapping[str, DomainEntry], leave_out: Sequence[str]) -> dict[str, DomainEntry]:
@@ -200,4 +213,22 @@ def _with_initial(store: Library, model: Backbone, options: JobOptions) -> tuple
         return settings, initial
     base = {group: dict(values) for group, values in model.recommended.items()}
     base.setdefault("prefix", {})["length"] = initial.length
-    return Settings.build(options.config, options.chosen, base, use=DOMAIN), initial
+    asked = Settings.build(options.config, options.chosen, base, use=DOMAIN)
+    idle = _idle_start(asked, Settings.build(base=base).prefix, model, initial)
+    keys = frozenset(f.name for f in dataclasses.fields(PrefixSettings)) - idle
+    use = dataclasses.replace(
+        DOMAIN, job="training a domain from the library's own initial prefix", keys={**DOMAIN.keys, "prefix": keys},
+        hint="Leave it out, or choose a new folder with --library: all domains of a library start from one prefix.",
+    )  # fmt: skip
+    return Settings.build(options.config, options.chosen, base, use=use), initial
+
+
+def _idle_start(asked: Settings, usual: PrefixSettings, model: Backbone, initial: Prefix) -> frozenset[str]:
+    """Settings of an initial prefix that say something else than the one that is there: a domain's record would tell them as
+    if they had been used."""
+    own = dataclasses.replace(asked.prefix, length=initial.length)  # another length is refused by its own name
+    if (own.init, own.noise) == (usual.init, usual.noise):
+        return frozenset()
+    if CPNER(model, settings=asked).initial_prefix(own).hash() != initial.hash():
+        return frozenset({"init", "noise"})
+    return frozenset() if own.init == "noise" else frozenset({"noise"})

@@ -75,7 +75,8 @@ def train_initial(
             hint="Choose a new folder with --library: all domains of a library start from one prefix.",
         )
     sources = sources_of(source_files, format=format)
-    Settings.build(options.config, options.chosen, use=START)  # mistakes in settings, before the backbone is loaded
+    # Mistakes in settings, before the backbone is loaded.
+    Settings.build(options.config, options.chosen, INITIAL_DEFAULTS, use=START)
     model = load_backbone(backbone, device=options.device, dtype=options.dtype)
     base = {group: dict(values) for group, values in model.recommended.items()}
     for group, values in INITIAL_DEFAULTS.items():

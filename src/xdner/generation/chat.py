@@ -146,13 +146,16 @@ class Chat:
         limits = httpx2.Limits(max_connections=self.settings.concurrency)
         return httpx2.AsyncClient(timeout=None, follow_redirects=False, limits=limits)
 
-    async def complete(self, client: httpx2.AsyncClient, prompt: str, stop: Event) -> Reply:
+    async def complete(
+        self, client: httpx2.AsyncClient, prompt: str, stop: Event, *, answer_tokens: int | None = None
+    ) -> Reply:
         """The reply to a prompt.
 
         Args:
             client: see :meth:`client`.
             prompt: of the user.
             stop: once it is set, what is under way may end, and nothing is tried again.
+            answer_tokens: of the answer, at most; ``None``: as the settings say.
 
         Raises:
             TooLong, Refused: this prompt is not taken.
@@ -165,7 +168,7 @@ class Chat:
         while tries <= how.retries:
             if stop.is_set():
                 raise Stopped
-            outcome = await self._once(client, self._body(prompt, chosen))
+            outcome = await self._once(client, self._body(prompt, chosen, answer_tokens))
             if isinstance(outcome, _Parameters):  # refused, but only for a parameter
                 chosen = outcome
                 continue
@@ -193,11 +196,11 @@ class Chat:
 
     # -- parameters --------------------------------------------------------------------------------------------------
 
-    def _body(self, prompt: str, chosen: _Parameters) -> dict[str, Any]:
+    def _body(self, prompt: str, chosen: _Parameters, answer_tokens: int | None) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
-            chosen.limit: self.settings.answer_tokens,
+            chosen.limit: self.settings.answer_tokens if answer_tokens is None else answer_tokens,
         }
         return body | ({"temperature": 0} if chosen.temperature else {})
 

@@ -242,7 +242,8 @@ class IFWRANER(Recognizer[ExamplesEntry]):
                 retriever = make.of_pool(index, entry.settings)
             else:
                 retriever = make(pool, entry.settings)
-            self._ready[name] = _Ready(Asked(entry.domain, entry.template), retriever, entry.settings.retrieval.k)
+            asked = Asked(entry.domain, entry.template, entry.settings)
+            self._ready[name] = _Ready(asked, retriever, entry.settings.retrieval.k)
         return self._ready[name]
 
     # -- reading -----------------------------------------------------------------------------------------------------

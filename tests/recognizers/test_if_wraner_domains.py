@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
 from xdner.recognizers.base import Request
 from xdner.recognizers.if_wraner import IFWRANER
+from xdner.retrieval.base import text_key
 from xdner.testing.endpoints import answering, serving
 from xdner.testing.examples import SHORT, people, shared_words
 from xdner.testing.models import save_tiny_backbone
+from xdner.text import Sentence
 
 TEMPLATE = Template.parse(SHORT)
 EXAMPLES = people()
@@ -29,6 +32,31 @@ def add(recognizer: IFWRANER, name: str, *overrides: str) -> None:
     """A domain that was made with settings of its own."""
     maker = IFWRANER(recognizer.llm, settings=settings_of(*overrides), retriever=shared_words, template=TEMPLATE)
     recognizer.add(maker.add_domain(Domain(name, Domain.from_corpus(name, EXAMPLES).labels), EXAMPLES))
+
+
+@pytest.mark.parametrize("window", [8, 80])
+@pytest.mark.parametrize("method", ["densest", "shared words"])
+def test_as_many_examples_are_shown_whatever_copies_of_a_text_there_are(window: int, method: str) -> None:
+    """Copies of a long text in other letters are left out of what its windows are shown; others take their places."""
+    long = TEXT.strip()
+    spans = [(m.start(), m.end(), "place") for m in re.finditer("Ann|Oslo|Bob|Rome", long)]
+    copies = [Sentence.from_text(text, spans) for text in (long, long.upper(), long.lower())]
+    how = settings_of("retrieval.method=densest", f"decoding.window={window}", "decoding.overlap=0")
+    retriever = shared_words if method == "shared words" else None
+    with serving(lambda n, body: answering("{}")) as endpoint:
+        made = IFWRANER(EndpointModel(endpoint.url, "m", how), settings=how, retriever=retriever, template=TEMPLATE)
+        made.add_domain(Domain.from_corpus("people", EXAMPLES), [*copies, *EXAMPLES])
+        made.predict([long, "Cy saw Lima ."])
+    shown = [
+        [line.partition(" = {")[0] for line in r["messages"][0]["content"].splitlines() if " = {" in line]
+        for r in endpoint.requests
+    ]
+    assert len(shown) == (2 if window == 80 else 4)
+    assert [len(lines) for lines in shown] == [3] * len(shown)
+    whole = [
+        lines for lines, r in zip(shown, endpoint.requests, strict=True) if "Cy saw" not in r["messages"][0]["content"]
+    ]
+    assert not {text_key(c) for c in copies} & {"".join(t.split()).casefold() for lines in whole for t in lines}
 
 
 OWN = {

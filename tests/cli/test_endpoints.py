@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from xdner.testing.commands import run
-from xdner.testing.endpoints import Endpoint, answering, serving
+from xdner.testing.endpoints import Endpoint, Said, answering, serving
 
 EXAMPLES = "Ann\tB-person\nin\tO\nRome\tB-city\n\nBob\tB-person\nsaw\tO\nOslo\tB-city\n"
 
@@ -64,6 +64,39 @@ def test_no_text_goes_with_another_domains_key(tmp_path: Path, monkeypatch: pyte
         assert predicted(tmp_path).exit_code == 0
     assert sorted(r["max_tokens"] for r in endpoint.requests) == [77, 512]
     assert {r["headers"]["Authorization"] for r in endpoint.requests} == {"Bearer sk-of-a"}
+
+
+def test_what_was_read_before_a_server_failed_is_scored(tmp_path: Path) -> None:
+    """Nine of ten answers are paid for; the tenth ends the run."""
+    gold = "".join(f"Ann{i}\tB-person\nin\tO\nRome\tB-{'city' if i < 8 else 'sea'}\n\n" for i in range(10))
+    (tmp_path / "ten.txt").write_text(gold)
+    where = ["-d", "a", "--library", str(tmp_path / "library"), "--data", str(tmp_path / "ten.txt")]
+
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        return answering('{"city": ["Rome"]}') if number % 10 < 9 else Said({"error": "out of money"}, 402)
+
+    with serving(reply) as endpoint:
+        make(tmp_path, "a", endpoint, "llm.concurrency=1")
+        scored = run("evaluate", *where, "--json")
+        assert scored.exit_code == 1
+        report = json.loads(scored.stdout)
+        assert (report["sentences"], report["micro"]["gold"], report["micro"]["true_positives"]) == (9, 18, 8)
+        assert report["notes"] == {
+            "sentences_not_read": 1,
+            "gold_entities_of_types_that_the_domain_does_not_have": 1,
+        }
+        assert "402: out of money" in report["error"]
+        shown = run("evaluate", *where)
+        told = " ".join(shown.stderr.split())
+        assert shown.exit_code == 1
+        assert "sentences not read: 1" in told
+        assert "these scores are of the 9 sentences that were read before the endpoint failed" in told
+        assert "402: out of money" in told
+        assert "59.26" in shown.stdout  # F1: 8 of 9 and of 18
+    with serving(lambda n, b: Said({"error": "out of money"}, 402)) as endpoint:
+        make(tmp_path, "a", endpoint)
+        nothing = run("evaluate", *where)
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
 
 
 def test_an_imported_domain_is_confirmed_whatever_stands_before_it(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ class IFWRANER(Recognizer[ExamplesEntry]):
 
     Args:
         llm: answers questions.
-        settings: all groups; what a domain is added with is kept with it.
+        settings: all groups; what a domain is added with is kept with it, and it is asked so: prompt, retrieval, windows and
+            length of answers are the domain's, the rest of ``llm`` and the batch size are this recognizer's.
         retriever: makes a retriever from a domain's examples; by default the one that the settings name.
         template: of the prompts; by default the one that the settings name.
     """

@@ -145,11 +145,14 @@ class EndpointError(XdnerError):
         message: what was expected and what came.
         hint: the next step.
         finished: what was read before, one for each thing that was asked: a result, or ``None``; empty if nothing was.
+        report: of an evaluation, the :class:`~xdner.evaluation.report.Report` on what was read before, or ``None``.
     """
 
-    def __init__(self, message: str, *, hint: str | None = None, finished: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, finished: Sequence[Any] = (), report: Any = None
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.finished = tuple(finished)
+        self.finished, self.report = tuple(finished), report
 
 
 class PrefixError(XdnerError):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import xdner.workflows
+from xdner.errors import StorageError
 from xdner.library.store import Library
 from xdner.testing.commands import refused, run
 from xdner.testing.models import save_tiny_backbone
@@ -167,6 +168,28 @@ def test_the_demonstration_has_a_library_of_its_own(
     said = refused(*small, "--library", str(home))
     assert "has a domain 'cooking' already" in said
     assert len(seen) == 1, "nothing was trained"
+
+
+@pytest.mark.parametrize("failing", ["xdner.backbone.pull.pull", "xdner.workflows.train_domain"])
+def test_a_demonstration_that_fails_leaves_nothing_behind(
+    failing: str, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setenv("XDNER_CACHE", str(tmp_path / "empty"))
+    monkeypatch.delenv("XDNER_LIBRARY", raising=False)
+
+    def fails(*_: object, **__: object) -> None:
+        seen.append(list(temporary.iterdir()))
+        raise StorageError("the disk is full", hint="Make room.")
+
+    seen: list[list[Path]] = []
+    monkeypatch.setattr(failing, fails)
+    weights = [] if "pull" in failing else ["--backbone", str(backbone)]
+    assert "the disk is full" in refused("demo", "--labelled", "3", *weights)
+    assert len(seen) == 1
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_bug_is_told_without_a_traceback_unless_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

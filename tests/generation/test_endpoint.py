@@ -274,6 +274,22 @@ def test_a_key_is_masked_before_a_message_is_cut(before: int, monkeypatch: pytes
         assert not any(long[:n] in str(caught.value) for n in (5, 8, 20))
 
 
+def test_a_key_in_an_answer_is_masked(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = f"I was called with Bearer {KEY}"
+    choice = {"message": {"content": said}, "finish_reason": f"stop {KEY}"}
+    for content in (said, None, f'{{"person": ["Ann", "{KEY}"]}}'):
+        choice["message"] = {"content": content}
+        with serving(lambda n, _: answering(GOOD) if n else Said({"choices": [choice]})) as endpoint:
+            answers = ask(model_of(endpoint, "llm.retries=0", "llm.concurrency=1"), 2)
+        assert hidden(caplog, answers)
+        assert "***" in f"{answers[0].text} {answers[0].flaw}"
+    # A local server's key may be any word; what the prompt holds itself stays as it is.
+    monkeypatch.setenv("XDNER_LLM_KEY", "Rome")
+    with serving(lambda n, _: answering(GOOD)) as endpoint:
+        (answer,) = ask(model_of(endpoint))
+    assert [e.text for e in answer.entities] == ["Ann", "Rome"]
+
+
 def test_waits_grow_to_the_longest_whatever_the_number_of_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     async def busy(*_: object) -> _Failure:
         return _Failure("busy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -94,6 +96,55 @@ def test_parameters_that_a_server_refuses_are_left_out_and_told(named: bool) -> 
     assert first.notes == {"refused_max_tokens": 1, "without_temperature": 1}
     assert second.notes == {"without_temperature": 1}
     assert quiet.notes == {}
+
+
+def test_another_name_of_a_limit_is_told_once_whoever_finds_out() -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        error = {"error": {"message": UNSUPPORTED["max_tokens"]}}
+        return Said(error, 400, after=0.3) if "max_tokens" in body else answering(GOOD)
+
+    with serving(reply) as endpoint:
+        answers = ask(model_of(endpoint, "llm.concurrency=4"), 6)
+    assert sum("max_tokens" in r for r in endpoint.requests) == 4, "all of the first found out"
+    assert sorted(a.notes.get("refused_max_tokens", 0) for a in answers) == [0, 0, 0, 0, 0, 1]
+
+
+ECHOES = [
+    lambda body: {"detail": [{"type": "missing", "loc": ["body", "user"], "msg": "Field required", "input": body}]},
+    lambda body: {"error": {"message": f"bad request: {body}", "type": "invalid_request_error"}},
+    lambda body: {"error": {"message": f"bad request: {json.dumps(body)}"}},
+    lambda body: {"message": str([{"loc": ("body", "user"), "msg": "Field required", "input": body}])},
+]
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_a_parameter_in_a_repeated_request_is_not_what_is_refused(echo: Callable[[dict[str, Any]], Any]) -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        return Said(echo(body), 422) if "Rome 1" in body["messages"][0]["content"] else answering(GOOD)
+
+    with serving(reply) as endpoint:
+        answers = ask(model_of(endpoint, "llm.concurrency=1"), 3)
+    assert [a.notes for a in answers] == [{}, {"refused_questions": 1}, {}]
+    assert all(r["temperature"] == 0 and "max_tokens" in r for r in endpoint.requests)
+
+
+def test_a_parameter_that_is_named_beside_a_repeated_request_is_left_out() -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        place = {"type": "extra_forbidden", "loc": ["body", "temperature"], "msg": "Not permitted", "input": body}
+        return Said({"detail": [place]}, 422) if "temperature" in body else answering(GOOD)
+
+    with serving(reply) as endpoint:
+        (answer,) = ask(model_of(endpoint))
+    assert answer.notes == {"without_temperature": 1}
+
+
+def test_a_list_of_mistakes_is_told_in_its_words() -> None:
+    place = {"type": "missing", "loc": ["body", "user"], "msg": "Field required", "input": {"messages": ["long"]}}
+    with (
+        serving(lambda n, body: Said({"detail": [place, {"msg": "No"}]}, 422)) as endpoint,
+        pytest.raises(EndpointError, match=r"HTTP 422: body\.user: Field required; No\n"),
+    ):
+        ask(model_of(endpoint))
 
 
 def test_a_value_out_of_bounds_is_no_refusal_of_the_parameter() -> None:

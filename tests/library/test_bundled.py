@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,9 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from xdner.cli.app import app
+from xdner.domain import Domain
 from xdner.errors import UnknownDomainError
 from xdner.library import bundled
+from xdner.library.entry import DomainEntry
+from xdner.library.examples_entry import ExamplesEntry
 from xdner.library.store import Library
+from xdner.prompting.settings import WranerSettings
+from xdner.prompting.template import find_template
 
 
 @pytest.fixture
@@ -57,6 +63,32 @@ def test_all_known_domains_of_a_backbone(tmp_path: Path, shipped: Library, small
     (own.path("music") / "prefix.safetensors").write_bytes(b"broken")
     sound, damaged = bundled.known_entries(own, fingerprint, initial)
     assert (sorted(sound), sorted(damaged)) == (["news"], ["music", "stars"]), "the shipped music is another domain"
+
+
+def test_what_the_library_has_under_a_name_is_not_replaced_by_what_ships(
+    tmp_path: Path, shipped: Library, small: ModuleType
+) -> None:
+    own = Library(tmp_path / "own")
+    entry = shipped.get("music")
+    assert isinstance(entry, DomainEntry)
+    fingerprint, initial = entry.prefix.backbone, entry.prefix.initial
+    own.add(replace(entry, prefix=replace(entry.prefix, initial="sha256:another")))
+    examples = ExamplesEntry(
+        Domain.from_labels("news", ["person"]), WranerSettings.build(), find_template("dictionary"), (),
+        {"kind": "endpoint", "name": "m", "url": "http://127.0.0.1:9/v1"},
+    )  # fmt: skip
+    own.add(examples)
+    own.add(replace(examples, domain=Domain.from_labels("towns", ["person"])))
+    sound, left_out = bundled.known_entries(own, fingerprint, initial)
+    assert sound == {}
+    assert left_out["music"] == "started from another initial prefix and was left out"
+    assert "the shipped one of that name was left out" in left_out["news"]
+    assert sorted(left_out) == ["music", "news"], "nothing of the name of towns ships"
+    assert bundled.known_entries(own, fingerprint, initial, without=["news", "music"]) == ({}, {})
+    # What ships for another backbone takes nothing away.
+    prefix = replace(entry.prefix, backbone="sha256:another")
+    Library(tmp_path / "data" / "atiny" / "domains").add(replace(entry, prefix=prefix))
+    assert sorted(bundled.known_entries(None, fingerprint, initial)[0]) == ["music", "news"]
 
 
 def test_the_start_that_ships_is_for_its_backbone_and_length(shipped: Library, small: ModuleType) -> None:

@@ -15,7 +15,7 @@ from xdner.backbone.base import Backbone
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.t5 import T5Backbone
 from xdner.domain import Domain
-from xdner.errors import LibraryError, UnknownDomainError
+from xdner.errors import DataError, LibraryError, UnknownDomainError
 from xdner.library.entry import DomainEntry
 from xdner.library.store import Library
 from xdner.recognizers.base import Request, Result
@@ -151,6 +151,62 @@ def test_a_domain_that_was_removed_stays_readable_once_it_is_ready(library: Libr
     assert recognizer.predict("Ann in Rome", domain="domain7") == [before]
     with pytest.raises(UnknownDomainError):
         recognizer.predict("Ann in Rome", domain="domain8x")
+
+
+def test_a_domain_that_is_trained_again_is_read_anew(library: Library) -> None:
+    """Types and predictions are of one and the same domain, in memory, in a file, and within one call."""
+    recognizer = CPNER(backbone_of("llama"), settings=SETTINGS)
+    recognizer.attach(library)
+    old, other = (recognizer.predict(TEXTS, domain=name) for name in NAMES[:2])
+    for turn, budget in enumerate((10**9, 1)):
+        recognizer.residents.budget = budget
+        recognizer.predict(TEXTS[:2], domain=NAMES[2:4])  # with the small budget, the domain goes to its file
+        domain = Domain.from_labels(NAMES[0], [f"fresh{turn}", "other"])
+        library.add(replace(library.get(NAMES[1 + turn]), domain=domain))  # type: ignore[arg-type, type-var]
+        made = recognizer.residents.made
+        assert recognizer.labels(NAMES[0]) == domain.label_names
+        new = recognizer.predict(TEXTS, domain=NAMES[0])
+        assert {e.label for r in new for e in r.entities} <= set(domain.label_names)
+        plain = CPNER(backbone_of("llama"), settings=SETTINGS)
+        plain.add(library.get(NAMES[0]))  # type: ignore[arg-type]
+        assert told(new) == told(plain.predict(TEXTS)) != told(old)
+        assert recognizer.residents.made == made + 1
+        assert told(recognizer.predict(TEXTS, domain=NAMES[0])) == told(new)
+        assert told(recognizer.predict(TEXTS, domain=NAMES[1])) == told(other)
+        assert recognizer.residents.made == made + 1, "nothing else was made again"
+
+
+def test_one_call_reads_one_version_of_a_domain(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = CPNER(backbone_of("llama"), settings=SETTINGS)
+    recognizer.attach(library)
+    steer = recognizer._steer
+
+    def trained_meanwhile(name: str) -> Any:
+        ready = steer(name)
+        library.add(replace(library.get(NAMES[0]), domain=Domain.from_labels(NAMES[0], ["fresh"])))  # type: ignore[arg-type, type-var]
+        return ready
+
+    expected = told(recognizer.predict([TEXTS[0]] * 3, domain=NAMES[0]))
+    monkeypatch.setattr(recognizer, "_steer", trained_meanwhile)
+    assert told(recognizer.predict([TEXTS[0]] * 3, domain=NAMES[0])) == expected
+    assert told(recognizer.predict([TEXTS[0]] * 3, domain=NAMES[0])) != expected
+
+
+def test_a_mistake_in_the_last_text_is_told_before_the_first_is_read(library: Library) -> None:
+    recognizer = CPNER(backbone_of("llama"), settings=SETTINGS)
+    recognizer.attach(library)
+    recognizer.residents = Residents(1)
+    counts: list[int] = []
+    with pytest.raises(UnknownDomainError, match="there is no domain 'domian1' here"):
+        recognizer.predict(["Ann in Rome"] * 4, domain=[*NAMES[:3], "domian1"], done=counts.append)
+    with pytest.raises(DataError, match="not int"):
+        recognizer.predict(["Ann in Rome", "x", 3], domain=NAMES[:3], done=counts.append)  # type: ignore[list-item]
+    with pytest.raises(UnknownDomainError, match="there is no domain 'moon' here"):
+        recognizer.stream(["Ann"], domain="moon")
+    with pytest.raises(DataError, match="not int"):
+        recognizer.stream([3], domain=NAMES[0])  # type: ignore[list-item]
+    assert counts == []
+    assert recognizer.residents.made == 0
 
 
 def reading(few: Residents) -> tuple[CPNER, CPNER]:

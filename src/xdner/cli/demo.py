@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +35,7 @@ def demo(
 
     What is learned goes to a new folder in the system's temporary one, or to --library.
     """
-    with guarded():
+    with guarded(), _home(library, domain) as home:
         from xdner.backbone.load import load_backbone
         from xdner.cli.highlight import highlighted, legend
         from xdner.corpora import read_corpus
@@ -44,7 +47,6 @@ def demo(
         from xdner.workflows import ALL, DomainFiles, JobOptions, Outcome, example_folder, train_domain
 
         folder = example_folder(domain)
-        home = _home(library, domain)
         ready = _pulled(backbone)
         test = read_corpus(folder / "test.jsonl")
         rows: list[Row] = []
@@ -99,8 +101,10 @@ def demo(
 AGAIN = "Run xdner demo again; it begins anew."
 
 
-def _home(library: Path | None, domain: str) -> Path:
-    """The library of the demonstration: never the user's own, unless it was named.
+@contextlib.contextmanager
+def _home(library: Path | None, domain: str) -> Iterator[Path]:
+    """The library of the demonstration: never the user's own, unless it was named. One of its own in which nothing was learned,
+    because a pull or a training failed, does not stay.
 
     Raises:
         LibraryError: it has a domain of that name, which may be the user's work.
@@ -109,13 +113,19 @@ def _home(library: Path | None, domain: str) -> Path:
     from xdner.library.store import Library
 
     if library is None:
-        return Path(tempfile.mkdtemp(prefix="xdner-demo-"))
+        home = Path(tempfile.mkdtemp(prefix="xdner-demo-"))
+        try:
+            yield home
+        finally:
+            if domain not in Library(home):
+                shutil.rmtree(home, ignore_errors=True)
+        return
     if domain in Library(library):
         raise LibraryError(
             f"the library {library} has a domain {domain!r} already, which the demonstration would replace",
             hint=f"Choose another --library, leave it out, or `xdner domains remove {domain} --library {library}`.",
         )
-    return library
+    yield library
 
 
 def _next(domain: str, known: list[str], home: Path, library: Path | None) -> None:

@@ -37,24 +37,36 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Score a domain's predictions against labelled sentences: exact spans, per type, with intervals and errors.
 
+    Where an endpoint fails in the middle, what was read before is scored, and the exit code is 1.
+
     Example: xdner evaluate --domain cooking --data test.jsonl
     """
     with guarded():
         from xdner.cli.render import report_tables
+        from xdner.errors import EndpointError
         from xdner.workflows import evaluate_domain
 
-        with counting("windows read") as done:
-            report = evaluate_domain(
-                domain, data, backbone=backbone, library=library, format=format, dtype=dtype, device=device, beam=beam,
-                done=done,
-            )  # fmt: skip
+        failure = None
+        try:
+            with counting("windows read") as done:
+                report = evaluate_domain(
+                    domain, data, backbone=backbone, library=library, format=format, dtype=dtype, device=device,
+                    beam=beam, done=done,
+                )  # fmt: skip
+        except EndpointError as error:  # what was answered before is paid for
+            if error.report is None:
+                raise
+            report, failure = error.report, error
         if json_:
-            print_json(report.to_dict())
-            return
-        for table in report_tables(report):
-            stdout.print(table)
-        for what, count in report.notes.items():
-            say_note(f"{what.replace('_', ' ')}: {count}")
-        for first in report.unread[:1]:
-            said = unread_answer(first["answer"], first["why"])
-            say_note(f"the first answer that could not be read, of {first['id']}: {said}")
+            print_json(report.to_dict() | ({} if failure is None else {"error": failure.message}))
+        else:
+            for table in report_tables(report):
+                stdout.print(table)
+            for what, count in report.notes.items():
+                say_note(f"{what.replace('_', ' ')}: {count}")
+            for first in report.unread[:1]:
+                said = unread_answer(first["answer"], first["why"])
+                say_note(f"the first answer that could not be read, of {first['id']}: {said}")
+        if failure is not None:
+            say_note(f"these scores are of the {report.sentences} sentences that were read before the endpoint failed")
+            raise failure

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from xdner.codec.windows import Window
 from xdner.domain import Domain
+from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
 from xdner.text import Entity, Sentence
 
@@ -24,10 +25,17 @@ class Asked:
     Attributes:
         domain: its types.
         template: the words around.
+        settings: how prompts of this domain are cut and put together: the group ``prompt``, the windows of ``decoding``, and
+            ``llm.answer_tokens``. ``None``: as the model's own settings say.
     """
 
     domain: Domain
     template: Template
+    settings: WranerSettings | None = None
+
+    def how(self, own: WranerSettings) -> WranerSettings:
+        """The domain's settings, or a model's own."""
+        return own if self.settings is None else self.settings
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ _LENGTH = re.compile(
     r"|longer than the (model|maximum)|too large for model",
     re.IGNORECASE | re.DOTALL,
 )
+#: A request in what a server says of it: its words are ours.
+_ECHO = re.compile(r"""\bmessages\b\\?['"]?\s*[:=]\s*\\?[\[(]""")
 
 
 class Stopped(Exception):
@@ -113,16 +115,22 @@ class _Said:
 
     Attributes:
         text: without the key.
-        names: the error's ``type``, ``code`` and ``param``.
+        names: the error's ``type``, ``code`` and ``param``, and where in the request it is.
+        echo: whether the text repeats the request.
     """
 
     text: str
     names: tuple[str, ...] = ()
+    echo: bool = False
 
     @property
     def line(self) -> str:
         """For a message."""
         return self.text if len(self.text) <= 200 else self.text[:200] + "…"
+
+    def means(self, parameter: str) -> bool:
+        """Whether it is about a parameter; that a repeated request holds it says nothing."""
+        return parameter in self.names or (not self.echo and re.search(rf"\b{parameter}\b", self.text) is not None)
 
 
 class Chat:
@@ -137,6 +145,7 @@ class Chat:
     def __init__(self, url: str, model: str, settings: LlmSettings) -> None:
         self.url, self.model, self.settings = url, model, settings
         self._parameters = _Parameters(settings.token_limit, settings.send_temperature)
+        self._limit_told = False
 
     def client(self) -> httpx2.AsyncClient:
         """Connections for some requests; a context manager."""
@@ -146,13 +155,16 @@ class Chat:
         limits = httpx2.Limits(max_connections=self.settings.concurrency)
         return httpx2.AsyncClient(timeout=None, follow_redirects=False, limits=limits)
 
-    async def complete(self, client: httpx2.AsyncClient, prompt: str, stop: Event) -> Reply:
+    async def complete(
+        self, client: httpx2.AsyncClient, prompt: str, stop: Event, *, answer_tokens: int | None = None
+    ) -> Reply:
         """The reply to a prompt.
 
         Args:
             client: see :meth:`client`.
             prompt: of the user.
             stop: once it is set, what is under way may end, and nothing is tried again.
+            answer_tokens: of the answer, at most; ``None``: as the settings say.
 
         Raises:
             TooLong, Refused: this prompt is not taken.
@@ -161,17 +173,17 @@ class Chat:
         """
         how = self.settings
         failure, flawed, tries = _Failure(""), None, 0
-        known = chosen = self._parameters
+        chosen = self._parameters
         while tries <= how.retries:
             if stop.is_set():
                 raise Stopped
-            outcome = await self._once(client, self._body(prompt, chosen))
+            outcome = await self._once(client, self._body(prompt, chosen, answer_tokens))
             if isinstance(outcome, _Parameters):  # refused, but only for a parameter
                 chosen = outcome
                 continue
             if isinstance(outcome, Reply) and not outcome.flaw:
                 self._parameters = chosen
-                return Reply(outcome.text, "", outcome.finish, self._notes(known, chosen))
+                return Reply(outcome.text, "", outcome.finish, self._notes(chosen))
             tries += 1
             pause = min(how.backoff * 2.0 ** min(tries - 1, 60), how.longest_wait)
             if isinstance(outcome, Reply):
@@ -193,17 +205,21 @@ class Chat:
 
     # -- parameters --------------------------------------------------------------------------------------------------
 
-    def _body(self, prompt: str, chosen: _Parameters) -> dict[str, Any]:
+    def _body(self, prompt: str, chosen: _Parameters, answer_tokens: int | None) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
-            chosen.limit: self.settings.answer_tokens,
+            chosen.limit: self.settings.answer_tokens if answer_tokens is None else answer_tokens,
         }
         return body | ({"temperature": 0} if chosen.temperature else {})
 
-    def _notes(self, known: _Parameters, chosen: _Parameters) -> dict[str, int]:
+    def _notes(self, chosen: _Parameters) -> dict[str, int]:
         """What people should know: once that a limit has another name, and of every answer another temperature."""
-        notes = {"refused_max_tokens": 1} if chosen.limit != known.limit else {}
+        notes = {}
+        # Requests that are under way together find it out together.
+        if chosen.limit != self.settings.token_limit and not self._limit_told:
+            self._limit_told = True
+            notes["refused_max_tokens"] = 1
         return notes | ({"without_temperature": 1} if self.settings.send_temperature and not chosen.temperature else {})
 
     # -- one request -------------------------------------------------------------------------------------------------
@@ -236,7 +252,9 @@ class Chat:
             return _Failure(_without(str(error) or type(error).__name__, key))
         status = response.status_code
         if status == 200:
-            return _read(content)
+            # What the prompt itself holds is no secret: a local server's key may be any word.
+            sent = any(key in message["content"] for message in body["messages"])
+            return _read(content, "" if sent else key)
         said = _said(content, key)
         told = f"HTTP {status}" + (f": {said.line}" if said.line else "")
         if status in _PASSING:
@@ -268,11 +286,11 @@ def _instead(said: _Said, body: Mapping[str, Any]) -> _Parameters | None:
     temperature = "temperature" in body
     if (
         "max_tokens" in body
-        and ("max_tokens" in said.names or re.search(r"\bmax_tokens\b", said.text))
+        and said.means("max_tokens")
         and ("max_completion_tokens" in said.text or "unsupported_parameter" in said.names)
     ):
         return _Parameters("max_completion_tokens", temperature)
-    if temperature and ("temperature" in said.names or re.search(r"\btemperature\b", said.text)):
+    if temperature and said.means("temperature"):
         return _Parameters("max_tokens" if "max_tokens" in body else "max_completion_tokens", False)
     return None
 
@@ -324,14 +342,29 @@ def _said(content: bytes, key: str) -> _Said:
             if isinstance(table, dict):
                 names += [v for k in ("type", "code", "param", "error_type") if isinstance(v := table.get(k), str)]
         code = error.get("code") if isinstance(error, dict) else None
-        text = inner if isinstance(inner, str) else json.dumps(inner)
+        places, listed = _listed(inner)
+        names += places
+        text = inner if isinstance(inner, str) else listed or json.dumps(inner)
         text += f" ({code})" if isinstance(code, str) and code not in text else ""
     except (ValueError, RecursionError):
         pass
-    # Before it is cut: half a key would not be found.
-    text = _without(text, key)[:4000]
+    # Before it is cut: half a key would not be found, and an echo may end later.
+    echo, text = _ECHO.search(text) is not None, _without(text, key)[:4000]
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return _Said(line, tuple(names))
+    return _Said(line, tuple(names), echo)
+
+
+def _listed(errors: Any) -> tuple[list[str], str]:
+    """Of a list of mistakes with their places, as FastAPI gives it: the places' parts, and the text without what was sent."""
+    found, lines = [], []
+    for error in errors if isinstance(errors, list) else ():
+        if not isinstance(error, dict) or not isinstance(error.get("msg"), str):
+            return [], ""
+        place = error.get("loc")
+        parts = [str(part) for part in place] if isinstance(place, list) else []
+        found += parts
+        lines.append(": ".join(filter(None, (".".join(parts), error["msg"]))))
+    return found, "; ".join(lines)
 
 
 def _hint(status: int, how: LlmSettings, model: str) -> str:
@@ -357,8 +390,8 @@ def _retry_after(value: str | None) -> float | None:
     return max(0.0, seconds) if seconds == seconds else None
 
 
-def _read(content: bytes) -> Reply:
-    """The answer in a reply."""
+def _read(content: bytes, key: str) -> Reply:
+    """The answer in a reply, without the key."""
     try:
         data = json.loads(content)
     except (ValueError, RecursionError):
@@ -368,7 +401,7 @@ def _read(content: bytes) -> Reply:
         text, finish = choice["message"]["content"], choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
         return Reply("", "a reply without choices[0].message.content")
-    finish = finish if isinstance(finish, str) else ""
+    finish = _without(finish, key) if isinstance(finish, str) else ""
     if not isinstance(text, str):
         return Reply("", "a reply whose content is not text" + (f" (finish_reason {finish})" if finish else ""), finish)
-    return Reply(text, "", finish)
+    return Reply(_without(text, key), "", finish)

@@ -44,7 +44,8 @@ class EndpointModel:
     Args:
         url: of the API, as in ``http://localhost:8000/v1``.
         model: its name there.
-        settings: groups ``llm``, ``prompt`` and ``decoding``.
+        settings: the group ``llm``; what a domain may have of its own (:class:`~xdner.generation.answers.Asked`), where it
+            has none.
 
     Raises:
         EndpointError: not an address, one with a password or a query in it, or no model's name.
@@ -69,7 +70,7 @@ class EndpointModel:
 
     def split(self, sentence: Sentence, asked: Asked) -> list[Window]:
         """Windows of ``decoding.window`` words."""
-        how = self.settings.decoding
+        how = asked.how(self.settings).decoding
         lengths = [1] * len(sentence.words)
         return split_windows(lengths, window=how.window, overlap=how.overlap, max_pieces=how.window)
 
@@ -104,17 +105,15 @@ class EndpointModel:
             EndpointError: the endpoint has failed.
             Stopped: another question has found that out.
         """
-        shown = list(question.demonstrations)
+        shown, asked = list(question.demonstrations), question.asked
+        how = asked.how(self.settings)
         while True:
-            prompt = prompt_text(
-                question.asked.template, question.asked.domain, ordered(shown, self.settings.prompt.order),
-                question.sentence,
-            )  # fmt: skip
-            if shown and self._too_long(prompt):
+            prompt = prompt_text(asked.template, asked.domain, ordered(shown, how.prompt.order), question.sentence)
+            if shown and _too_long(prompt, how):
                 shown.pop()  # the worst one
                 continue
             try:
-                reply = await self.chat.complete(client, prompt, stop)
+                reply = await self.chat.complete(client, prompt, stop, answer_tokens=how.llm.answer_tokens)
                 break
             except TooLong as refused:
                 if not shown:
@@ -144,10 +143,11 @@ class EndpointModel:
         notes = {**answer.notes, **({DROPPED: missing} if missing else {})}
         return Answer(answer.text, answer.entities, notes, answer.flaw)
 
-    def _too_long(self, prompt: str) -> bool:
-        limit = self.settings.prompt.max_tokens
-        size = len(prompt.encode("utf-8", "replace")) / _BYTES + self.settings.llm.answer_tokens
-        return bool(limit) and size > limit
+
+def _too_long(prompt: str, how: WranerSettings) -> bool:
+    limit = how.prompt.max_tokens
+    size = len(prompt.encode("utf-8", "replace")) / _BYTES + how.llm.answer_tokens
+    return bool(limit) and size > limit
 
 
 def _answer(reply: Reply, question: Question) -> Answer:

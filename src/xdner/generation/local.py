@@ -47,7 +47,8 @@ class LocalModel:
 
     Args:
         backbone: adapters are merged into it already (:func:`xdner.backbone.lora.merge_adapter`).
-        settings: groups ``prompt`` and ``decoding``.
+        settings: ``decoding.batch_size``; what a domain may have of its own (:class:`~xdner.generation.answers.Asked`), where
+            it has none.
 
     Raises:
         BackboneError: not a causal model.
@@ -70,11 +71,10 @@ class LocalModel:
         own = self.backbone
         return {"kind": "local", "name": own.name, "source": own.source, "fingerprint": own.fingerprint}
 
-    @property
-    def limit(self) -> int:
+    def limit(self, asked: Asked) -> int:
         """Tokens of prompt and answer together, at most."""
-        asked = self.settings.prompt.max_tokens
-        return min(self.backbone.max_tokens, asked) if asked else self.backbone.max_tokens
+        most = asked.how(self.settings).prompt.max_tokens
+        return min(self.backbone.max_tokens, most) if most else self.backbone.max_tokens
 
     def forget(self) -> None:
         """The weights have changed: contexts that were read are not valid any more."""
@@ -86,7 +86,7 @@ class LocalModel:
         Raises:
             CodecError: the types alone leave no room for a single word.
         """
-        ready, how = self._domain(asked), self.settings.decoding
+        ready, how, limit = self._domain(asked), asked.how(self.settings).decoding, self.limit(asked)
         words = self.encoder.words(sentence)
         if not any(words):
             return []
@@ -96,13 +96,13 @@ class LocalModel:
                 [len(ids) for ids in words], window=how.window, overlap=how.overlap, max_pieces=pieces
             )
             needed = max(self._needed(ready, sentence, window) for window in windows)
-            if needed <= self.limit:
+            if needed <= limit:
                 return windows
             longest = max(sum(map(len, words[w.first : w.last])) for w in windows)
             pieces = min(pieces, longest) // 2
         raise CodecError(
             f"a prompt with the types of domain {asked.domain.name!r} and one word takes {needed} tokens, but "
-            f"{self.backbone.name} reads {self.limit}",
+            f"{self.backbone.name} reads {limit}",
             hint="Raise prompt.max_tokens, describe the types in fewer words, or use a model with a longer window.",
         )
 
@@ -116,8 +116,8 @@ class LocalModel:
             source, shown = ready.writer.source(
                 question.demonstrations,
                 question.sentence,
-                room=self.limit - len(ready.writer.context) - room,
-                order=self.settings.prompt.order,
+                room=self.limit(question.asked) - len(ready.writer.context) - room,
+                order=question.asked.how(self.settings).prompt.order,
             )
             kept.append(shown)
             names = [looks_like_name(w.text) for w in question.sentence.words]

@@ -96,23 +96,34 @@ def known_entries(
         without: names to leave out.
 
     Returns:
-        Sound domains by name, and for those of the library's own with a prefix that were left out, why.
+        Sound domains by name, and why names were left out: those of the library's own domains with a prefix, and those under
+        which the library has something without a prefix, so that the shipped one is not used either.
     """
     sound: dict[str, DomainEntry] = {}
     left_out: dict[str, str] = {}
     taken = set(without)
+    hidden: set[str] = set()
     for store in (*([] if library is None else [library]), *bundled_libraries()):
         entries, errors = store.load_all()
         left_out |= {n: f"is damaged and was left out: {e.message}" for n, e in errors.items() if n not in taken}
         for name, entry in entries.items():
-            if name in taken or not isinstance(entry, DomainEntry):
+            if not isinstance(entry, DomainEntry):
                 continue
-            if (why := _unfit(entry, fingerprint, initial)) is None:
+            why = _unfit(entry, fingerprint, initial)
+            if name in taken:
+                if why is None and name in hidden:
+                    left_out[name] = (
+                        "has no prefix here, and the shipped one of that name was left out: it is another domain"
+                    )
+            elif why is None:
                 sound[name] = entry
             elif store is library:
                 left_out[name] = f"{why} and was left out"
-        # A damaged domain is not replaced by a shipped one of its name: that is another domain.
-        taken |= {*sound, *errors}
+        # Whatever the library has under a name is not replaced by what ships under it: that is another domain. What ships for
+        # another backbone takes no name away from what ships for this one.
+        own = entries if store is library else ()
+        hidden |= {name for name in own if not isinstance(entries[name], DomainEntry)} - taken
+        taken |= {*sound, *errors, *own}
     return sound, left_out
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from xdner.errors import DataError, UnknownDomainError
+from xdner.errors import DataError, EndpointError, UnknownDomainError
 from xdner.evaluation.report import Report, evaluate
 from xdner.library.kinds import Entry
 from xdner.text import Entity, Sentence
@@ -125,14 +125,18 @@ def requests_of(
     return [Request(t, d) for t, d in zip(items, names, strict=True)]
 
 
-def report_on(sentences: Sequence[Sentence], results: Sequence[Result]) -> Report:
-    """Score results against the sentences' own entities (exact spans; see ``evaluation/report.py``)."""
-    ids = [s.id or f"#{i}" for i, s in enumerate(sentences)]
-    report = evaluate([s.entities for s in sentences], [r.entities for r in results], ids=ids)
+def report_on(sentences: Sequence[Sentence], results: Sequence[Result | None]) -> Report:
+    """Score results against the sentences' own entities (exact spans; see ``evaluation/report.py``). Sentences without a
+    result are not scored; the notes say how many (``sentences_not_read``)."""
+    pairs = zip(sentences, results, strict=True)
+    read = [(s.id or f"#{i}", s, result) for i, (s, result) in enumerate(pairs) if result is not None]
+    report = evaluate([s.entities for _, s, _ in read], [r.entities for _, _, r in read], ids=[i for i, _, _ in read])
     notes: Counter[str] = Counter()
-    for result in results:
+    for _, _, result in read:
         notes.update(result.diagnostics)
-    unread = [{"id": i, **asdict(u)} for i, result in zip(ids, results, strict=True) for u in result.unread]
+    if missing := len(sentences) - len(read):
+        notes["sentences_not_read"] = missing
+    unread = [{"id": i, **asdict(u)} for i, _, result in read for u in result.unread]
     return replace(report, notes=dict(notes), unread=tuple(unread[:_UNREAD]))
 
 
@@ -211,9 +215,19 @@ class Recognizer(ABC, Generic[E]):
     def evaluate(
         self, corpus: Sequence[Sentence], *, domain: str | None = None, done: Callable[[int], None] | None = None
     ) -> Report:
-        """Score the domain's predictions against a corpus's entities (exact spans; see ``evaluation/report.py``)."""
+        """Score the domain's predictions against a corpus's entities (exact spans; see ``evaluation/report.py``).
+
+        Raises:
+            EndpointError: as :meth:`predict`; ``report`` has the scores of what was read until then.
+        """
         sentences = list(corpus)
-        return report_on(sentences, self.predict(sentences, domain=domain, done=done))
+        try:
+            results = self.predict(sentences, domain=domain, done=done)
+        except EndpointError as error:  # what was answered before is paid for
+            if any(result is not None for result in error.finished):
+                error.report = report_on(sentences, error.finished)
+            raise
+        return report_on(sentences, results)
 
     def _entry(self, name: str) -> E:
         if name not in self._entries:

@@ -6,7 +6,7 @@ how a prefix is trained in ``warmup.py`` and ``training/``, how it draws on know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,12 @@ from xdner.domain import Domain
 from xdner.errors import SettingsError
 from xdner.library.entry import DomainEntry
 from xdner.library.kinds import with_prefix
+from xdner.library.leftovers import is_domain
+from xdner.library.reading import identity
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
-from xdner.recognizers.base import Recognizer, Request, Result, as_sentence, requests_of
+from xdner.recognizers.base import Recognizer, Request, Result, as_sentence, requests_of, unknown_domain
 from xdner.recognizers.reader import Reader, Steered
 from xdner.recognizers.residents import Residents, size_of
 from xdner.recognizers.shared_start import shipped_start
@@ -127,7 +129,8 @@ class CPNER(Recognizer[DomainEntry]):
     def attach(self, library: Library | str | Path) -> None:
         """Read in every domain of a library, however many; each is loaded when it is first asked for, and those not used
         for the longest time leave memory (``decoding.resident_mb``) for files (``decoding.resident_disk_mb``). Domains that
-        were added go first.
+        were added go first. One that is trained again is read anew from the next call on; one that is removed stays readable
+        here once it is ready.
 
         Raises:
             LibraryError: the library is for another backbone.
@@ -186,13 +189,31 @@ class CPNER(Recognizer[DomainEntry]):
                     for prefix in entry.prefixes
                 )
 
-        return self.residents.get(name, make)
+        return self.residents.get(name, make, of=self._folder(name))
+
+    def _folder(self, name: str) -> object:
+        """Which folder a domain of an attached library is read from; it changes with the domain."""
+        for library in self._libraries if name not in self._entries else ():
+            path = library.path(name)
+            if is_domain(path) and (found := identity(path)) is not None:
+                return path, found
+        return None
+
+    def _check(self, names: Iterable[str]) -> None:
+        """Refuse a name that no text can be read in, before any text is read."""
+        for name in dict.fromkeys(names):
+            if (
+                name not in self._entries
+                and name not in self.residents
+                and not any(name in lib for lib in self._libraries)
+            ):
+                raise unknown_domain(name, self.domains)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def recognize(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Result]:
         """Read texts, each in its own domain; results come in the order of the requests."""
-        results = dict(self._read(requests, done))
+        results = dict(self._read(requests, self._sentences(requests), done))
         return [results[i] for i in range(len(requests))]
 
     def stream(
@@ -201,18 +222,26 @@ class CPNER(Recognizer[DomainEntry]):
         """:meth:`predict`, but each result comes with its text's place as soon as it is there, not in the texts' order.
 
         Raises:
-            UnknownDomainError, DataError: see :meth:`predict`.
+            UnknownDomainError, DataError: see :meth:`predict`; at once, not with the first result.
         """
-        return self._read(requests_of(texts, domain, self.domains), None)
+        requests = requests_of(texts, domain, self.domains)
+        return self._read(requests, self._sentences(requests), None)
 
-    def _read(self, requests: Sequence[Request], done: Callable[[int], None] | None) -> Iterator[tuple[int, Result]]:
+    def _sentences(self, requests: Sequence[Request]) -> list[Sentence]:
+        """The texts, all of them checked, and their domains too: what is wrong with the last is told before the first is read."""
+        self._check(r.domain for r in requests)
+        return [as_sentence(r.text) for r in requests]
+
+    def _read(
+        self, requests: Sequence[Request], sentences: Sequence[Sentence], done: Callable[[int], None] | None
+    ) -> Iterator[tuple[int, Result]]:
         first = windows = before = 0
 
         def told(count: int) -> None:
             if done is not None:
                 done(before + count)
 
-        for group in self._groups(requests):
+        for group in self._groups(requests, sentences):
             before = windows
             items = [(sentence, one) for sentence, ready in group for one in ready]
             owners = [place for place, (_, ready) in enumerate(group) for _ in ready]
@@ -226,21 +255,23 @@ class CPNER(Recognizer[DomainEntry]):
                     yield first + place, members[0] if len(members) == 1 else vote(members)
             first += len(group)
 
-    def _groups(self, requests: Sequence[Request]) -> Iterator[list[tuple[Sentence, tuple[Steered, ...]]]]:
+    def _groups(
+        self, requests: Sequence[Request], sentences: Sequence[Sentence]
+    ) -> Iterator[list[tuple[Sentence, tuple[Steered, ...]]]]:
         """Requests in a row whose domains fit into memory together."""
         group: list[tuple[Sentence, tuple[Steered, ...]]] = []
-        inside: set[str] = set()
+        inside: dict[str, tuple[Steered, ...]] = {}
         used = 0
-        for request in requests:
-            sentence, ready = as_sentence(request.text), self._steer(request.domain)
+        for request, sentence in zip(requests, sentences, strict=True):
             if request.domain not in inside:
+                ready = self._steer(request.domain)
                 size = size_of(ready)
                 if group and used + size > self.residents.budget:
                     yield group
-                    group, inside, used = [], set(), 0
-                inside.add(request.domain)
+                    group, inside, used = [], {}, 0
+                inside[request.domain] = ready
                 used += size
-            group.append((sentence, ready))
+            group.append((sentence, inside[request.domain]))
         if group:
             yield group
 

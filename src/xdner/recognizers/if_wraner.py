@@ -56,6 +56,7 @@ class _Ready:
     asked: Asked
     retriever: Retriever
     k: int
+    copies: Mapping[str, int]  # examples by their text's key
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,8 @@ class IFWRANER(Recognizer[ExamplesEntry]):
 
     Args:
         llm: answers questions.
-        settings: all groups; what a domain is added with is kept with it.
+        settings: all groups; what a domain is added with is kept with it, and it is asked so: prompt, retrieval, windows and
+            length of answers are the domain's, the rest of ``llm`` and the batch size are this recognizer's.
         retriever: makes a retriever from a domain's examples; by default the one that the settings name.
         template: of the prompts; by default the one that the settings name.
     """
@@ -242,7 +244,9 @@ class IFWRANER(Recognizer[ExamplesEntry]):
                 retriever = make.of_pool(index, entry.settings)
             else:
                 retriever = make(pool, entry.settings)
-            self._ready[name] = _Ready(Asked(entry.domain, entry.template), retriever, entry.settings.retrieval.k)
+            asked = Asked(entry.domain, entry.template, entry.settings)
+            copies = Counter(text_key(sentence) for sentence in entry.examples)
+            self._ready[name] = _Ready(asked, retriever, entry.settings.retrieval.k, copies)
         return self._ready[name]
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -312,13 +316,13 @@ class IFWRANER(Recognizer[ExamplesEntry]):
             own = [i for i, part in enumerate(parts) if requests[part.request].domain == name]
             if not ready.k:
                 continue
-            # A retriever leaves out the query itself; of a window, the whole text has to be left out too. The two are asked for
-            # apart, so that what one text is shown does not depend on how long the others are.
+            # A retriever leaves out the query itself; of a window, all copies of the whole text have to be left out too. What
+            # has none is asked for apart, so that what one text is shown does not depend on the others.
             whole = {i: text_key(sentences[parts[i].request]) for i in own}
-            windows = [i for i in own if text_key(parts[i].sentence) != whole[i]]
-            alone = [i for i in own if text_key(parts[i].sentence) == whole[i]]
-            for asked, k in ((alone, ready.k), (windows, ready.k + 1)):
-                found = ready.retriever.retrieve([parts[i].sentence for i in asked], k) if asked else []
+            spare = {i: ready.copies.get(whole[i], 0) if text_key(parts[i].sentence) != whole[i] else 0 for i in own}
+            for more in sorted(set(spare.values())):
+                asked = [i for i in own if spare[i] == more]
+                found = ready.retriever.retrieve([parts[i].sentence for i in asked], ready.k + more)
                 for i, hits in zip(asked, found, strict=True):
                     others = [h.example.sentence for h in hits if text_key(h.example.sentence) != whole[i]]
                     shown[i] = tuple(others[: ready.k])

@@ -73,14 +73,28 @@ class Residents:
         self._kept: OrderedDict[str, Ready] = OrderedDict()  # from the longest unused to the last used
         self._stored: dict[str, _Stored] = {}
         self._used: dict[str, int] = {}  # when each was last asked for
+        self._of: dict[str, object] = {}  # what each was made of
         self._asked = self._files = 0
 
     def __len__(self) -> int:
         """Domains in memory now."""
         return len(self._kept)
 
-    def get(self, name: str, make: Callable[[], Ready]) -> Ready:
-        """A domain, from memory, from its file, or made."""
+    def __contains__(self, name: object) -> bool:
+        """Whether a domain is in memory or in a file."""
+        return name in self._kept or name in self._stored
+
+    def get(self, name: str, make: Callable[[], Ready], of: object = None) -> Ready:
+        """A domain, from memory, from its file, or made.
+
+        Args:
+            name: of the domain.
+            make: makes it ready.
+            of: what it would be made of now; one that was made of something else is forgotten first. ``None``: nothing new.
+        """
+        if of is not None and self._of.get(name) != of:
+            self.drop(name)
+            self._of[name] = of
         self._asked += 1
         self._used[name] = self._asked
         if name in self._kept:
@@ -102,6 +116,7 @@ class Residents:
             self.bytes -= size_of(self._kept.pop(name))
         self._delete(name)
         self._used.pop(name, None)
+        self._of.pop(name, None)
 
     def _map(self, name: str) -> Ready | None:
         if name not in self._stored:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from xdner.library.entry import sentence_hashes
 from xdner.library.examples_entry import INDEX, ExamplesEntry
 from xdner.library.leftovers import is_begun
 from xdner.library.store import Library
-from xdner.prompting.settings import WranerSettings
+from xdner.prompting.settings import LlmSettings, WranerSettings
 from xdner.prompting.template import find_template
 from xdner.recognizers.if_wraner import IFWRANER, check_same_model
 from xdner.recognizers.warmup import check_labels
@@ -120,17 +120,56 @@ def open_examples(
         llm: another place of the language model: an address, or what loads the same weights.
 
     Raises:
-        LibraryError: a domain that was imported names an endpoint that nobody has confirmed.
+        LibraryError: a domain that was imported names an endpoint that nobody has confirmed; or the domains are for several
+            endpoints, or talk to one in several ways.
         BackboneMismatchError: the domains are for different language models.
     """
     for entry in entries:
         if entry.examples:
             require_packages(entry.settings.retrieval)
     first = entries[0]
+    _one_endpoint(entries, llm)
     recognizer = _recognizer(first, first.settings, llm=llm, dtype=dtype, device=device)
     for entry in entries:
         recognizer.add(entry, pool_of(library, entry.domain.name))
     return recognizer
+
+
+def _one_endpoint(entries: Sequence[ExamplesEntry], llm: str | Path | None) -> None:
+    """Refuse what would send one domain's texts to another one's server, or with another one's key: a call has one connection.
+    What a domain asks with (prompt, windows, length of answers) is its own."""
+    remote = [entry for entry in entries if entry.llm["kind"] == "endpoint"]
+    for entry in remote if llm is None else ():
+        _confirmed(entry)
+    for other in remote[1:]:
+        first, name = remote[0], other.domain.name
+        if llm is None and other.llm["url"] != first.llm["url"]:
+            raise LibraryError(
+                f"domain {first.domain.name!r} asks {first.llm['url']}, and {name!r} {other.llm['url']}: one call reads domains "
+                "of one endpoint",
+                hint="Call once for each.",
+            )
+        own, theirs = first.settings.llm, other.settings.llm
+        differ = [
+            f"llm.{f.name} ({getattr(own, f.name)} and {getattr(theirs, f.name)})"
+            for f in fields(LlmSettings)
+            if f.name != "answer_tokens" and getattr(own, f.name) != getattr(theirs, f.name)
+        ]
+        if differ:
+            raise LibraryError(
+                f"domains {first.domain.name!r} and {name!r} talk to their endpoint in different ways: {', '.join(differ)}",
+                hint="Call once for each.",
+            )
+
+
+def _confirmed(entry: ExamplesEntry) -> None:
+    """Refuse an address that came with somebody else's domain."""
+    if entry.notes.get("imported"):
+        url = entry.llm["url"]
+        raise LibraryError(
+            f"domain {entry.domain.name!r} was imported, and sends texts to {url}",
+            hint=f"If that is where they may go, confirm it: --backbone {url}",
+        )
 
 
 def pool_of(library: Library, name: str) -> Pool | None:
@@ -162,14 +201,10 @@ def _recognizer(
     same = settings.prompt.template == ready.settings.prompt.template
     template = ready.template if same else find_template(settings.prompt.template)
     if ready.llm["kind"] == "endpoint":
-        url = ready.llm["url"]
-        if llm is None and ready.notes.get("imported"):
-            raise LibraryError(
-                f"domain {ready.domain.name!r} was imported, and sends texts to {url}",
-                hint=f"If that is where they may go, confirm it: --backbone {url}",
-            )
+        if llm is None:
+            _confirmed(ready)
         name = model or ready.llm["name"]
-        return IFWRANER.from_pretrained(llm or url, model=name, settings=settings, template=template)
+        return IFWRANER.from_pretrained(llm or ready.llm["url"], model=name, settings=settings, template=template)
     made = IFWRANER.from_pretrained(
         llm or ready.llm["source"], model=model, device=device, dtype=dtype, settings=settings, template=template
     )

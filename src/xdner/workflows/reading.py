@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xdner.backbone.load import check_device, load_backbone
 from xdner.corpora.io import read_corpus
-from xdner.errors import LibraryError, PrefixFormatError, SettingsError, TrainingError
+from xdner.errors import EndpointError, LibraryError, PrefixFormatError, SettingsError, TrainingError
 from xdner.evaluation.report import Report
 from xdner.library.bundled import bundled_initial, find_entry, find_prefix, known_entries
 from xdner.library.entry import DomainEntry
@@ -20,6 +20,7 @@ from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.laner import LANER
 from xdner.settings import Settings
+from xdner.text import Sentence
 from xdner.workflows.domains import ALL
 from xdner.workflows.examples_domain import open_examples
 
@@ -195,11 +196,21 @@ def evaluate_domain(
     """Score a domain of a library on a file of labelled sentences; what it cannot know is counted in the report's notes.
 
     Arguments and errors as :func:`open_domain` and :func:`~xdner.corpora.io.read_corpus`; ``done`` is called with the number
-    of windows read so far.
+    of windows read so far. An endpoint that fails in the middle raises an :class:`~xdner.errors.EndpointError` whose
+    ``report`` has the scores of what was read until then.
     """
     corpus = read_corpus(data, format=format)
     recognizer = open_domain(name, backbone=backbone, library=library, dtype=dtype, device=device, beam=beam)
-    report = recognizer.evaluate(corpus, domain=name, done=done)
-    strange = sum(e.label not in recognizer.labels(name) for sentence in corpus for e in sentence.entities)
-    told = {"gold_entities_of_types_that_the_domain_does_not_have": strange} if strange else {}
-    return replace(report, notes={**report.notes, **told})
+
+    def told(report: Report, read: Iterable[Sentence]) -> Report:
+        strange = sum(e.label not in recognizer.labels(name) for sentence in read for e in sentence.entities)
+        more = {"gold_entities_of_types_that_the_domain_does_not_have": strange} if strange else {}
+        return replace(report, notes={**report.notes, **more})
+
+    try:
+        return told(recognizer.evaluate(corpus, domain=name, done=done), corpus)
+    except EndpointError as error:
+        if error.report is not None:
+            read = (s for s, result in zip(corpus, error.finished, strict=True) if result is not None)
+            error.report = told(error.report, read)
+        raise

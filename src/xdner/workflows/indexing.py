@@ -147,6 +147,8 @@ def index_examples(
     index = folder / INDEX
     entry = _entry(folder)
     old = _there(index, replace)
+    if old is not None and entry is not None and not replace:
+        _check_shared(old, entry)
     before = _types(old) if old is not None else None if has_pool(index) else set()
     settings = _settings(old if not replace else None, entry, config, overrides)
     corpus = read_corpus(file, format=format)
@@ -299,6 +301,20 @@ def _known(pool: Pool | None, name: str) -> Pool:
             hint=f"Make it: xdner index {name} --examples FILE, or choose another --library.",
         )
     return pool
+
+
+def _check_shared(pool: Pool, entry: ExamplesEntry) -> None:
+    """A domain that was made again from other examples goes before its index: to change the index would take them from it.
+
+    Raises:
+        RetrievalError: the index has other examples than the domain.
+    """
+    if not pool.holds(entry.examples):
+        name = entry.domain.name
+        raise RetrievalError(
+            f"the index of {name} has other examples than the domain, which would lose its own",
+            hint=f"Make the index again, with these examples and no others: xdner index {name} --examples FILE --replace.",
+        )
 
 
 def _settings(

@@ -13,8 +13,9 @@ from xdner.errors import LibraryError, SettingsError
 from xdner.generation.endpoint import is_endpoint
 from xdner.library.bundled import find_entry
 from xdner.library.entry import sentence_hashes
-from xdner.library.examples_entry import INDEX, ExamplesEntry
+from xdner.library.examples_entry import ExamplesEntry
 from xdner.library.leftovers import is_begun
+from xdner.library.parts import INDEX
 from xdner.library.store import Library
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import find_template

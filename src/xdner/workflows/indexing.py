@@ -14,8 +14,9 @@ from xdner.corpora.io import read_corpus
 from xdner.domain import Domain, Label
 from xdner.errors import DataError, DomainError, RetrievalError, SettingsError
 from xdner.files import storage_errors, write_atomically
-from xdner.library.examples_entry import EXAMPLES_MANIFEST, INDEX, ExamplesEntry
+from xdner.library.examples_entry import EXAMPLES_MANIFEST, ExamplesEntry
 from xdner.library.leftovers import is_domain
+from xdner.library.parts import INDEX
 from xdner.library.store import Library
 from xdner.retrieval.base import Example, Hit, Retriever
 from xdner.retrieval.build import build_retriever, own_settings, settings_with

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xdner.errors import RetrievalError
-from xdner.library.examples_entry import INDEX
+from xdner.library.parts import INDEX
 from xdner.library.store import Library
 from xdner.retrieval.pool import Pool, has_pool, open_pool
 

@@ -442,7 +442,7 @@ def test_an_index_that_was_removed_meanwhile_is_not_made_anew(
                 writer = threading.Thread(target=lambda change=change: told.append(failing(change)))
                 writer.start()
                 time.sleep(0.3)
-                shutil.rmtree(folder.parent)
+                shutil.rmtree(folder.parent.rename(tmp_path / "gone"))
             writer.join()
         else:
             shutil.rmtree(folder.parent)

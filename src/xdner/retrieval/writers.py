@@ -22,7 +22,7 @@ def writing(folder: Path, timeout: float) -> Iterator[None]:
         timeout: seconds to wait for another writer.
 
     Raises:
-        RetrievalError: another process is still writing.
+        RetrievalError: another process is still writing, or has removed the index.
         StorageError: the folder cannot be made.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -34,7 +34,7 @@ def writing(folder: Path, timeout: float) -> Iterator[None]:
             yield
         finally:
             if not (folder / MANIFEST).exists():
-                # Where an index was removed while we waited for the lock, the lock has made the folders anew.
+                # Where an index was removed while we waited, filelock before version 4 has made the folders anew.
                 _leave_nothing([folder, folder.parent] if there else made)
 
 

@@ -100,8 +100,9 @@ def train_examples(
     if tuned is None and (idle := _idle(settings, WranerSettings.build(base=base))):
         remarks.append(f"there is no --source, and so no training: {', '.join(idle)} have no effect")
     if pool is not None and not pool.holds(entry.examples):
-        again = f"xdner index {name} --examples {files.train} --replace"
-        again += "" if all(s.entities for s in entry.examples) else " --skip-empty"
+        # An index, and then its domain, has no examples without entities.
+        loss = "" if all(s.entities for s in entry.examples) else " (without the examples that have no entities)"
+        again = f"xdner index {name} --replace{loss}"
         remarks.append(f"the index has other examples and is not used until it is made again: {again}")
     return _outcome(entry, folder, tuned, remarks)
 

@@ -54,7 +54,7 @@ def taking_turns(folder: Path, what: str, timeout: float, error: type[XdnerError
         error: of a writer that does not end.
 
     Raises:
-        error: another process is still writing.
+        error: another process is still writing, or has removed the folder.
         StorageError: the lock cannot be written.
     """
     lock = FileLock(folder / ".lock")
@@ -65,6 +65,8 @@ def taking_turns(folder: Path, what: str, timeout: float, error: type[XdnerError
             raise error(
                 f"another process is writing to {what} (waited {timeout:g} s)", hint="Try again when it has ended."
             ) from None
+        except FileNotFoundError:  # whoever had the lock has moved the folder away
+            raise error(f"{what} has been removed meanwhile", hint="Make it again if it is wanted.") from None
     try:
         yield
     finally:

@@ -89,6 +89,18 @@ def test_the_list_has_the_damaged_ones_too(damaged: Library) -> None:
     assert "truncated" in listed[1]["error"]
 
 
+def test_a_shipped_domain_that_cannot_be_reached_is_not_listed(
+    damaged: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundled, "DATA", tmp_path / "data")
+    shipped = Library(tmp_path / "data" / "tiny" / "domains")
+    for name in ("lakes", "music"):
+        shipped.add(entry(name))
+    listed = json.loads(done("list", "--json", library=damaged).stdout)
+    assert [d["name"] for d in listed if d.get("shipped")] == ["music"]
+    assert "truncated" in refused("show", "lakes", library=damaged)
+
+
 def test_facts_tell_members_strategy_and_sources_where_there_are_any(library: Library) -> None:
     rivers, seas = json.loads(done("list", "--json", library=library).stdout)
     assert rivers["strategy"] == "collaborative"

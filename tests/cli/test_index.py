@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -13,10 +15,13 @@ from typer.testing import CliRunner
 from xdner.cli.app import app
 from xdner.corpora import write_corpus
 from xdner.domain import Domain, Label
+from xdner.retrieval.milvus import _OPEN
+from xdner.retrieval.pool import Change, Pool, open_pool
 from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.pools import SENTENCES
 from xdner.text import Sentence
+from xdner.workflows import remove_domain
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +145,80 @@ def test_mistakes_give_one_error_with_the_next_step(files: Path, encoder: Path, 
     assert "retrieval.aggregation must be one of" in refused(
         "explain", "x", "-d", "sea", "--set", "aggregation=y", *where
     )
+
+
+def test_what_a_job_makes_no_use_of_is_refused(files: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, two = ["--library", str(files / "library")], ["--examples", str(files / "two.jsonl")]
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+    for setting in ("retrieval.k=3", "aggregation=max", "rows=all"):
+        assert "indexing makes no use of retrieval." in refused("index", "sea", *two, *where, "--set", setting)
+    marked = refused("index", "sea", *two, *where, "--set", "stop_words=none")
+    assert "was made with stop_words = english, not none" in marked
+    idle = ["--index", "http://127.0.0.1:1", "--encoder", "no-such-encoder", "--skip-empty"]
+    told = refused("index", "sea", "--remove", *two, *where, *idle)
+    assert "--remove makes no use of --index, --encoder, --skip-empty" in told
+    told = refused("index", "sea", "--remove", *two, *where, "--set", "layer=5", "--set", "pooling=max")
+    assert "removing examples makes no use of retrieval.layer" in told
+    assert "retrieval.pooling" in told
+    assert "--examples FILE" in refused("index", "sea", "--remove", *where)
+    told = refused("index", "sea", "--replace", "--skip-empty", "--format", "spans", *where)
+    assert "without --examples makes no use of --skip-empty" in told
+    assert "--format is that of a file" in told
+    assert json.loads(run("index", "sea", *two, *where, "--json").stdout)["examples"] == 4
+    waited: list[float] = []
+    removes = Pool.remove
+
+    def waiting(pool: Pool, gone: Iterable[str]) -> Change:
+        waited.append(pool.timeout)
+        return removes(pool, gone)
+
+    monkeypatch.setattr(Pool, "remove", waiting)
+    assert "2 removed" in run("index", "sea", "--remove", *two, *where, "--set", "timeout=61").stderr
+    assert waited == [61.0]
+
+
+def test_an_index_that_is_made_anew_is_made_as_it_was(files: Path, encoder: Path) -> None:
+    where, own = ["--library", str(files / "library")], ["--set", "pooling=max", "--set", "stop_words=none"]
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder), *own)).exit_code == 0
+    folder = files / "library" / "sea" / "index"
+    first = open_pool(folder).manifest
+    assert first.embedding.pooling == "max"
+    for file in (["--examples", str(files / "two.jsonl")], []):
+        made = run("index", "sea", *file, "--replace", *where)
+        assert made.exit_code == 0, made.stderr
+        again = open_pool(folder)
+        assert (again.manifest.embedding, again.manifest.stop_words) == (first.embedding, "none")
+        assert len(again) == 2
+    # Without a file it is what is there; a name without anything has nothing.
+    assert run("index", "sea", "--replace", "--set", "layer=2", *where).exit_code == 0
+    assert open_pool(folder).manifest.embedding.layer == 2
+    assert len(open_pool(folder)) == 2
+    assert "has no examples" in refused("index", "lake", *where)
+    assert not (files / "library" / "lake").exists()
+
+
+def test_an_index_that_is_removed_under_its_writer_is_not_reported_as_done(
+    files: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, folder, adds = ["--library", str(files / "library")], files / "library" / "sea", Pool.add
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+
+    def removed_then(pool: Pool, *more: Any) -> Change:
+        made = adds(pool, *more)
+        remove_domain("sea", files / "library")
+        return made
+
+    monkeypatch.setattr(Pool, "add", removed_then)
+    assert "removed meanwhile" in refused("index", "sea", "--examples", str(files / "new.jsonl"), *where)
+    assert not folder.exists()
+
+
+def test_an_explanation_lets_go_of_the_index(files: Path, encoder: Path) -> None:
+    where = ["--library", str(files / "library")]
+    assert run(*index(files, encoder, "all.txt", "--encoder", str(encoder))).exit_code == 0
+    found = run("explain", "a ship", "-d", "sea", "--set", "search=milvus", *where, "--json")
+    assert json.loads(found.stdout)["examples"]
+    assert not [path for path in _OPEN if path.startswith(str(files))]
 
 
 def test_a_trained_domain_keeps_its_types(files: Path, encoder: Path) -> None:

@@ -14,7 +14,7 @@ from filelock import FileLock
 from xdner.backbone.lora import Adapter
 from xdner.domain import Domain, Label
 from xdner.errors import LibraryError, XdnerError
-from xdner.library import examples_entry
+from xdner.library import parts
 from xdner.library.examples_entry import EXAMPLES_MANIFEST, ExamplesEntry
 from xdner.library.kinds import load_entry, with_prefix
 from xdner.library.leftovers import is_domain
@@ -76,7 +76,7 @@ def test_an_index_that_is_written_to_is_waited_for(tmp_path: Path, monkeypatch: 
     entry().save(folder)
     (folder / "index").mkdir()
     with FileLock(folder / "index" / ".lock"):
-        monkeypatch.setattr(examples_entry, "_PATIENCE", 0.05)
+        monkeypatch.setattr(parts, "_PATIENCE", 0.05)
         with pytest.raises(LibraryError, match="another process is writing to the index"):
             entry(examples=EXAMPLES[:1]).save(folder)
         assert ExamplesEntry.load(folder).examples == EXAMPLES

@@ -39,7 +39,7 @@ from xdner.prompting.template import Template
 from xdner.recognizers.base import Request
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.retrievers import Retrievers
-from xdner.retrieval.base import Example
+from xdner.retrieval.base import Example, Hit
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.words import WordEmbedder
 from xdner.testing.encoders import save_tiny_encoder
@@ -82,6 +82,25 @@ def tuned(folder: Path) -> IFWRANER:
 
 def found(recognizer: IFWRANER, texts: Sequence[str] = TEXTS, **options: Any) -> list[list[tuple[int, int, str]]]:
     return [[e.key for e in r.entities] for r in recognizer.predict(list(texts), **options)]
+
+
+def test_a_domain_that_is_replaced_lets_go_of_its_index(folder: Path) -> None:
+    class Open:
+        closed = 0
+
+        def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+            return [()] * len(queries)
+
+        def close(self) -> None:
+            self.closed += 1
+
+    waiting = [Open(), Open()]
+    first, second = waiting
+    recognizer = recognizer_of(folder, retriever=lambda *_: waiting.pop(0))
+    for _ in range(2):
+        recognizer.add_domain(DOMAIN, EXAMPLES)
+        recognizer.predict(["x"], domain="people")
+    assert (first.closed, second.closed) == (1, 0)
 
 
 def test_one_text_or_many_in_any_batch(folder: Path, tuned: IFWRANER) -> None:

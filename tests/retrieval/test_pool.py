@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from xdner.errors import DataError, IndexMismatchError, RetrievalError
 from xdner.retrieval import pool as pool_module
@@ -423,6 +424,41 @@ def test_a_first_writer_that_fails_leaves_nothing(
     monkeypatch.undo()
     pool.add(SENTENCES, embedder())
     assert len(open_pool(pool.folder)) == 4
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_index_that_was_removed_meanwhile_is_not_made_anew(
+    pool: Pool, embedder: Make, tmp_path: Path, waits: bool
+) -> None:
+    """It would have the examples that come, and none of those that were there."""
+    folder = Path(shutil.copytree(pool.folder, tmp_path / "sea" / "index"))
+    pool, one, told = open_pool(folder), Sentence.from_text("a new sea", [(6, 9, "sea")]), list[str]()
+    changes = (lambda: pool.add([one], embedder()), lambda: pool.remove(["wind of the sea"]))
+    for change in changes:
+        if not folder.exists():
+            shutil.copytree(tmp_path / "index", folder)
+        if waits:  # for whoever removes it
+            with FileLock(folder / ".lock"):
+                writer = threading.Thread(target=lambda change=change: told.append(failing(change)))
+                writer.start()
+                time.sleep(0.3)
+                shutil.rmtree(folder.parent.rename(tmp_path / "gone"))
+            writer.join()
+        else:
+            shutil.rmtree(folder.parent)
+            told.append(failing(change))
+        assert not folder.parent.exists()
+    assert all("removed meanwhile" in error for error in told)
+    assert len(told) == 2
+    # All that is wanted, whatever was there, is whole.
+    assert pool.replace([one], embedder()).added == 1
+
+
+def failing(change: Callable[[], object]) -> str:
+    try:
+        return str(change())
+    except RetrievalError as error:
+        return error.message
 
 
 def test_a_collection_is_named_as_we_name_them(pool: Pool) -> None:

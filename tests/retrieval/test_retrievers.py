@@ -124,6 +124,11 @@ def test_none_shows_nothing_and_needs_nothing(pool: Pool) -> None:
     assert build_retriever(pool, settings(method="none")).retrieve(SENTENCES, 5) == [()] * 4
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_no_examples_show_nothing(embedder: Make, method: str) -> None:
+    assert build_retriever([], settings(method=method), embedder()).retrieve(SENTENCES, 5) == [()] * 4
+
+
 def test_empty_pools_and_other_embedders_are_refused(pool: Pool, embedder: Make, tmp_path: Path) -> None:
     empty = Pool.create(tmp_path / "empty", embedder().embedding)
     for method in METHODS:

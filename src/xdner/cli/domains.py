@@ -54,8 +54,9 @@ def list_domains(library: LibraryOption = None, json_: JsonOption = False) -> No
         store = Library(library)
         sound, damaged = store.load_all()
         begun = [name for name in store.begun() if is_begun(store.path(name))]
-        shipped = {name: entry for name, entry in shipped_entries().items() if name not in sound}
         names = sorted({*sound, *damaged})
+        # A damaged domain, too, goes before the one of its name that ships.
+        shipped = {name: entry for name, entry in shipped_entries().items() if name not in names}
         if json_:
             own = [_facts(sound[n]) if n in sound else {"name": n, "error": damaged[n].message} for n in names]
             print_json(own + [_facts(entry) | {"shipped": True} for entry in shipped.values()])

@@ -22,7 +22,7 @@ from xdner.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from xdner.workflows.indexing import Explanation
+    from xdner.workflows.explaining import Explanation
 
 _MATCHES = 8  # of an example that are shown; JSON has all
 

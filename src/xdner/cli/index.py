@@ -26,9 +26,9 @@ from xdner.cli.common import (
 
 def index(
     name: Annotated[str, typer.Argument(help="Of the domain.", show_default=False)],
-    examples: Annotated[Path, typer.Option("--examples", help="Labelled sentences.", show_default=False)],
+    examples: Annotated[Path | None, typer.Option("--examples", help="Labelled sentences (default: what the domain has).", show_default=False)] = None,
     uri: Annotated[str | None, typer.Option("--index", help="A Milvus server, http://host:19530, for a new index (default: a local file).", show_default=False)] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove these sentences from the index.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the sentences of --examples from the index.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Make the index anew, with these sentences only.")] = False,
     skip_empty: Annotated[bool, typer.Option("--skip-empty", help="Leave sentences without entities out.")] = False,
     encoder: EncoderOption = None,

@@ -9,6 +9,7 @@
     member-2/ …            further prefixes, where the domain is an ensemble
     sentences.txt          a short hash of every sentence it was trained on, to find out whether two domains share some
     card.md                for people, where there is one
+    index/                 of examples, if it was given one (``retrieval/``); kept as it is when the rest is written anew
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ from pathlib import Path
 
 from xdner.domain import Domain
 from xdner.errors import PrefixFormatError
-from xdner.files import replace_folder
-from xdner.library.leftovers import may_give_way
-from xdner.library.parts import read_lines, read_text, write_further, write_shared
+from xdner.library.parts import read_lines, read_text, taking_place, write_further, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.settings import Settings
 from xdner.text import Sentence
@@ -72,12 +71,13 @@ class DomainEntry:
 
     def save(self, folder: str | Path, also: Mapping[str, str] | None = None) -> None:
         """Write the folder in one step; an older one at its place is replaced only when the new one is complete.
-        ``also`` are further files of text, by name.
+        Its ``index`` is kept. ``also`` are further files of text, by name.
 
         Raises:
             StorageError: it cannot be written.
+            LibraryError: somebody is writing to the index.
         """
-        with replace_folder(folder, may_give_way) as fresh:
+        with taking_place(folder) as fresh:
             write_shared(fresh, self.domain, self.settings, self.seen, self.card)
             write_further(fresh, also)
             for number, member in enumerate(self.members, start=2):

@@ -14,9 +14,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,22 +22,20 @@ from typing import Any
 from xdner.backbone.lora import ADAPTER_FILES, Adapter
 from xdner.corpora.io import read_corpus, write_corpus
 from xdner.domain import Domain
-from xdner.errors import LibraryError, StorageError
-from xdner.files import read_manifest, replace_folder, taking_turns, write_atomically, write_manifest
-from xdner.library.leftovers import may_give_way
-from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_further, write_shared
+from xdner.errors import LibraryError
+from xdner.files import read_manifest, write_atomically, write_manifest
+from xdner.library.parts import ask_back, read_lines, read_text, taking_place, vouch, write_further, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.prompting.settings import LlmSettings, WranerSettings
 from xdner.prompting.template import Template
 from xdner.text import Sentence, split_words
 
-__all__ = ["EXAMPLES_MANIFEST", "INDEX", "ExamplesEntry"]
+__all__ = ["EXAMPLES_MANIFEST", "ExamplesEntry"]
 
 FORMAT = 1
-EXAMPLES_MANIFEST, INDEX = "wraner.json", "index"
+EXAMPLES_MANIFEST = "wraner.json"
 _TEMPLATE, _EXAMPLES, _ADAPTER = "template.toml", "examples.jsonl", "adapter"
 _MEMBERS = {_TEMPLATE, _EXAMPLES, *(f"{_ADAPTER}/{name}" for name in ADAPTER_FILES)}
-_PATIENCE = 60.0  # seconds that whoever saves waits for whoever writes to the index
 _RESTORE = "Restore the folder, or make the domain again."
 
 
@@ -94,24 +90,17 @@ class ExamplesEntry:
     # -- files -------------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path, also: Mapping[str, str] | None = None) -> None:
-        """Write the folder in one step; an older one at its place is replaced only when the new one is complete. Its
-        ``index`` is kept, and nobody writes to it meanwhile: what came after the copy would be lost. ``also`` are further
-        files of text, by name.
+        """Write the folder in one step; an older one at its place is replaced only when the new one is complete.
+        Its ``index`` is kept. ``also`` are further files of text, by name.
 
         Raises:
             StorageError: it cannot be written.
             LibraryError: somebody is writing to the index.
             CorpusError: examples that no file can hold.
         """
-        index = Path(folder) / INDEX
-        with _at_rest(index), replace_folder(folder, may_give_way) as fresh:
+        with taking_place(folder) as fresh:
             self.write(fresh)
             write_further(fresh, also)
-            if index.is_dir():
-                try:
-                    shutil.copytree(index, fresh / INDEX, ignore=shutil.ignore_patterns(".lock"))
-                except shutil.Error as error:
-                    raise StorageError(f"cannot copy {index}: {error}", hint="Is the index in use?") from None
 
     def write(self, folder: Path) -> None:
         """Write the files into a folder that nobody reads yet."""
@@ -186,13 +175,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if needed is None or not all(isinstance(llm.get(key), str) for key in needed):
         raise LibraryError(f"{path} does not name its language model", hint=hint)
     return manifest
-
-
-@contextlib.contextmanager
-def _at_rest(index: Path) -> Iterator[None]:
-    """Hold the lock of an index, if there is one."""
-    if not index.is_dir():
-        yield
-        return
-    with taking_turns(index, f"the index in {index}", _PATIENCE, LibraryError):
-        yield

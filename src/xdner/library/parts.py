@@ -1,21 +1,80 @@
-"""What the folders of all kinds of domains have in common: the files for people, and files that a manifest vouches for."""
+"""What the folders of all kinds of domains have in common: the files for people, files that a manifest vouches for, and an
+index of examples that is kept when the rest is written anew."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Collection, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from xdner.domain import Domain
-from xdner.errors import XdnerError
-from xdner.files import write_atomically
+from xdner.errors import LibraryError, StorageError, XdnerError
+from xdner.files import replace_folder, taking_turns, write_atomically
+from xdner.library.leftovers import may_give_way
 
-__all__ = ["ask_back", "read_lines", "read_text", "vouch", "write_further", "write_shared"]
+__all__ = [
+    "INDEX",
+    "ask_back",
+    "at_rest",
+    "read_lines",
+    "read_text",
+    "taking_place",
+    "vouch",
+    "write_further",
+    "write_shared",
+]
+
+#: Folder of a domain's index of examples (``retrieval/``), whatever kind the domain is.
+INDEX = "index"
+_PATIENCE = 60.0  # seconds that whoever saves waits for whoever writes to the index
 
 
 class _Settings(Protocol):
     def to_toml(self) -> str: ...
+
+
+@contextlib.contextmanager
+def at_rest(folder: Path, patience: float) -> Iterator[None]:
+    """Nobody writes to the index in a domain's folder meanwhile, if it has one. Whoever holds a library's lock may ask for this
+    one, never the other way round.
+
+    Args:
+        folder: of the domain.
+        patience: seconds to wait for a writer.
+
+    Raises:
+        LibraryError: somebody is writing to the index.
+        StorageError: the lock cannot be written.
+    """
+    index = folder / INDEX
+    with (
+        taking_turns(index, f"the index in {index}", patience, LibraryError)
+        if index.is_dir()
+        else contextlib.nullcontext()
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def taking_place(folder: str | Path) -> Iterator[Path]:
+    """Give a fresh folder to fill; when the block ends well it takes a domain's place, and has the index that was there. Nobody
+    writes to that index meanwhile: what came after the copy would be lost.
+
+    Raises:
+        StorageError: it cannot be written.
+        LibraryError: somebody is writing to the index.
+    """
+    index = Path(folder) / INDEX
+    with at_rest(Path(folder), _PATIENCE), replace_folder(folder, may_give_way) as fresh:
+        yield fresh
+        if index.is_dir():
+            try:
+                shutil.copytree(index, fresh / INDEX, ignore=shutil.ignore_patterns(".lock"))
+            except shutil.Error as error:
+                raise StorageError(f"cannot copy {index}: {error}", hint="Is the index in use?") from None
 
 
 def write_shared(folder: Path, domain: Domain, settings: _Settings, seen: Collection[str], card: str) -> None:

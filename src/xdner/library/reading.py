@@ -13,8 +13,9 @@ from xdner.domain import Domain
 from xdner.errors import LibraryError, PrefixFormatError, XdnerError
 from xdner.files import write_atomically
 from xdner.library.archive import LIMIT_FILES
-from xdner.library.examples_entry import INDEX, ExamplesEntry
+from xdner.library.examples_entry import ExamplesEntry
 from xdner.library.kinds import Entry, load_entry
+from xdner.library.parts import INDEX
 from xdner.library.tagger_entry import TaggerEntry
 
 __all__ = ["identity", "read_domain", "read_unpacked", "sound"]

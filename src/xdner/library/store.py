@@ -31,6 +31,7 @@ from xdner.library.exchange import adopt, start_of, take_start
 from xdner.library.kinds import Entry
 from xdner.library.leftovers import begun, entries, is_domain, may_give_way, orphans, recover
 from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
+from xdner.library.parts import at_rest
 from xdner.library.reading import identity, read_domain, read_unpacked, sound
 from xdner.library.verdict import INITIAL, Verdict, verdicts
 from xdner.prefix.prefix import Prefix
@@ -194,10 +195,12 @@ class Library:
                 if path.is_symlink():
                     path.unlink()
                     return
-                # First out of sight in one step, so that nobody reads half of it.
-                gone = self.folder / f".{name[:32]}.{secrets.token_hex(6)}.part"
-                os.replace(path, gone)
-                discard(gone)
+                # First out of sight in one step, so that nobody reads half of it; and at rest: files that somebody wrote to its
+                # index now would make the folder anew.
+                with at_rest(path, self.timeout):
+                    gone = self.folder / f".{name[:32]}.{secrets.token_hex(6)}.part"
+                    os.replace(path, gone)
+                    discard(gone)
 
     def set_initial(self, prefix: Prefix) -> None:
         """Make a prefix the start of all domains; it is stored in 16 bits.
@@ -255,7 +258,7 @@ class Library:
 
         Args:
             name: another name for it.
-            replace: take the place of a domain of that name.
+            replace: take the place of a domain, or an index of examples, of that name.
 
         Returns:
             Its name.
@@ -274,12 +277,13 @@ class Library:
             initial = take_start(Path(file), folder, entry)
             with self._writing():
                 known, target = self._admit_entry(entry), self._place(entry.domain.name)
-                if is_domain(target) and not replace:
+                if may_give_way(target) and not replace:
+                    what = "a domain" if is_domain(target) else "an index of examples"
                     raise LibraryError(
-                        f"the library {self.folder} has a domain {entry.domain.name!r} already",
+                        f"the library {self.folder} has {what} {entry.domain.name!r} already",
                         hint="Take its place with --replace, or choose another name with --name.",
                     )
-                with replace_folder(target, may_give_way) as fresh:
+                with at_rest(target, self.timeout), replace_folder(target, may_give_way) as fresh:
                     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
                         write_atomically(fresh / path.relative_to(folder), path.read_bytes())
                 adopt(initial, self.folder / INITIAL, known)

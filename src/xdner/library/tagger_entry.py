@@ -8,7 +8,7 @@
     tagger.safetensors         all weights, the tuned encoder's too, 32 bits
     encoder/config.json        the encoder's configuration and its tokenizer's files
     encoder/tokenizer.json …
-    sentences.txt, card.md     as a prefix's domain has them (``entry.py``)
+    sentences.txt, card.md, index/     as a prefix's domain has them (``entry.py``)
 
 The weights are kept in 32 bits: what was trained and scored is what is read back.
 """
@@ -30,9 +30,8 @@ from xdner.backbone.encoder import Encoder
 from xdner.backbone.words import WordPieces
 from xdner.domain import Domain
 from xdner.errors import BackboneError, TaggerFormatError
-from xdner.files import read_manifest, replace_folder, write_atomically, write_manifest
-from xdner.library.leftovers import may_give_way
-from xdner.library.parts import ask_back, read_lines, read_text, vouch, write_further, write_shared
+from xdner.files import read_manifest, write_atomically, write_manifest
+from xdner.library.parts import ask_back, read_lines, read_text, taking_place, vouch, write_further, write_shared
 from xdner.prefix.prefix import Prefix
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings
@@ -124,12 +123,13 @@ class TaggerEntry:
 
     def save(self, folder: str | Path, also: Mapping[str, str] | None = None) -> None:
         """Write the folder in one step; an older one at its place is replaced only when the new one is complete.
-        ``also`` are further files of text, by name.
+        Its ``index`` is kept. ``also`` are further files of text, by name.
 
         Raises:
             StorageError: it cannot be written.
+            LibraryError: somebody is writing to the index.
         """
-        with replace_folder(folder, may_give_way) as fresh:
+        with taking_place(folder) as fresh:
             self.write(fresh)
             write_further(fresh, also)
 

@@ -36,7 +36,7 @@ from xdner.prompting.template import Template, find_template
 from xdner.recognizers.base import Recognizer, Request, Result, Unread, as_sentence
 from xdner.recognizers.retrievers import Retrievers
 from xdner.recognizers.warmup import check_labels, dev_sample
-from xdner.retrieval.base import Example, Retriever, text_key
+from xdner.retrieval.base import Example, Retriever, let_go, text_key
 from xdner.retrieval.pool import Pool
 from xdner.text import Sentence
 from xdner.training.instruct import Source
@@ -213,7 +213,8 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         check_same_model(entry, self.llm.identity, self.adapter)
         name = entry.domain.name
         self._entries[name] = entry
-        self._ready.pop(name, None)
+        if name in self._ready:
+            let_go(self._ready.pop(name).retriever)
         self._pools.pop(name, None)
         if pool is not None and pool.holds(entry.examples):
             self._pools[name] = pool

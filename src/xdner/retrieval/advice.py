@@ -1,7 +1,8 @@
 """What native code writes to standard error about small indexes is no news to anybody.
 
 Milvus Lite clusters what an index gains by itself, however little that is, and Faiss then asks for more points. There is no
-setting against it, and no Python in between.
+setting against it, and no Python in between. A process that dies meanwhile takes along what was held back: this is for calls that
+cluster, and for no others.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ def _hold_back(undo: contextlib.ExitStack) -> None:
         os.dup2(real, _STDERR)
         os.close(real)
         held.seek(0)
-        for line in held:
-            if not line.startswith(_ADVICE):
-                os.write(_STDERR, line)
+        with contextlib.suppress(OSError):  # it went where nobody can be told: a full disk, a pipe without a reader
+            for line in held:
+                if not line.startswith(_ADVICE):
+                    os.write(_STDERR, line)
 
     os.dup2(held.fileno(), _STDERR)
     undo.callback(restore)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from xdner.text import Sentence
 
-__all__ = ["Example", "Hit", "Match", "Retriever", "text_key"]
+__all__ = ["Example", "Hit", "Match", "Retriever", "let_go", "text_key"]
 
 
 def text_key(sentence: Sentence) -> str:
@@ -80,3 +80,10 @@ class Retriever(Protocol):
         a pool that holds the query itself. Fewer than ``k`` come back where the pool has no more.
         """
         ...
+
+
+def let_go(retriever: Retriever) -> None:
+    """Close what a retriever has open, if it has something: a local index, which only one process can have open, or a server."""
+    close = getattr(retriever, "close", None)
+    if callable(close):
+        close()

@@ -79,7 +79,7 @@ def build_retriever(
     *,
     device: str = "cpu",
 ) -> Retriever:
-    """The retriever that ``settings.method`` names.
+    """The retriever that ``settings.method`` names; of no examples, one that shows nothing.
 
     Args:
         pool: where examples come from; or the examples themselves, which are then embedded and kept in memory.
@@ -99,6 +99,8 @@ def build_retriever(
         examples = [e for _, e in sorted(pool.examples.items())]
     else:
         examples = list(pool)
+        if not examples:  # nothing to find
+            return NoRetriever()
     if settings.method == "bm25":
         return BM25Retriever(examples, settings.stop_words)
     if settings.method == "random":

@@ -29,7 +29,7 @@ from xdner.retrieval.base import Example
 from xdner.retrieval.words import Embedding
 from xdner.text import Sentence, Word
 
-__all__ = ["CACHE", "MANIFEST", "Manifest", "read_examples", "tidy", "write_examples"]
+__all__ = ["CACHE", "MANIFEST", "Manifest", "read_again", "read_examples", "tidy", "write_examples"]
 
 MANIFEST, CACHE = "index.json", "rows.safetensors"
 _FORMAT = 1
@@ -127,6 +127,21 @@ class Manifest:
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RetrievalError(f"{path} is not the manifest of an index: {error}", hint=_HINT) from None
         return made
+
+
+def read_again(folder: Path, known: Manifest) -> Manifest:
+    """What the folder says now, or what is ``known`` where nothing was written yet.
+
+    Raises:
+        RetrievalError: it is damaged, or somebody has removed it: what is written into it now would be all that it has.
+    """
+    now = Manifest.read(folder)
+    if now is None and known.sha256:
+        raise RetrievalError(
+            f"the index in {folder} has been removed meanwhile",
+            hint="Make it again: xdner index NAME --examples FILE.",
+        )
+    return now or known
 
 
 def write_examples(folder: Path, manifest: Manifest, examples: Mapping[int, Example]) -> Manifest:

@@ -102,7 +102,7 @@ class MilvusRows:
         # They print every error, tracebacks and all, before they raise it.
         for name in _NOISY:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        with self._told("cannot be opened"):
+        with self._told("cannot be opened", clusters=True):
             if self._path is not None:
                 Path(self._path).parent.mkdir(parents=True, exist_ok=True)
             client = MilvusClient(self.uri, token=os.environ.get("MILVUS_TOKEN", ""), timeout=self.timeout)
@@ -136,7 +136,7 @@ class MilvusRows:
 
     def exists(self) -> bool:
         """Is the collection there? If so, it can be asked from now on."""
-        with self._told("does not answer"):
+        with self._told("does not answer", clusters=True):
             there = bool(self._client.has_collection(self.collection, timeout=self.timeout))
             if there:
                 self._client.load_collection(self.collection, timeout=self.timeout)
@@ -228,7 +228,7 @@ class MilvusRows:
             inner = {"params": {"nlist": clusters}} if kind == "IVF_FLAT" else {}
             params.add_index("vector", index_type=kind, metric_type="COSINE", params=inner)
             try:
-                with self._told("cannot build an index"):
+                with self._told("cannot build an index", clusters=True):
                     self._client.release_collection(self.collection, timeout=self.timeout)
                     if "vector" in self._client.list_indexes(self.collection, timeout=self.timeout):
                         self._client.drop_index(self.collection, "vector", timeout=self.timeout)
@@ -247,7 +247,7 @@ class MilvusRows:
         written = 0
 
         def write() -> None:
-            with self._told("does not take rows"):
+            with self._told("does not take rows", clusters=True):
                 self._client.insert(self.collection, data=waiting, timeout=self.timeout)
 
         for row, vector in rows:
@@ -263,7 +263,7 @@ class MilvusRows:
         if waiting:
             write()
             yield written + len(waiting)
-        with self._told("does not write its rows to disk"):
+        with self._told("does not write its rows to disk", clusters=True):
             self._client.flush(self.collection, timeout=self.timeout)
 
     def delete_examples(self, ids: Sequence[str]) -> None:
@@ -277,7 +277,7 @@ class MilvusRows:
         self._delete(f"id >= {key}")
 
     def _delete(self, which: str) -> None:
-        with self._told("does not remove rows"):
+        with self._told("does not remove rows", clusters=True):
             self._client.delete(self.collection, filter=which, timeout=self.timeout)
             self._client.flush(self.collection, timeout=self.timeout)
 
@@ -295,10 +295,10 @@ class MilvusRows:
         return f"the Milvus server {shown(self.uri)}" if self._path is None else f"the index file {self.uri}"
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Whatever the client throws becomes one error that says which backend did what."""
+    def _told(self, what: str, *, clusters: bool = False) -> Iterator[None]:
+        """Whatever the client throws becomes one error that says which backend did what. What ``clusters`` gives no advice."""
         try:
-            with contextlib.nullcontext() if self._path is None else without_advice():
+            with without_advice() if clusters and self._path is not None else contextlib.nullcontext():
                 yield
         except RetrievalError:
             raise

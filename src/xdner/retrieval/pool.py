@@ -18,7 +18,7 @@ from xdner.errors import IndexMismatchError, RetrievalError, StorageError
 from xdner.files import discard
 from xdner.retrieval.base import Example
 from xdner.retrieval.examples import checked, keys_of, rows_of
-from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest, read_examples, tidy, write_examples
+from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest, read_again, read_examples, tidy, write_examples
 from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.milvus import SHIFT, MilvusRows, require_client, shown
 from xdner.retrieval.settings import RetrievalSettings
@@ -390,13 +390,13 @@ class Pool:
 
     def _look(self) -> None:
         """Take up what the folder says now."""
-        now = Manifest.read(self.folder)
-        if now is not None and now != self.manifest:
+        now = read_again(self.folder, self.manifest)
+        if now != self.manifest:
             self.manifest, self.examples, self._matrix = now, read_examples(self.folder, now), None
 
     @contextlib.contextmanager
     def _writing(self, *, anew: bool = False) -> Iterator[None]:
-        """Hold the lock, and know what the writer before has left; what is damaged is no obstacle to a pool made ``anew``."""
+        """Hold the lock, and know what the writer before left; what is damaged or gone is no obstacle to a pool made ``anew``."""
         with writing(self.folder, self.timeout):
             try:
                 self._look()

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from xdner.groups import Count, GroupedSettings, Within
+from xdner.groups import Count, GroupedSettings, Use, Within
 
-__all__ = ["EMBEDDED", "IndexSettings", "RetrievalSettings"]
+__all__ = ["EMBEDDED", "INDEXING", "REMOVING", "IndexSettings", "RetrievalSettings"]
 
 #: Methods that need an encoder.
 EMBEDDED = ("word", "sentence")
@@ -67,3 +67,8 @@ class IndexSettings(GroupedSettings):
     """All groups of an index by itself."""
 
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
+
+
+#: Jobs that use these settings in part: indexing examples, and removing some. To explain uses all.
+INDEXING = Use("indexing", {"retrieval": frozenset({"encoder", "layer", "pooling", "stop_words", "timeout"})})
+REMOVING = Use("removing examples", {"retrieval": frozenset({"timeout"})})

@@ -22,23 +22,26 @@ def writing(folder: Path, timeout: float) -> Iterator[None]:
         timeout: seconds to wait for another writer.
 
     Raises:
-        RetrievalError: another process is still writing.
+        RetrievalError: another process is still writing, or has removed the index.
         StorageError: the folder cannot be made.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
+    there = (folder / MANIFEST).exists()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with taking_turns(folder, f"the index in {folder}", timeout, RetrievalError):
         try:
             yield
         finally:
-            if made and not (folder / MANIFEST).exists():
-                _leave_nothing(made)
+            if not (folder / MANIFEST).exists():
+                # Where an index was removed while we waited, filelock before version 4 has made the folders anew.
+                _leave_nothing([folder, folder.parent] if there else made)
 
 
 def _leave_nothing(folders: Sequence[Path]) -> None:
     """Remove empty folders, the innermost first. With the lock in it still held: who waits for it then looks again."""
     with contextlib.suppress(OSError):
-        (folders[0] / ".lock").unlink(missing_ok=True)
         for folder in folders:
+            if folder == folders[0]:
+                (folder / ".lock").unlink(missing_ok=True)
             folder.rmdir()

@@ -5,7 +5,8 @@ from xdner.workflows.backbones import instruct_backbone
 from xdner.workflows.domains import ABLATIONS, ALL, Outcome, train_domain
 from xdner.workflows.examples import example_folder
 from xdner.workflows.examples_domain import train_examples
-from xdner.workflows.indexing import explain_text, index_examples
+from xdner.workflows.explaining import explain_text
+from xdner.workflows.indexing import index_examples
 from xdner.workflows.initial import train_initial
 from xdner.workflows.material import DomainFiles
 from xdner.workflows.options import JobOptions

@@ -13,8 +13,9 @@ from xdner.errors import LibraryError, SettingsError
 from xdner.generation.endpoint import is_endpoint
 from xdner.library.bundled import find_entry
 from xdner.library.entry import sentence_hashes
-from xdner.library.examples_entry import INDEX, ExamplesEntry
+from xdner.library.examples_entry import ExamplesEntry
 from xdner.library.leftovers import is_begun
+from xdner.library.parts import INDEX
 from xdner.library.store import Library
 from xdner.prompting.settings import LlmSettings, WranerSettings
 from xdner.prompting.template import find_template
@@ -99,8 +100,9 @@ def train_examples(
     if tuned is None and (idle := _idle(settings, WranerSettings.build(base=base))):
         remarks.append(f"there is no --source, and so no training: {', '.join(idle)} have no effect")
     if pool is not None and not pool.holds(entry.examples):
-        again = f"xdner index {name} --examples {files.train} --replace"
-        again += "" if all(s.entities for s in entry.examples) else " --skip-empty"
+        # An index, and then its domain, has no examples without entities.
+        loss = "" if all(s.entities for s in entry.examples) else " (without the examples that have no entities)"
+        again = f"xdner index {name} --replace{loss}"
         remarks.append(f"the index has other examples and is not used until it is made again: {again}")
     return _outcome(entry, folder, tuned, remarks)
 

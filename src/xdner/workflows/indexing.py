@@ -1,10 +1,10 @@
-"""Examples of a domain in and out of its index, and what they would be found by."""
+"""Examples of a domain in and out of its index."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,22 @@ from typing import Any
 from xdner.backbone.encoder import load_encoder
 from xdner.corpora.io import read_corpus
 from xdner.domain import Domain, Label
-from xdner.errors import DataError, DomainError, RetrievalError, SettingsError
+from xdner.errors import DomainError, IndexMismatchError, LibraryError, RetrievalError, SettingsError
 from xdner.files import storage_errors, write_atomically
-from xdner.library.examples_entry import EXAMPLES_MANIFEST, INDEX, ExamplesEntry
+from xdner.library.examples_entry import EXAMPLES_MANIFEST, ExamplesEntry
 from xdner.library.leftovers import is_domain
+from xdner.library.parts import INDEX, read_text
 from xdner.library.store import Library
-from xdner.retrieval.base import Example, Hit, Retriever
-from xdner.retrieval.build import build_retriever, own_settings, settings_with
+from xdner.retrieval.build import own_settings
 from xdner.retrieval.examples import checked
 from xdner.retrieval.milvus import shown
 from xdner.retrieval.pool import Change, Pool, Told, has_pool, open_pool
-from xdner.retrieval.settings import EMBEDDED, IndexSettings, RetrievalSettings
+from xdner.retrieval.settings import INDEXING, REMOVING, IndexSettings, RetrievalSettings
 from xdner.retrieval.words import WordEmbedder
 from xdner.text import Sentence
-from xdner.workflows.material import domain_of
+from xdner.workflows.material import SAMPLE, domain_of
 
-__all__ = ["Explanation", "Indexed", "explain_text", "index_examples"]
+__all__ = ["Indexed", "index_examples"]
 
 
 @dataclass(frozen=True)
@@ -65,48 +65,50 @@ class Indexed:
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """Which examples a text would be shown with, and why.
+class _Job:
+    """What is asked of an index.
 
     Attributes:
-        sentence: the text in words.
-        method, aggregation: how they were chosen.
-        k: how many at most.
-        hits: best first.
+        name, folder: of the domain.
+        source: of the sentences, in words.
+        sentences: to add, to remove, or to have and no others.
+        settings: how they are embedded, and how long to wait.
+        uri: of a Milvus server, if one was asked for; empty: a file in the domain's folder.
+        encoder, device: of the embedding.
+        progress: told what is done.
+        told: what is to be told of the sentences.
     """
 
-    sentence: Sentence
-    method: str
-    aggregation: str
-    k: int
-    hits: tuple[Hit, ...]
+    name: str
+    folder: Path
+    source: str
+    sentences: Sequence[Sentence]
+    settings: RetrievalSettings
+    uri: str | None
+    encoder: str | Path | None
+    device: str
+    progress: Told | None
+    told: list[str] = field(default_factory=list)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "text": self.sentence.text,
-            "method": self.method,
-            "aggregation": self.aggregation,
-            "examples": [self._hit(hit) for hit in self.hits],
-        }
+    def wanted(self, sentences: Sequence[Sentence]) -> None:
+        """Mistakes in sentences that are to be in the index, before weights are loaded."""
+        checked(sentences)
+        _check_types(self.name, self.folder, sentences, self.source)
+        ways = {(s.text, tuple(e.key for e in s.entities)) for s in sentences}
+        if conflicts := len(ways) - len({text for text, _ in ways}):
+            self.told.append(f"{self.source}: sentences that recur with other entities: the last counts ({conflicts})")
 
-    def _hit(self, hit: Hit) -> dict[str, Any]:
-        found = hit.example.sentence
-        matches = [
-            {"word": self.sentence.words[m.query].text, "example_word": found.words[m.example].text,
-             "query_index": m.query, "example_index": m.example, "similarity": round(m.similarity, 4)}
-            for m in hit.matches
-        ]  # fmt: skip
-        entities = [{"start": e.start, "end": e.end, "label": e.label, "text": e.text} for e in found.entities]
-        return {
-            "id": hit.example.id, "text": found.text, "entities": entities, "score": round(hit.score, 4),
-            "matches": matches,
-        }  # fmt: skip
+    def embedder(self) -> WordEmbedder:
+        return embedder_for(self.encoder, self.settings, self.device)
+
+    def tell(self, what: str, done: int, of: int) -> None:
+        if self.progress is not None:
+            self.progress(what, done, of)
 
 
 def index_examples(
     name: str,
-    file: str | Path,
+    file: str | Path | None = None,
     *,
     library: str | Path | None = None,
     uri: str | None = None,
@@ -124,7 +126,7 @@ def index_examples(
 
     Args:
         name: of the domain. One that the library does not know is begun: a folder with ``domain.toml`` and the index.
-        file: labelled sentences; those that are there already change nothing.
+        file: labelled sentences; those that are there already change nothing. ``None``: what the domain has, with entities.
         library: folder of domains.
         uri: of a Milvus server for a new index; otherwise it is a file in the domain's folder.
         encoder: alias, hub id or folder; by default that of the index, or the embedded one.
@@ -132,7 +134,8 @@ def index_examples(
         replace: the index is made anew, with these sentences only.
         skip_empty: leave sentences without entities out; they are refused otherwise.
         format: of the file; by content if ``None``.
-        config, overrides: settings (:class:`~xdner.retrieval.settings.IndexSettings`).
+        config, overrides: settings (:class:`~xdner.retrieval.settings.IndexSettings`, of which
+            :data:`~xdner.retrieval.settings.INDEXING` have an effect); by default those of the index.
         device: ``cpu``, ``cuda``, …
         progress: told what is done, and how many of how many words.
 
@@ -140,159 +143,177 @@ def index_examples(
         XdnerError: see the tree in ``errors.py``; nothing has changed then.
     """
     began = time.monotonic()
-    if remove and replace:
-        raise SettingsError(["--remove and --replace exclude each other"], hint="Give one of them.")
+    _check_options(file, remove, replace, {"--index": uri, "--encoder": encoder}, skip_empty, format)
     store = Library(library)
     folder = store.path(name)
-    index = folder / INDEX
-    entry = _entry(folder)
-    old = _there(index, replace)
-    before = _types(old) if old is not None else None if has_pool(index) else set()
-    settings = _settings(old if not replace else None, entry, config, overrides)
-    corpus = read_corpus(file, format=format)
-    sentences = [s for s in corpus if s.entities] if skip_empty else list(corpus)
-    skipped = len(corpus) - len(sentences)
-    if remove:
-        pool = _known(old, name)
-        change = pool.remove(s.text for s in corpus)
-    else:
-        if old is None and entry is not None and not replace:  # what the domain has already
-            sentences = [*(s for s in entry.examples if s.entities), *sentences]
-        checked(sentences)  # mistakes in the file, before weights are loaded
-        _check_types(name, folder, sentences, str(file))
-        embedder = _embedder(old if not replace else None, encoder, settings, device)
-        where = old.manifest.uri if old is not None and uri is None else uri or ""
-        if old is not None and not replace and where != old.manifest.uri:
-            raise RetrievalError(
-                f"the index of {name} is in {old.title}, not in {shown(where)}",
-                hint="Leave --index out, or make the index anew there: --replace.",
-            )
-        if old is None or replace:
-            pool = Pool.create(index, embedder.embedding, uri=where, settings=settings)
-        else:
-            pool = old
-        pool.timeout = settings.timeout
-        act = pool.replace if replace else pool.add
-        change = act(sentences, embedder, progress or (lambda what, done, of: None))
-    told = [f"{file}: {what} ({n})" for what, n in corpus.warnings.items()]
-    ways = {(s.text, tuple(e.key for e in s.entities)) for s in sentences}
-    if conflicts := len(ways) - len({text for text, _ in ways}):
-        told.append(f"{file}: sentences that recur with other entities: the last counts ({conflicts})")
+    entry, old = entry_in(folder), _there(folder, replace)
+    if old is not None and entry is not None and not replace:
+        _check_shared(old, entry)
+    before = _types(old) if old is not None else None if has_pool(folder / INDEX) else set()
+    settings = IndexSettings.build(
+        config, overrides, _base(old, entry, replace), use=REMOVING if remove else INDEXING
+    ).retrieval
+    sentences, skipped, told = _given(name, file, format, skip_empty, entry, old)
+    source = f"domain {name!r}" if file is None else str(file)
+    job = _Job(name, folder, source, sentences, settings, uri, encoder, device, progress, told)
+    if old is not None:
+        old.timeout = settings.timeout
+    pool, change = _remove(old, job) if remove else _replace(old, job) if replace else _add(old, entry, job)
     told += _write_types(name, folder, before, pool)
     if entry is not None:
         told += _follow(entry, pool, store)
     manifest = pool.manifest
     return Indexed(
-        name, index, change, len(pool), manifest.words, pool.title, manifest.kind, str(manifest.embedding),
+        name, folder / INDEX, change, len(pool), manifest.words, pool.title, manifest.kind, str(manifest.embedding),
         time.monotonic() - began, skipped, tuple(told),
     )  # fmt: skip
 
 
-def explain_text(
-    text: str,
-    name: str,
-    *,
-    k: int | None = None,
-    library: str | Path | None = None,
-    encoder: str | Path | None = None,
-    config: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    device: str = "cpu",
-) -> Explanation:
-    """The examples that a domain's index gives for a text, and the words that brought them.
-
-    Raises:
-        RetrievalError: the domain has no index, or it is empty or cannot be asked.
-        IndexMismatchError: it was made with another encoder, layer or pooling.
-    """
-    folder = Library(library).path(name)
-    pool, entry = _pool(folder), _entry(folder)
-    if entry is not None and (pool is None or not pool.holds(entry.examples)):
-        return _explain_examples(text, entry, k=k, encoder=encoder, config=config, overrides=overrides, device=device)
-    pool = _known(pool, name)
-    # What a domain asks for is what its prompts ask for, and is refused alike where the index cannot give it.
-    own = settings_with(pool, RetrievalSettings() if entry is None else entry.settings.retrieval)
-    settings = IndexSettings.build(config, overrides, base={"retrieval": asdict(own)}).retrieval
-    sentence = _sentence(text)
-    pool.timeout = settings.timeout
-    pool.require_examples()
-    needed = settings.method in EMBEDDED
-    embedder = _embedder(pool, encoder, settings, device) if needed else None
-    return _explained(build_retriever(pool, settings, embedder), sentence, settings, k)
-
-
-def _explain_examples(
-    text: str,
-    entry: ExamplesEntry,
-    *,
-    k: int | None,
-    encoder: str | Path | None,
-    config: str | Path | None,
-    overrides: Iterable[str],
-    device: str,
-) -> Explanation:
-    """Of an IF-WRANER domain without an index: its examples are embedded now."""
-    sentence, own = _sentence(text), {"retrieval": asdict(entry.settings.retrieval)}
-    settings = IndexSettings.build(config, overrides, base=own).retrieval
-    if not entry.examples:
+def _add(old: Pool | None, entry: ExamplesEntry | None, job: _Job) -> tuple[Pool, Change]:
+    """The sentences come into the index; into a new one after what the domain has already."""
+    if old is None:
+        sentences = [*_own(entry, None), *job.sentences]
+        job.wanted(sentences)
+        embedder = job.embedder()
+        pool = Pool.create(job.folder / INDEX, embedder.embedding, uri=job.uri or "", settings=job.settings)
+        return pool, pool.add(sentences, embedder, job.tell)
+    job.wanted(job.sentences)
+    if job.uri is not None and job.uri != old.manifest.uri:
         raise RetrievalError(
-            f"domain {entry.domain.name!r} has no examples",
-            hint=f"Give it some: xdner index {entry.domain.name} --examples FILE.",
+            f"the index of {job.name} is in {old.title}, not in {shown(job.uri)}",
+            hint="Leave --index out, or make the index anew there: --replace.",
         )
-    needed = settings.method in EMBEDDED
-    embedder = WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings) if needed else None
-    found = build_retriever([Example.of(s) for s in entry.examples], settings, embedder)
-    return _explained(found, sentence, settings, k)
+    if job.settings.stop_words != old.manifest.stop_words:
+        raise IndexMismatchError(
+            f"the index of {job.name} was made with stop_words = {old.manifest.stop_words}, not {job.settings.stop_words}",
+            hint="Leave the setting out to use the index's own, or make it again with --replace.",
+        )
+    return old, old.add(job.sentences, job.embedder(), job.tell)
 
 
-def _explained(retriever: Retriever, sentence: Sentence, settings: RetrievalSettings, k: int | None) -> Explanation:
-    k = settings.k if k is None else k
-    (hits,) = retriever.retrieve([sentence], k)
-    return Explanation(sentence, settings.method, settings.aggregation if settings.method == "word" else "", k, hits)
+def _replace(old: Pool | None, job: _Job) -> tuple[Pool, Change]:
+    """The sentences, and no others, are in a new index, where the old one was or where it is wanted."""
+    job.wanted(job.sentences)
+    where = job.uri if job.uri is not None else old.manifest.uri if old is not None else ""
+    embedder = job.embedder()
+    pool = Pool.create(job.folder / INDEX, embedder.embedding, uri=where, settings=job.settings)
+    return pool, pool.replace(job.sentences, embedder, job.tell)
 
 
-def _follow(entry: ExamplesEntry, pool: Pool, store: Library) -> list[str]:
+def _remove(old: Pool | None, job: _Job) -> tuple[Pool, Change]:
+    """The sentences leave the index."""
+    pool = known(old, job.name)
+    return pool, pool.remove(s.text for s in job.sentences)
+
+
+def _check_options(
+    file: str | Path | None, remove: bool, replace: bool, new: dict[str, Any], skip_empty: bool, format: str | None
+) -> None:
+    """Refuse what excludes each other, and what would have no effect.
+
+    Args:
+        new: what only new rows are made with, by option.
+    """
+    problems = []
+    if remove and replace:
+        problems.append("--remove and --replace exclude each other")
+    if remove and file is None:
+        problems.append("--remove removes the sentences of a file: --examples FILE")
+    idle = [option for option, value in new.items() if remove and value is not None]
+    idle += ["--skip-empty"] if skip_empty and (remove or file is None) else []
+    if idle:
+        problems.append(
+            f"{'--remove' if remove else 'xdner index without --examples'} makes no use of {', '.join(idle)}"
+        )
+    if format is not None and file is None:
+        problems.append("--format is that of a file: --examples FILE")
+    if problems:
+        raise SettingsError(
+            problems, hint="Give one of those that exclude each other, and leave out what has no effect."
+        )
+
+
+def _given(
+    name: str,
+    file: str | Path | None,
+    format: str | None,
+    skip_empty: bool,
+    entry: ExamplesEntry | None,
+    old: Pool | None,
+) -> tuple[list[Sentence], int, list[str]]:
+    """The sentences, how many were left out, and what the reader has to say."""
+    if file is not None:
+        corpus = read_corpus(file, format=format)
+        sentences = [s for s in corpus if s.entities or not skip_empty]
+        told = [f"{file}: {what} ({n})" for what, n in corpus.warnings.items()]
+        return sentences, len(corpus) - len(sentences), told
+    if not (own := _own(entry, old)):
+        raise RetrievalError(
+            f"domain {name!r} has no examples with entities", hint=f"Give it some: xdner index {name} --examples FILE."
+        )
+    return own, 0, []
+
+
+def _own(entry: ExamplesEntry | None, old: Pool | None) -> list[Sentence]:
+    """What a domain has to be indexed, or an index that none was made of yet."""
+    if entry is not None:
+        return [s for s in entry.examples if s.entities]
+    return [] if old is None else [e.sentence for _, e in sorted(old.examples.items())]
+
+
+def _follow(before: ExamplesEntry, pool: Pool, store: Library) -> list[str]:
     """A domain has its index's examples, and asks for the embedding that they are found by; what is to be told of it."""
-    told = []
+    name = before.domain.name
+    folder = store.path(name)
+    entry = entry_in(folder)
+    if entry is None or (entry.examples != before.examples and not pool.holds(entry.examples)):
+        # Embedding takes minutes: what somebody has stored since then is not ours to replace.
+        return [
+            f"domain {name} was made again meanwhile; its index is not used until it is, too: xdner index {name} --replace"
+        ]
+    told, also = [], {}
     retrieval = replaced(entry.settings.retrieval, **own_settings(pool))
     if same := pool.holds(entry.examples):
         examples = entry.examples
+        if sampled := read_text(folder / SAMPLE, LibraryError, "Restore the file, or remove it."):
+            also[SAMPLE] = sampled  # as they were drawn, so they are
     else:
         examples = tuple(e.sentence for e in pool.examples.values())
         if empty := sum(not s.entities for s in entry.examples):
             what = "1 example without entities is" if empty == 1 else f"{empty} examples without entities are"
             told.append(f"{what} no longer the domain's: an index has none")
     if not same or retrieval != entry.settings.retrieval:
-        store.add(replaced(entry, examples=examples, settings=replaced(entry.settings, retrieval=retrieval)))
+        made = replaced(entry, examples=examples, settings=replaced(entry.settings, retrieval=retrieval))
+        store.add(made, also=also)
     return told
 
 
-def _sentence(text: str) -> Sentence:
-    sentence = Sentence.from_text(text)
-    if not sentence.words:
-        raise DataError("there is no text to explain", hint="Give a text in quotes.")
-    return sentence
-
-
-def _entry(folder: Path) -> ExamplesEntry | None:
+def entry_in(folder: Path) -> ExamplesEntry | None:
+    """The domain of examples in a folder, if there is one."""
     return ExamplesEntry.load(folder) if (folder / EXAMPLES_MANIFEST).is_file() else None
 
 
-def _pool(folder: Path) -> Pool | None:
+def pool_in(folder: Path) -> Pool | None:
+    """The index in a domain's folder, if there is one."""
     return open_pool(folder / INDEX) if has_pool(folder / INDEX) else None
 
 
-def _there(index: Path, replace: bool) -> Pool | None:
+def _there(folder: Path, replace: bool) -> Pool | None:
     """The index so far; one that is damaged may be replaced."""
     try:
-        return open_pool(index) if has_pool(index) else None
+        return pool_in(folder)
     except RetrievalError:
         if not replace:
             raise
         return None
 
 
-def _known(pool: Pool | None, name: str) -> Pool:
+def known(pool: Pool | None, name: str) -> Pool:
+    """The index, which must be there.
+
+    Raises:
+        RetrievalError: it is not.
+    """
     if pool is None:
         raise RetrievalError(
             f"domain {name!r} has no index of examples",
@@ -301,20 +322,36 @@ def _known(pool: Pool | None, name: str) -> Pool:
     return pool
 
 
-def _settings(
-    pool: Pool | None, entry: ExamplesEntry | None, config: str | Path | None, overrides: Iterable[str]
-) -> RetrievalSettings:
-    """The domain's; encoder, layer and pooling are the index's own, unless others are asked for (and refused)."""
-    own: dict[str, Any] = {} if entry is None else asdict(entry.settings.retrieval)
-    own |= {} if pool is None else own_settings(pool)
-    return IndexSettings.build(config, overrides, base={"retrieval": own}).retrieval
+def _check_shared(pool: Pool, entry: ExamplesEntry) -> None:
+    """A domain that was made again from other examples goes before its index: to change the index would take them from it.
+
+    Raises:
+        RetrievalError: the index has other examples than the domain.
+    """
+    if not pool.holds(entry.examples):
+        name = entry.domain.name
+        raise RetrievalError(
+            f"the index of {name} has other examples than the domain, which would lose its own",
+            hint=f"Make the index again of what the domain has: xdner index {name} --replace. "
+            "With --examples FILE both have these instead.",
+        )
 
 
-def _embedder(pool: Pool | None, encoder: str | Path | None, settings: RetrievalSettings, device: str) -> WordEmbedder:
-    embedder = WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings)
-    if pool is not None:
-        pool.require(embedder.embedding)
-    return embedder
+def _base(pool: Pool | None, entry: ExamplesEntry | None, replace: bool) -> dict[str, dict[str, Any]]:
+    """Settings that nobody has to ask for. Those of an index count while it stays, others are refused; one that is made anew has
+    those that its domain asks for."""
+    domains: dict[str, Any] = {} if entry is None else asdict(entry.settings.retrieval)
+    own = {} if pool is None else own_settings(pool)
+    return {"retrieval": own | domains if replace else domains | own}
+
+
+def embedder_for(encoder: str | Path | None, settings: RetrievalSettings, device: str) -> WordEmbedder:
+    """The encoder that was asked for, or that of the settings, as they say that it is used.
+
+    Raises:
+        BackboneError: it cannot be loaded.
+    """
+    return WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings)
 
 
 def _types(pool: Pool) -> set[str]:
@@ -347,6 +384,11 @@ def _write_types(name: str, folder: Path, before: set[str] | None, pool: Pool) -
     Returns:
         What is to be told of types without examples.
     """
+    if not has_pool(folder / INDEX):  # to write into its folder now would make it anew, with nothing else in it
+        raise RetrievalError(
+            f"the index in {folder / INDEX} has been removed meanwhile",
+            hint=f"Make it again: xdner index {name} --examples FILE.",
+        )
     path, now = folder / "domain.toml", _types(pool)
     known = Domain.read(path) if path.exists() else None
     made = known or Domain.from_labels(name, sorted(now))

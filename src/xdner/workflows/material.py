@@ -16,7 +16,10 @@ from xdner.library.store import Library
 from xdner.text import Sentence
 from xdner.training.run import Run
 
-__all__ = ["DomainFiles", "Material", "domain_of"]
+__all__ = ["SAMPLE", "DomainFiles", "Material", "domain_of"]
+
+#: File in a domain's folder that says how its sentences were drawn, where they are a sample.
+SAMPLE = "sample.json"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Material:
         Returns:
             The domain's folder.
         """
-        folder = store.add(entry, also={} if self.sampled is None else {"sample.json": self.sampled.to_json()})
+        folder = store.add(entry, also={} if self.sampled is None else {SAMPLE: self.sampled.to_json()})
         run.remove()
         return folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xdner.errors import RetrievalError
-from xdner.library.examples_entry import INDEX
+from xdner.library.parts import INDEX
 from xdner.library.store import Library
 from xdner.retrieval.pool import Pool, has_pool, open_pool
 
@@ -15,7 +15,7 @@ __all__ = ["remove_domain", "server_rows"]
 def server_rows(name: str, library: str | Path | None = None) -> str:
     """Where a Milvus server has the rows of a domain's index, in words; empty if none has."""
     pool = _on_server(Library(library), name)
-    return "" if pool is None else f"collection {pool.manifest.collection} in {pool.title}"
+    return "" if pool is None else _rows(pool)
 
 
 def remove_domain(name: str, library: str | Path | None = None) -> str:
@@ -31,14 +31,19 @@ def remove_domain(name: str, library: str | Path | None = None) -> str:
     """
     store = Library(library)
     # Read before, dropped after: a domain that stays needs its rows.
-    pool, rows = _on_server(store, name), server_rows(name, library)
+    pool = _on_server(store, name)
     store.remove(name)
+    if pool is None:
+        return ""
     try:
-        if pool is not None:
-            pool.drop()
+        pool.drop()
     except RetrievalError as error:
-        return f"{rows} is still there: {error.message}"
+        return f"{_rows(pool)} is still there: {error.message}"
     return ""
+
+
+def _rows(pool: Pool) -> str:
+    return f"collection {pool.manifest.collection} in {pool.title}"
 
 
 def _on_server(store: Library, name: str) -> Pool | None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from xdner.domain import Domain
 from xdner.errors import LibraryError, StorageError, XdnerError
-from xdner.files import replace_folder, taking_turns, write_atomically
+from xdner.files import replace_folder, storage_errors, taking_turns, write_atomically
 from xdner.library.leftovers import may_give_way
 
 __all__ = [
@@ -50,11 +50,9 @@ def at_rest(folder: Path, patience: float) -> Iterator[None]:
         StorageError: the lock cannot be written.
     """
     index = folder / INDEX
-    with (
-        taking_turns(index, f"the index in {index}", patience, LibraryError)
-        if index.is_dir()
-        else contextlib.nullcontext()
-    ):
+    with storage_errors(folder):
+        there = index.is_dir()
+    with taking_turns(index, f"the index in {index}", patience, LibraryError) if there else contextlib.nullcontext():
         yield
 
 

@@ -82,9 +82,9 @@ def test_the_rule(text, words):
 
 @pytest.mark.parametrize("unit", ["a.", "a-", "a.b", ".", "e\u0301.", "word ", "1,", "\u200d", "中"])
 def test_splitting_takes_linear_time(unit):
-    begin = time.perf_counter()
+    begin = time.process_time()
     split_words(unit * 100_000)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 @BOUNDED
@@ -121,9 +121,9 @@ def test_an_entity_inside_a_word_has_no_word_span():
 
 def test_word_spans_of_a_long_document_are_found_fast():
     sentence = Sentence.from_words(["w"] * 100_000, [(i, i + 1, "x") for i in range(0, 100_000, 5)])
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert [sentence.word_span(e) for e in sentence.entities] == [(i, i + 1) for i in range(0, 100_000, 5)]
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_entities_are_sorted():

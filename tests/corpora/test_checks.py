@@ -90,7 +90,7 @@ def test_the_same_mention_in_another_dress_is_no_conflict(words, data):
 def test_long_documents_are_compared_in_linear_time():
     words = ["word"] * 100_000
     spans = [(i, i + 1, "x") for i in range(0, 100_000, 2)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     found = find_conflicts([Sentence.from_words(words, spans, id="a"), Sentence.from_words(words, spans[1:], id="b")])
     assert len(found) == 1
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10

@@ -144,10 +144,10 @@ def test_a_column_alone_is_an_error(put):
 
 def test_a_document_of_100_000_words_is_read_in_linear_time(put):
     path = put("".join(f"word{i}\t{'B-x' if i % 5 == 0 else 'O'}\n" for i in range(100_000)))
-    begin = time.perf_counter()
+    begin = time.process_time()
     (sentence,) = read_corpus(path)
     write_corpus([sentence], path, format="columns")
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
     assert len(sentence.words) == 100_000
     assert len(sentence.entities) == 20_000
     assert read_corpus(path)[0] == sentence

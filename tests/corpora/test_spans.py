@@ -128,10 +128,10 @@ def test_a_line_of_100_000_words_is_read_in_linear_time(put):
     nested = [[i * 5, i * 5 + 4, "x"] for i in range(0, 100_000, 2)] + [[0, 9, "y"]]
     path = put(lines({"text": text * 3, "spans": nested}), "x.jsonl")
     assert path.stat().st_size > 1_500_000
-    begin = time.perf_counter()
+    begin = time.process_time()
     corpus = read_corpus(path)
     write_corpus(corpus, path, format="spans")
-    assert time.perf_counter() - begin < 15
+    assert time.process_time() - begin < 15
     assert len(corpus[0].words) == 300_000
     assert len(corpus[0].entities) == 50_000
     assert read_corpus(path).sentences == corpus.sentences

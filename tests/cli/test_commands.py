@@ -17,28 +17,24 @@ from xdner.errors import StorageError
 from xdner.library.store import Library
 from xdner.testing.commands import refused, run
 from xdner.testing.models import save_tiny_backbone
+from xdner.testing.places import PLACES
 from xdner.workflows import example_folder
 
 QUICK = ["--set", "epochs=1", "--set", "length=3", "--set", "training.batch_size=4"]
 
 
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_backbone(tmp_path_factory.mktemp("tiny") / "backbone")
-
-
-@pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    (folder / "train.txt").write_text("Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n" * 2)
+    (folder / "train.txt").write_text(PLACES["towns"] * 2)
     (folder / "dev.txt").write_text("Eve\tB-person\nin\tO\nOslo\tB-city\n")
     return folder
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory, backbone: Path, files: Path) -> Path:
+def library(tmp_path_factory: pytest.TempPathFactory, backbone: str, files: Path) -> Path:
     folder = tmp_path_factory.mktemp("library")
-    args = ["--train", str(files / "train.txt"), "--dev", str(files / "dev.txt"), "--backbone", str(backbone)]
+    args = ["--train", str(files / "train.txt"), "--dev", str(files / "dev.txt"), "--backbone", backbone]
     result = run("train", "towns", *args, "--library", str(folder), *QUICK, "--json")
     assert result.exit_code == 0, result.stderr
     made = json.loads(result.stdout)
@@ -108,11 +104,11 @@ def test_domains_are_listed_shown_and_removed(library: Path, tmp_path: Path) -> 
     assert "no domain 'towns'" in refused("domains", "show", "towns", "--library", str(copy))
 
 
-def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, backbone: Path, tmp_path: Path) -> None:
+def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, backbone: str, tmp_path: Path) -> None:
     train = ["--train", str(files / "train.txt"), "--library", str(tmp_path)]
     assert "did you mean 'training.epochs'" in refused("train", "x", *train, "--set", "epoch=3")
-    assert "the device 'warp'" in refused("train", "x", *train, "--backbone", str(backbone), "--device", "warp")
-    assert "unknown dtype 'int3'" in refused("train", "x", *train, "--backbone", str(backbone), "--dtype", "int3")
+    assert "the device 'warp'" in refused("train", "x", *train, "--backbone", backbone, "--device", "warp")
+    assert "unknown dtype 'int3'" in refused("train", "x", *train, "--backbone", backbone, "--dtype", "int3")
     assert "Groups and keys" in refused("train", "x", *train, "--set", "epoch=3")
     assert len(misspelt := refused("train", "x", *train, "--set", "epoch=3")) < 300, misspelt
     assert "The groups: codec, prefix, training" in misspelt
@@ -129,7 +125,7 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "has no entities" in refused("train", "x", "--train", str(tmp_path / "plain.txt"))
     assert "no domain 'nope'" in refused("predict", "x", "--domain", "nope", "--library", str(library))
     assert "no text to read" in refused("predict", "--domain", "towns", "--library", str(library))
-    assert "not one word" in refused("train", "bad/name", *train, "--backbone", str(backbone))
+    assert "not one word" in refused("train", "bad/name", *train, "--backbone", backbone)
     assert "there is no example domain 'nothing'" in refused("demo", "--domain", "nothing")
 
 
@@ -141,7 +137,7 @@ def test_help_gives_flags_no_type(command: str) -> None:
 
 
 def test_the_demonstration_has_a_library_of_its_own(
-    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     real = xdner.workflows.train_domain
@@ -156,7 +152,7 @@ def test_the_demonstration_has_a_library_of_its_own(
     (tmp_path / "temporary").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XDNER_LIBRARY", raising=False)
-    small = ["demo", "--backbone", str(backbone), "--labelled", "3", "--sentences", "1"]
+    small = ["demo", "--backbone", backbone, "--labelled", "3", "--sentences", "1"]
     result = run(*small)
     assert result.exit_code == 0, result.stderr
     (home,) = (tmp_path / "temporary").iterdir()
@@ -172,7 +168,7 @@ def test_the_demonstration_has_a_library_of_its_own(
 
 @pytest.mark.parametrize("failing", ["xdner.backbone.pull.pull", "xdner.workflows.train_domain"])
 def test_a_demonstration_that_fails_leaves_nothing_behind(
-    failing: str, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    failing: str, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -186,7 +182,7 @@ def test_a_demonstration_that_fails_leaves_nothing_behind(
 
     seen: list[list[Path]] = []
     monkeypatch.setattr(failing, fails)
-    weights = [] if "pull" in failing else ["--backbone", str(backbone)]
+    weights = [] if "pull" in failing else ["--backbone", backbone]
     assert "the disk is full" in refused("demo", "--labelled", "3", *weights)
     assert len(seen) == 1
     assert list(temporary.iterdir()) == []
@@ -228,11 +224,11 @@ def test_a_t5_folder_trains_too(files: Path, tmp_path: Path) -> None:
     assert run("predict", "Ann", "--domain", "towns", "--library", str(tmp_path / "library")).exit_code == 0
 
 
-def test_instruct_makes_a_backbone_with_its_own_fingerprint(files: Path, backbone: Path, tmp_path: Path) -> None:
+def test_instruct_makes_a_backbone_with_its_own_fingerprint(files: Path, backbone: str, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     out = tmp_path / "instructed"
     result = run(
-        "instruct", "--source", str(files / "train.txt"), "--backbone", str(backbone), "--out", str(out),
+        "instruct", "--source", str(files / "train.txt"), "--backbone", backbone, "--out", str(out),
         "--set", "epochs=1", "--set", "rank=2", "--set", "repeats=1",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
@@ -245,9 +241,9 @@ def test_instruct_makes_a_backbone_with_its_own_fingerprint(files: Path, backbon
     assert show["fingerprint"] != manifest["base"]["fingerprint"]
 
 
-def test_ctrl_c_saves_and_resuming_ends_as_if_nothing_had_happened(files: Path, backbone: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_resuming_ends_as_if_nothing_had_happened(files: Path, backbone: str, tmp_path: Path) -> None:
     long = ["--set", "epochs=60", "--set", "length=3", "--set", "training.batch_size=1", "--set", "checkpoint_every=7"]
-    base = ["train", "towns", "--train", str(files / "train.txt"), "--backbone", str(backbone), *long]
+    base = ["train", "towns", "--train", str(files / "train.txt"), "--backbone", backbone, *long]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "xdner", *base, "--library", str(tmp_path / "one")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)

@@ -11,51 +11,26 @@ from typer.testing import Result
 from xdner.library.store import Library
 from xdner.settings import Settings
 from xdner.testing.commands import refused, run
-from xdner.testing.models import save_tiny_backbone
-
-QUICK = ["--set", "epochs=2", "--set", "length=3", "--set", "training.batch_size=4"]
-FILES = {
-    "towns": "Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n",
-    "seas": "the\tO\nBaltic\tB-sea\n\nKiel\tB-city\nand\tO\nOslo\tB-city\n",
-    "rivers": "the\tO\nElbe\tB-river\nat\tO\nDresden\tB-city\n\nSpree\tB-river\n",
-}
+from xdner.testing.places import FEW_STEPS, training
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny_backbone(tmp_path_factory.mktemp("tiny") / "backbone"))
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for name, text in FILES.items():
-        (folder / f"{name}.txt").write_text(text)
-    return folder
-
-
-def command(name: str, library: Path, backbone: str, files: Path, *more: str) -> list[str]:
-    place = ["--backbone", backbone, "--library", str(library)]
-    return ["train", name, "--train", str(files / f"{name}.txt"), *place, *more]
-
-
-def train(name: str, library: Path, backbone: str, files: Path, *more: str) -> Result:
-    made = run(*command(name, library, backbone, files, *QUICK, *more))
+def train(name: str, library: Path, backbone: str, places: Path, *more: str) -> Result:
+    made = run(*training(name, library, backbone, places, *FEW_STEPS, *more))
     assert made.exit_code == 0, made.stderr
     return made
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory, backbone: str, files: Path) -> Path:
+def library(tmp_path_factory: pytest.TempPathFactory, backbone: str, places: Path) -> Path:
     """Its domains start from the instruction."""
     folder = tmp_path_factory.mktemp("library")
     for name in ("towns", "seas"):
-        train(name, folder, backbone, files)
+        train(name, folder, backbone, places)
     return folder
 
 
-def test_settings_of_other_jobs_are_refused_before_anything_is_loaded(files: Path, tmp_path: Path) -> None:
-    args = command("towns", tmp_path, "nowhere", files)
+def test_settings_of_other_jobs_are_refused_before_anything_is_loaded(places: Path, tmp_path: Path) -> None:
+    args = training("towns", tmp_path, "nowhere", places)
     assert "training a domain makes no use of instruct.rank" in refused(*args, "--set", "rank=4")
 
 
@@ -85,9 +60,9 @@ ENSEMBLE = "the strategy ensemble, whose members have one source each,"
     ],
 )
 def test_where_nothing_chooses_among_sources_what_would_say_how_is_refused(
-    library: Path, files: Path, tmp_path: Path, sources: list[str], job: str, mixes: bool
+    library: Path, places: Path, tmp_path: Path, sources: list[str], job: str, mixes: bool
 ) -> None:
-    base = command("rivers", library, "./no", files)  # there is no such backbone: nothing is loaded before
+    base = training("rivers", library, "./no", places)  # there is no such backbone: nothing is loaded before
     for idle, key in (*CHOICE, *([] if mixes else MIXTURE)):
         assert f"{job} makes no use of {key}" in refused(*base, *sources, *idle), idle
     for idle, _ in MIXTURE if mixes else ():
@@ -104,18 +79,18 @@ def test_where_nothing_chooses_among_sources_what_would_say_how_is_refused(
         assert "there is no folder" in refused(*base, "--from", "towns,seas", "--alpha", "0.3"), "two are chosen among"
 
 
-def test_one_source_that_is_left_of_all_has_nothing_beside_it(tmp_path: Path, backbone: str, files: Path) -> None:
-    train("towns", tmp_path, backbone, files)
-    base = command("rivers", tmp_path, backbone, files, *QUICK)
+def test_one_source_that_is_left_of_all_has_nothing_beside_it(tmp_path: Path, backbone: str, places: Path) -> None:
+    train("towns", tmp_path, backbone, places)
+    base = training("rivers", tmp_path, backbone, places, *FEW_STEPS)
     assert f"{ONE} makes no use of selector.alpha" in refused(*base, "--from", "all", "--alpha", "0.3")
     assert f"{ONE} makes no use of an α for towns" in refused(*base, "--from", "towns", "--alpha", "towns=0.1")
     assert "rivers" not in Library(tmp_path)
 
 
-def test_another_start_than_the_librarys_is_refused(library: Path, tmp_path: Path, backbone: str, files: Path) -> None:
+def test_another_start_than_the_librarys_is_refused(library: Path, tmp_path: Path, backbone: str, places: Path) -> None:
     init, strength = ["--set", "prefix.init=noise"], ["--set", "noise=0.5"]
     job = "training a domain from the library's own initial prefix makes no use of"
-    args = command("rivers", library, backbone, files, *QUICK)
+    args = training("rivers", library, backbone, places, *FEW_STEPS)
     told = refused(*args, *init, *strength)
     assert f"{job} prefix.init; {job} prefix.noise → Leave it out, or choose a new folder" in told
     assert f"{job} prefix.noise" in refused(*args, *strength)
@@ -124,31 +99,31 @@ def test_another_start_than_the_librarys_is_refused(library: Path, tmp_path: Pat
     assert f"{job} prefix.init, which {file} sets to 'noise'" in refused(*args, "--config", str(file))
     assert "rivers" not in Library(library)
     for asked in (["--set", "prefix.init=instruction"], ["--set", "hidden=7", "--set", "reparametrization=mlp"]):
-        train("rivers", library, backbone, files, *asked)  # says what is anyway, or how to go on from there
+        train("rivers", library, backbone, places, *asked)  # says what is anyway, or how to go on from there
     starts = {Library(library).get(name).prefix.initial for name in ("towns", "seas", "rivers")}
     assert len(starts) == 1
     Library(library).remove("rivers")
 
 
 def test_one_command_trains_all_domains_of_a_library_and_a_domains_settings_are_a_config(
-    tmp_path: Path, backbone: str, files: Path
+    tmp_path: Path, backbone: str, places: Path
 ) -> None:
     init, strength = ["--set", "prefix.init=noise"], ["--set", "noise=0.5"]
     for name in ("towns", "seas"):
-        made = json.loads(train(name, tmp_path, backbone, files, *init, *strength, "--json").stdout)
+        made = json.loads(train(name, tmp_path, backbone, places, *init, *strength, "--json").stdout)
         assert (made["settings"]["prefix"]["init"], made["settings"]["prefix"]["noise"]) == ("noise", 0.5)
     stored = tmp_path / "towns" / "settings.toml"
-    again = run(*command("towns", tmp_path, backbone, files, "--config", str(stored), "--json"))
+    again = run(*training("towns", tmp_path, backbone, places, "--config", str(stored), "--json"))
     assert again.exit_code == 0, again.stderr
     assert json.loads(again.stdout)["settings"] == made["settings"]
-    args = command("rivers", tmp_path, backbone, files, *QUICK)
+    args = training("rivers", tmp_path, backbone, places, *FEW_STEPS)
     assert "makes no use of prefix.noise" in refused(*args, *init, "--set", "noise=0.25")
     assert "the initial prefix has length 3" in refused(*args, *init, *strength, "--set", "length=4"), "by its own name"
     two = json.loads(
-        train("rivers", tmp_path, backbone, files, "--from", "towns,seas", "--alpha", "0.3", "--json").stdout
+        train("rivers", tmp_path, backbone, places, "--from", "towns,seas", "--alpha", "0.3", "--json").stdout
     )
     stored = tmp_path / "rivers" / "settings.toml"
     again = run(
-        *command("rivers", tmp_path, backbone, files, "--config", str(stored), "--from", "towns,seas", "--json")
+        *training("rivers", tmp_path, backbone, places, "--config", str(stored), "--from", "towns,seas", "--json")
     )
     assert json.loads(again.stdout)["settings"] == two["settings"]

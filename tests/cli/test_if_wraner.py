@@ -17,6 +17,7 @@ from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.endpoints import Said, answering, serving
 from xdner.testing.examples import SHORT
 from xdner.testing.models import save_tiny_backbone
+from xdner.testing.places import PLACES
 
 QUICK = [
     "--set", "epochs=2", "--set", "training.batch_size=2", "--set", "rank=2", "--set", "retrieval.k=2", "--set",
@@ -27,7 +28,7 @@ QUICK = [
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    (folder / "towns.txt").write_text("Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n")
+    (folder / "towns.txt").write_text(PLACES["towns"])
     (folder / "dev.txt").write_text("Eve\tB-person\nin\tO\nOslo\tB-city\n")
     (folder / "news.txt").write_text("Bob\tB-person\nof\tO\nNATO\tB-club\n\nAnn\tB-person\n\nEve\tB-person\nleft\tO\n")
     (folder / "seas.toml").write_text('name = "x"\n[[labels]]\nname = "sea"\ndescription = "salt water"\n')

@@ -13,12 +13,13 @@ from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.examples import SHORT
 from xdner.testing.models import save_tiny_backbone
+from xdner.testing.places import PLACES
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    (folder / "towns.txt").write_text("Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n")
+    (folder / "towns.txt").write_text(PLACES["towns"])
     (folder / "dev.txt").write_text("Eve\tB-person\nin\tO\nOslo\tB-city\n")
     (folder / "short.toml").write_text(SHORT)
     save_tiny_backbone(folder / "llm")

@@ -14,6 +14,7 @@ from xdner.tagger import decoding
 from xdner.tagger.network import TaggerNetwork
 from xdner.testing.commands import refused, run
 from xdner.testing.models import save_tiny_backbone
+from xdner.testing.places import PLACES
 from xdner.testing.taggers import save_letter_encoder
 
 QUICK = ["--set", "epochs=2", "--set", "training.batch_size=4", "--set", "label_size=4", "--set", "evaluate_from=1"]
@@ -27,7 +28,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    (folder / "train.txt").write_text("Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n" * 2)
+    (folder / "train.txt").write_text(PLACES["towns"] * 2)
     (folder / "dev.txt").write_text("Eve\tB-person\nin\tO\nOslo\tB-city\n")
     (folder / "news.txt").write_text("Bob\tB-person\nof\tO\nNATO\tB-club\n\nAnn\tB-person\n")
     return folder

@@ -13,48 +13,26 @@ from xdner.library.entry import DomainEntry
 from xdner.library.store import Library
 from xdner.testing.commands import refused, run
 from xdner.testing.models import save_tiny_backbone
+from xdner.testing.places import FEW_STEPS, training
 
-START = ["--set", "epochs=2", "--set", "length=3", "--set", "training.batch_size=4"]
-QUICK = [*START, "--set", "evaluate_from=1"]
-FILES = {
-    "towns": "Ann\tB-person\nin\tO\nRome\tB-city\n\nno\tO\none\tO\n\nBob\tB-person\n",
-    "seas": "the\tO\nBaltic\tB-sea\n\nKiel\tB-city\nand\tO\nOslo\tB-city\n",
-    "stars": "Vega\tB-star\nshines\tO\n",
-    "rivers": "the\tO\nElbe\tB-river\nat\tO\nDresden\tB-city\n\nSpree\tB-river\n",
-}
+QUICK = [*FEW_STEPS, "--set", "evaluate_from=1"]
+
+
+def train(name: str, library: Path, backbone: str, places: Path, *more: str) -> Result:
+    return run(*training(name, library, backbone, places, *QUICK, *more))
 
 
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny_backbone(tmp_path_factory.mktemp("tiny") / "backbone"))
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for name, text in FILES.items():
-        (folder / f"{name}.txt").write_text(text)
-    return folder
-
-
-def train(name: str, library: Path, backbone: str, files: Path, *more: str) -> Result:
-    return run(
-        "train", name, "--train", str(files / f"{name}.txt"), "--backbone", backbone, "--library", str(library), *QUICK,
-        *more,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory, backbone: str, files: Path) -> Path:
+def library(tmp_path_factory: pytest.TempPathFactory, backbone: str, places: Path) -> Path:
     folder = tmp_path_factory.mktemp("library")
     for name in ("towns", "seas", "stars"):
-        result = train(name, folder, backbone, files)
+        result = train(name, folder, backbone, places)
         assert result.exit_code == 0, result.stderr
     return folder
 
 
-def test_a_domain_is_trained_with_the_help_of_others(library: Path, backbone: str, files: Path) -> None:
-    result = train("rivers", library, backbone, files, "--from", "towns,seas", "--alpha", "seas=0.9", "--json")
+def test_a_domain_is_trained_with_the_help_of_others(library: Path, backbone: str, places: Path) -> None:
+    result = train("rivers", library, backbone, places, "--from", "towns,seas", "--alpha", "seas=0.9", "--json")
     assert result.exit_code == 0, result.stderr
     made = json.loads(result.stdout)
     assert [s["name"] for s in made["selection"]["sources"]] == ["towns", "seas"]
@@ -70,28 +48,28 @@ def test_a_domain_is_trained_with_the_help_of_others(library: Path, backbone: st
 
 
 def test_all_known_domains_may_help_and_a_damaged_one_is_named_and_left_out(
-    tmp_path: Path, backbone: str, files: Path
+    tmp_path: Path, backbone: str, places: Path
 ) -> None:
     for name in ("towns", "seas", "stars"):
-        assert train(name, tmp_path, backbone, files).exit_code == 0
+        assert train(name, tmp_path, backbone, places).exit_code == 0
     (tmp_path / "stars" / "prefix.safetensors").write_bytes(b"broken")
-    result = train("rivers", tmp_path, backbone, files, "--from", "all")
+    result = train("rivers", tmp_path, backbone, places, "--from", "all")
     assert result.exit_code == 0, result.stderr
     said = " ".join(result.stderr.split())
     assert "stars is damaged and was left out" in said
     assert "sources for rivers" in result.stdout
     assert [s["name"] for s in Library(tmp_path).get("rivers").prefix.notes["transfer"]["sources"]] == ["seas", "towns"]
-    named = " ".join(train("rivers", tmp_path, backbone, files, "--from", "stars").stderr.split())
+    named = " ".join(train("rivers", tmp_path, backbone, places, "--from", "stars").stderr.split())
     assert "truncated or was altered" in named
 
 
 @pytest.mark.parametrize(("strategy", "phases"), [("single", 1), ("chain", 2), ("ensemble", 2)])
 def test_every_strategy_has_a_name(
-    library: Path, backbone: str, files: Path, tmp_path: Path, strategy: str, phases: int
+    library: Path, backbone: str, places: Path, tmp_path: Path, strategy: str, phases: int
 ) -> None:
     sources = "towns" if strategy == "single" else "towns,seas"
-    more = ["--source-data", f"seas={files / 'seas.txt'}"] if strategy == "chain" else []
-    result = train("rivers", library, backbone, files, "--from", sources, "--strategy", strategy, *more, "--json")
+    more = ["--source-data", f"seas={places / 'seas.txt'}"] if strategy == "chain" else []
+    result = train("rivers", library, backbone, places, "--from", sources, "--strategy", strategy, *more, "--json")
     assert result.exit_code == 0, result.stderr
     entry = Library(library).get("rivers")
     assert entry.prefix.notes["transfer"]["strategy"] == strategy
@@ -109,68 +87,76 @@ def test_every_strategy_has_a_name(
     ],
 )
 def test_parts_can_be_left_out(
-    library: Path, backbone: str, files: Path, what: str, group: str, key: str, value: object
+    library: Path, backbone: str, places: Path, what: str, group: str, key: str, value: object
 ) -> None:
-    result = train("rivers", library, backbone, files, "--from", "towns,seas", "--without", what, "--json")
+    result = train("rivers", library, backbone, places, "--from", "towns,seas", "--without", what, "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["settings"][group][key] == value
 
 
-def test_one_source_can_be_left_out_of_all(tmp_path: Path, backbone: str, files: Path) -> None:
+def test_one_source_can_be_left_out_of_all(tmp_path: Path, backbone: str, places: Path) -> None:
     for name in ("towns", "seas", "stars"):
-        assert train(name, tmp_path, backbone, files).exit_code == 0
-    result = train("rivers", tmp_path, backbone, files, "--from", "all", "--without", "seas", "--json")
+        assert train(name, tmp_path, backbone, places).exit_code == 0
+    result = train("rivers", tmp_path, backbone, places, "--from", "all", "--without", "seas", "--json")
     assert result.exit_code == 0, result.stderr
     assert [s["name"] for s in json.loads(result.stdout)["selection"]["sources"]] == ["stars", "towns"]
 
 
-def test_a_type_that_no_sentence_has_is_told(tmp_path: Path, backbone: str, files: Path) -> None:
+def test_a_type_that_no_sentence_has_is_told(tmp_path: Path, backbone: str, places: Path) -> None:
     described = tmp_path / "rivers.toml"
     described.write_text(
         'name = "rivers"\n\n[[labels]]\nname = "river"\n\n[[labels]]\nname = "city"\n\n[[labels]]\nname = "volcano"\n'
     )
-    result = train("rivers", tmp_path / "lib", backbone, files, "--domain-file", str(described))
+    result = train("rivers", tmp_path / "lib", backbone, places, "--domain-file", str(described))
     assert result.exit_code == 0, result.stderr
     assert "no training sentence has the type volcano" in " ".join(result.stderr.split())
 
 
-def test_a_source_with_another_target_form_is_told(library: Path, backbone: str, files: Path) -> None:
-    result = train("rivers", library, backbone, files, "--from", "towns", "--without", "options")
+def test_a_source_with_another_target_form_is_told(library: Path, backbone: str, places: Path) -> None:
+    result = train("rivers", library, backbone, places, "--from", "towns", "--without", "options")
     assert result.exit_code == 0, result.stderr
     assert "towns was trained with codec.options=True (here False)" in " ".join(result.stderr.split())
 
 
-def test_a_chain_in_a_circle_is_refused(tmp_path: Path, backbone: str, files: Path) -> None:
+def test_a_chain_in_a_circle_is_refused(tmp_path: Path, backbone: str, places: Path) -> None:
     for name in ("towns", "seas"):
-        assert train(name, tmp_path, backbone, files).exit_code == 0
-    first = train("rivers", tmp_path, backbone, files, "--from", "seas", "--strategy", "single")
+        assert train(name, tmp_path, backbone, places).exit_code == 0
+    first = train("rivers", tmp_path, backbone, places, "--from", "seas", "--strategy", "single")
     assert first.exit_code == 0, first.stderr
-    second = train("stars", tmp_path, backbone, files, "--from", "rivers", "--strategy", "single")
+    second = train("stars", tmp_path, backbone, places, "--from", "rivers", "--strategy", "single")
     assert second.exit_code == 0, second.stderr
     assert Library(tmp_path).get("stars").ancestors == {"rivers", "seas"}
-    args = ["--train", str(files / "seas.txt"), "--backbone", backbone, "--library", str(tmp_path), *QUICK]
+    args = ["--train", str(places / "seas.txt"), "--backbone", backbone, "--library", str(tmp_path), *QUICK]
     message = refused("train", "seas", *args, "--from", "stars", "--strategy", "chain")
     assert "a chain in a circle: stars learned from 'seas'" in message
 
 
 def test_what_is_imported_can_be_combined_with_what_is_trained(
-    tmp_path: Path, library: Path, backbone: str, files: Path
+    tmp_path: Path, library: Path, backbone: str, places: Path
 ) -> None:
     old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "towns.xdner"
     made = run(
-        "domains", "initial", "--backbone", backbone, "--library", str(old), *START, "--source", str(files / "seas.txt")
+        "domains",
+        "initial",
+        "--backbone",
+        backbone,
+        "--library",
+        str(old),
+        *FEW_STEPS,
+        "--source",
+        str(places / "seas.txt"),
     )
     assert made.exit_code == 0, made.stderr
-    assert train("towns", old, backbone, files).exit_code == 0
+    assert train("towns", old, backbone, places).exit_code == 0
     assert run("domains", "export", "towns", "--library", str(old), "--out", str(file)).exit_code == 0
     assert run("domains", "import", str(file), "--library", str(new)).exit_code == 0
-    result = train("rivers", new, backbone, files, "--from", "towns")
+    result = train("rivers", new, backbone, places, "--from", "towns")
     assert result.exit_code == 0, result.stderr
     assert Library(new).get("rivers").prefix.initial == Library(old).get("towns").prefix.initial
     # A library that knows only the hash of its start trains nothing that could not be combined.
     shutil.rmtree(new / ".initial")
     message = refused(
-        "train", "seas", "--train", str(files / "seas.txt"), "--backbone", backbone, "--library", str(new), *QUICK
+        "train", "seas", "--train", str(places / "seas.txt"), "--backbone", backbone, "--library", str(new), *QUICK
     )
     assert "started from an initial prefix that is not there" in message
 
@@ -211,8 +197,8 @@ def test_the_selector_prints_its_parts_and_writes_numbers_and_a_heat_map(library
     assert json.loads(as_json.stdout)[0]["sources"][0]["weight"] == 1.0
 
 
-def test_mistakes_get_one_clear_error(library: Path, backbone: str, files: Path, tmp_path: Path) -> None:
-    base = ["train", "rivers", "--train", str(files / "rivers.txt"), "--backbone", backbone, "--library", str(library)]
+def test_mistakes_get_one_clear_error(library: Path, backbone: str, places: Path, tmp_path: Path) -> None:
+    base = ["train", "rivers", "--train", str(places / "rivers.txt"), "--backbone", backbone, "--library", str(library)]
     base += QUICK
     assert "no domain 'moon'" in refused(*base, "--from", "moon")
     assert "takes exactly one source, not 2" in refused(*base, "--from", "towns,seas", "--strategy", "single")
@@ -232,7 +218,7 @@ def test_mistakes_get_one_clear_error(library: Path, backbone: str, files: Path,
     assert "α is 1" in refused(*base, *two, "--set", "epochs=1", "--alpha", "0.3")
     assert "--without leaves no source" in refused(*base, "--from", "towns", "--without", "towns")
     assert "α for 'towns', which is no source" in refused(*base, "--alpha", "towns=0.5")
-    data = f"stars={files / 'stars.txt'}"
+    data = f"stars={places / 'stars.txt'}"
     assert "--source-data for 'stars', which is no source" in refused(*base, "--from", "towns", "--source-data", data)
     both = ["--without", "entity-similarity", "--without", "prefix-similarity"]
     assert "cannot be left out together" in refused(*base, "--from", "towns,seas", *both)
@@ -261,7 +247,7 @@ def test_a_target_without_sentences_or_types_is_refused(library: Path, backbone:
 
 
 def test_a_source_of_another_backbone_or_start_is_refused(
-    library: Path, files: Path, tmp_path: Path, backbone: str
+    library: Path, places: Path, tmp_path: Path, backbone: str
 ) -> None:
     from dataclasses import replace
 
@@ -269,14 +255,14 @@ def test_a_source_of_another_backbone_or_start_is_refused(
     stranger = replace(entry, domain=replace_name(entry, "stranger"), prefix=replace(entry.prefix, initial="sha256:x"))
     stranger.save(library / "stranger")
     message = refused(
-        "train", "rivers", "--train", str(files / "rivers.txt"), "--backbone", backbone, "--library", str(library),
+        "train", "rivers", "--train", str(places / "rivers.txt"), "--backbone", backbone, "--library", str(library),
         *QUICK, "--from", "stranger",
     )  # fmt: skip
     assert "'stranger' started from another initial prefix" in message
     foreign = replace(stranger, prefix=replace(entry.prefix, backbone="sha256:y"))
     foreign.save(library / "stranger")
     message = refused(
-        "train", "rivers", "--train", str(files / "rivers.txt"), "--backbone", backbone, "--library", str(library),
+        "train", "rivers", "--train", str(places / "rivers.txt"), "--backbone", backbone, "--library", str(library),
         *QUICK, "--from", "stranger",
     )  # fmt: skip
     assert "fingerprint" in message
@@ -289,17 +275,17 @@ def replace_name(entry: DomainEntry, name: str) -> object:
     return Domain(name, entry.domain.labels, entry.domain.instruction)
 
 
-def test_a_library_can_start_from_a_prefix_trained_on_sources(tmp_path: Path, backbone: str, files: Path) -> None:
-    args = ["domains", "initial", "--backbone", backbone, "--library", str(tmp_path / "lib"), *START]
-    result = run(*args, "--source", str(files / "towns.txt"), "--source", str(files / "seas.txt"))
+def test_a_library_can_start_from_a_prefix_trained_on_sources(tmp_path: Path, backbone: str, places: Path) -> None:
+    args = ["domains", "initial", "--backbone", backbone, "--library", str(tmp_path / "lib"), *FEW_STEPS]
+    result = run(*args, "--source", str(places / "towns.txt"), "--source", str(places / "seas.txt"))
     assert result.exit_code == 0, result.stderr
     assert "shared start of towns, seas trained" in result.stderr
     start = Library(tmp_path / "lib").initial_prefix()
     assert start is not None
     assert [s["domain"] for s in start.notes["sources"]] == ["towns", "seas"]
-    assert train("rivers", tmp_path / "lib", backbone, files).exit_code == 0
+    assert train("rivers", tmp_path / "lib", backbone, places).exit_code == 0
     assert Library(tmp_path / "lib").get("rivers").prefix.initial == start.hash()
-    again = refused(*args, "--source", str(files / "stars.txt"))
+    again = refused(*args, "--source", str(places / "stars.txt"))
     assert "has an initial prefix or domains already" in again
     args = [
         "domains",
@@ -309,31 +295,31 @@ def test_a_library_can_start_from_a_prefix_trained_on_sources(tmp_path: Path, ba
         "--library",
         str(tmp_path / "new"),
         "--source",
-        str(files / "towns.txt"),
+        str(places / "towns.txt"),
     ]
     assert "training an initial prefix makes no use of training.patience" in refused(*args, "--set", "patience=2")
 
 
 def test_a_source_that_is_named_is_not_left_out_beside_all(
-    tmp_path: Path, library: Path, backbone: str, files: Path
+    tmp_path: Path, library: Path, backbone: str, places: Path
 ) -> None:
     other = save_tiny_backbone(tmp_path / "other", seed=5)
     shutil.copytree(library, tmp_path / "lib")
-    assert train("stars", tmp_path / "elsewhere", str(other), files).exit_code == 0
+    assert train("stars", tmp_path / "elsewhere", str(other), places).exit_code == 0
     shutil.rmtree(tmp_path / "lib" / "stars")
     shutil.copytree(tmp_path / "elsewhere" / "stars", tmp_path / "lib" / "stars")
-    assert train("rivers", tmp_path / "lib", backbone, files, "--from", "all").exit_code == 0
-    args = ["--train", str(files / "rivers.txt"), "--backbone", backbone, "--library", str(tmp_path / "lib"), *QUICK]
+    assert train("rivers", tmp_path / "lib", backbone, places, "--from", "all").exit_code == 0
+    args = ["--train", str(places / "rivers.txt"), "--backbone", backbone, "--library", str(tmp_path / "lib"), *QUICK]
     message = refused("train", "rivers", *args, "--from", "all,stars")
     assert "the prefix of the source 'stars' was trained on a backbone with fingerprint" in message
 
 
-def test_the_seed_of_a_file_counts_unless_another_is_given(tmp_path: Path, backbone: str, files: Path) -> None:
+def test_the_seed_of_a_file_counts_unless_another_is_given(tmp_path: Path, backbone: str, places: Path) -> None:
     config = tmp_path / "own.toml"
     config.write_text("[training]\nseed = 7\n")
 
     def seed(*more: str) -> int:
-        result = train("towns", tmp_path / "lib", backbone, files, "--json", *more)
+        result = train("towns", tmp_path / "lib", backbone, places, "--json", *more)
         assert result.exit_code == 0, result.stderr
         made: int = json.loads(result.stdout)["settings"]["training"]["seed"]
         assert Library(tmp_path / "lib").get("towns").prefix.notes["seed"] == made
@@ -342,7 +328,7 @@ def test_the_seed_of_a_file_counts_unless_another_is_given(tmp_path: Path, backb
     assert seed("--config", str(config)) == seed("--set", "training.seed=7") == 7
     assert seed("--config", str(config), "--seed", "3") == 3
     assert seed() == 1
-    args = ["--train", str(files / "towns.txt"), "--backbone", backbone, "--library", str(tmp_path / "lib")]
+    args = ["--train", str(places / "towns.txt"), "--backbone", backbone, "--library", str(tmp_path / "lib")]
     assert "the seed is given twice" in refused("train", "towns", *args, "--seed", "3", "--set", "seed=4")
 
 

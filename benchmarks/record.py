@@ -73,12 +73,16 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON in one step; an interrupted program leaves the old file or none.
+    """Write JSON in one step, a line for each key of an object; an interrupted program leaves the old file or none.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
     """
-    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict) and value:  # small enough to be kept under version control, and two runs can be compared
+        lines = (f"{json.dumps(str(key))}: {json.dumps(one, ensure_ascii=False)}" for key, one in value.items())
+        text = "{\n" + ",\n".join(lines) + "\n}"
+    write_atomically(path, text + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

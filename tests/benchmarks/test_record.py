@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def test_json_comes_back_and_nothing_else_is_left(tmp_path: Path) -> None:
     record.write_json(path, {"f1": 0.1, "text": "é"})
     assert record.read_json(path) == {"f1": 0.1, "text": "é"}
     assert [p.name for p in path.parent.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("value", [{"a": 1, "é": [{"b": None}, "x\ny"]}, {}, {1: 2}, [1, {"a": 2}], "é"])
+def test_an_object_has_a_line_for_each_key(tmp_path: Path, value: object) -> None:
+    record.write_json(tmp_path / "run.json", value)
+    text = (tmp_path / "run.json").read_text(encoding="utf-8")
+    assert json.loads(text) == json.loads(json.dumps(value))
+    assert len(text.splitlines()) == (len(value) + 2 if isinstance(value, dict) and value else 1)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]"])

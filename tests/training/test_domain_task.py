@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
 import pytest
 
+from xdner.backbone.causal import CausalBackbone
 from xdner.codec.instructor import Instructor
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
 from xdner.errors import TrainingError
-from xdner.settings import CodecSettings
+from xdner.settings import CodecSettings, TrainingSettings
+from xdner.testing.models import tiny_causal
 from xdner.testing.tokenizers import byte_level_tokenizer
 from xdner.text import Sentence
-from xdner.training.domain_task import lost_entities, make_items, word_budget
+from xdner.training.augmentation import Augmentation
+from xdner.training.domain_task import DomainTask, lost_entities, make_items, word_budget
 
 CODEC = CodecSettings()
 ENCODER = WordEncoder(byte_level_tokenizer())
@@ -77,3 +83,32 @@ def test_mentions_that_windows_cut_are_told() -> None:
     assert lost == list(long.entities)
     assert reasons == {"longer than a window": len(long.entities)}
     assert lost_entities(domain(1), [long], ENCODER, CODEC, max_pieces=1024) == ([], {})
+
+
+@pytest.mark.parametrize("room", [0, 500])
+def test_other_mentions_are_taken_only_where_the_backbone_holds_them(
+    monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    backbone = CausalBackbone(tiny_causal(), byte_level_tokenizer())
+    one, short = domain(1), Sentence.from_text("a b c", [(0, 1, "kind0")])
+    held = context(one) + 16 + 3 * 12 + room
+    monkeypatch.setattr(backbone.model.config, "max_position_embeddings", held)
+    other = ("many", "small", "words", "that", "are", "one", "long", "mention", "of", "this", "kind")
+    task = DomainTask(
+        backbone, make_items(one, [short], ENCODER, INSTRUCTOR, 512, max_tokens=held), CODEC, TrainingSettings(),
+        encoder=ENCODER, augmentation=Augmentation(replace=1.0, mentions={one.name: {"kind0": (other,)}}),
+        parameters={}, prefix=backbone.empty_prefix, score=lambda: None,
+    )  # fmt: skip
+    read: list[int] = []
+    real = backbone.target_states
+
+    def watched(sources: Any, targets: Any, prefix: Any, before: Any = None) -> Any:
+        read.extend(before.length + len(s) + len(t) for s, t in zip(sources, targets, strict=True))
+        return real(sources, targets, prefix, before)
+
+    monkeypatch.setattr(backbone, "target_states", watched)
+    task.loss([0], random.Random(0))
+    (tokens,) = read
+    assert tokens <= held
+    whole = sum(map(len, ENCODER.words(Sentence.from_text(" ".join((*other, "b", "c"))))))
+    assert (tokens > context(one) + 2 * whole) == (room > 0), "the long mention stands there where there is room"

@@ -4,8 +4,8 @@ A *draft* is a path through the grammar: tokens that the model has not chosen ye
 gives a state at every fork of the path; the engine takes the model's own choice there, keeps the path as far as it was
 right, and takes the rest back. What is written is what greedy decoding writes, whatever the guesses were.
 
-Guessed is only what the text itself tells, how far a mention goes: it goes on as long as one name-like word follows
-another, then closes. Where the next mention begins and which type it has is left to the model.
+Guessed is only what the text itself tells, how far a mention goes: it goes on as long as the next word looks like part of a
+name, then closes. Where the next mention begins and which type it has is left to the model.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def draft(state: GrammarState, names: Sequence[bool], fed: int, room: int) -> tu
         fork = state.fork()
         if fork is None:
             return tokens, [*decisions, Decision(last, legal)]
-        goes_on = fork.word < len(names) and names[fork.word] and names[fork.word - 1]
+        goes_on = fork.word < len(names) and names[fork.word]
         guess = fork.onward if goes_on else fork.close
         ahead = state.copy()
         ahead.advance(guess)

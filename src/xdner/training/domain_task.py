@@ -134,6 +134,7 @@ class DomainTask:
         self._encoder, self._augmentation = encoder, augmentation
         self._parameters, self._prefix, self._score, self._penalty = dict(parameters), prefix, score, penalty
         self._instructor, self._dropouts = Instructor(encoder, codec), tuple(dropouts)
+        self._budgets: dict[tuple[str, int], int] = {}
         self.target_tokens = 0
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -154,12 +155,12 @@ class DomainTask:
 
     def loss(self, indices: Sequence[int], rng: random.Random) -> Tensor:
         """Eq. 4 over these items, under options drawn for this step."""
-        items = [self._varied(self._items[i], rng) for i in indices]
+        prefix = self._prefix()
+        items = [self._varied(self._items[i], prefix.width, rng) for i in indices]
         views = {item.domain.name: augmented(item.domain, self._augmentation, rng) for item in items}
         codecs = {name: TargetCodec(self._encoder, view, self._codec) for name, view in views.items()}
         targets = [self._target(item, views[item.domain.name], codecs[item.domain.name]) for item in items]
         sources = [self._instructor.source(item.words) for item in items]
-        prefix = self._prefix()
         contexts = {name: self._instructor.context(view) for name, view in views.items()}
         how, model = self._training, self._backbone.model
         dropout = self._backbone.dropout(how.backbone_dropout, self._dropouts)
@@ -175,13 +176,26 @@ class DomainTask:
         loss = target_loss(self._backbone, states, targets, self._training.likelihood)
         return loss if self._penalty is None else loss + self._penalty()
 
-    def _varied(self, item: Item, rng: random.Random) -> Item:
+    def _varied(self, item: Item, prefix: int, rng: random.Random) -> Item:
+        """The item with other mentions, where the backbone holds them besides a prefix of this length."""
         how = self._augmentation
         if not how.replace:
             return item
         pool = how.mentions.get(item.domain.name, {})
         sentence = with_other_mentions(item.sentence, pool, how.replace, rng)
-        return item if sentence is item.sentence else Item(item.domain, sentence, self._encoder.words(sentence))
+        if sentence is item.sentence:
+            return item
+        varied = Item(item.domain, sentence, self._encoder.words(sentence))
+        before, now = (sum(map(len, words)) for words in (item.words, varied.words))
+        return varied if now <= before or now <= self._budget(item.domain, prefix) else item
+
+    def _budget(self, domain: Domain, prefix: int) -> int:
+        """Sub-word pieces of words that the backbone holds for a domain, besides a prefix of this length."""
+        key = (domain.name, prefix)
+        if key not in self._budgets:
+            most = self._backbone.max_tokens - prefix
+            self._budgets[key] = word_budget(domain, self._instructor, UNBOUNDED, most)
+        return self._budgets[key]
 
     def _target(self, item: Item, view: Domain, codec: TargetCodec) -> Target:
         known = [e for e in item.sentence.entities if e.label in view]

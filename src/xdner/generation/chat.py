@@ -10,10 +10,7 @@ a server sends back is shown without it.
 
 from __future__ import annotations
 
-import email.utils
-import json
 import os
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,26 +21,18 @@ from urllib.parse import urlsplit
 import anyio
 
 from xdner.errors import EndpointError
+from xdner.generation.replies import Reply, Said, masked, read_error, read_reply, seconds_to_wait
 from xdner.prompting.settings import LlmSettings
 
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["Chat", "Refused", "Reply", "Stopped", "TooLong", "checked_url"]
+__all__ = ["Chat", "Refused", "Stopped", "TooLong", "checked_url"]
 
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 #: What is about this one request, and may be other for the next.
 _OF_THE_REQUEST = {400, 413, 422}
 _LARGEST = 8_000_000  # bytes of a reply
-#: How servers say that a prompt is too long: OpenAI, vLLM, llama.cpp, TGI, Gemini, Anthropic, SGLang, Mistral.
-_LENGTH = re.compile(
-    r"context[ _-]?(length|window|size)|too long|too many (input )?tokens|reduce the length"
-    r"|inputs?\W.{0,20}tokens?.{0,60}must be <=|exceeds? the (maximum|allowed|available) (number of|context|input|prompt)"
-    r"|longer than the (model|maximum)|too large for model",
-    re.IGNORECASE | re.DOTALL,
-)
-#: A request in what a server says of it: its words are ours.
-_ECHO = re.compile(r"""\bmessages\b\\?['"]?\s*[:=]\s*\\?[\[(]""")
 
 
 class Stopped(Exception):
@@ -64,23 +53,6 @@ class Refused(Exception):
 
 class TooLong(Refused):
     """The prompt does not fit the endpoint's model."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A model's answer, or why there is none: the server spoke, but not as the protocol says.
-
-    Attributes:
-        text: of the answer.
-        flaw: what is wrong with the reply.
-        finish: the protocol's ``finish_reason``, if it was given.
-        notes: what was done without, counted.
-    """
-
-    text: str
-    flaw: str = ""
-    finish: str = ""
-    notes: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,30 +79,6 @@ class _Parameters:
 
     limit: str
     temperature: bool
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What a server says about a failure.
-
-    Attributes:
-        text: without the key.
-        names: the error's ``type``, ``code`` and ``param``, and where in the request it is.
-        echo: whether the text repeats the request.
-    """
-
-    text: str
-    names: tuple[str, ...] = ()
-    echo: bool = False
-
-    @property
-    def line(self) -> str:
-        """For a message."""
-        return self.text if len(self.text) <= 200 else self.text[:200] + "…"
-
-    def means(self, parameter: str) -> bool:
-        """Whether it is about a parameter; that a repeated request holds it says nothing."""
-        return parameter in self.names or (not self.echo and re.search(rf"\b{parameter}\b", self.text) is not None)
 
 
 class Chat:
@@ -249,22 +197,22 @@ class Chat:
         except TimeoutError:
             return _Failure(f"no answer within {self.settings.timeout:g} s")
         except httpx2.HTTPError as error:  # refused, reset, no such host, not HTTP
-            return _Failure(_without(str(error) or type(error).__name__, key))
+            return _Failure(masked(str(error) or type(error).__name__, key))
         status = response.status_code
         if status == 200:
             # What the prompt itself holds is no secret: a local server's key may be any word.
             sent = any(key in message["content"] for message in body["messages"])
-            return _read(content, "" if sent else key)
-        said = _said(content, key)
+            return read_reply(content, "" if sent else key)
+        said = read_error(content, key)
         told = f"HTTP {status}" + (f": {said.line}" if said.line else "")
         if status in _PASSING:
-            return _Failure(told, _retry_after(response.headers.get("retry-after")))
+            return _Failure(told, seconds_to_wait(response.headers.get("retry-after")))
         refusal = EndpointError(
             f"{self.url} refused the request with {told}", hint=_hint(status, self.settings, self.model)
         )
         if status not in _OF_THE_REQUEST:
             raise refusal
-        if status == 413 or any(map(_LENGTH.search, (said.text, *said.names))):
+        if status == 413 or said.too_long:
             raise TooLong(refusal)
         if (instead := _instead(said, body)) is not None:
             return instead
@@ -278,7 +226,7 @@ async def _sleep(seconds: float, stop: Event) -> None:
         await anyio.sleep(min(left, 0.1))
 
 
-def _instead(said: _Said, body: Mapping[str, Any]) -> _Parameters | None:
+def _instead(said: Said, body: Mapping[str, Any]) -> _Parameters | None:
     """The parameters without the one that a server objects to; ``None`` if it objects to something else.
 
     There are two names for one limit, and models that have one temperature. A value out of bounds is none of that.
@@ -328,45 +276,6 @@ def _key(variable: str) -> str:
     return key
 
 
-def _without(text: str, key: str) -> str:
-    return text.replace(key, "***") if key else text
-
-
-def _said(content: bytes, key: str) -> _Said:
-    text, names = content.decode("utf-8", "replace"), []
-    try:
-        data = json.loads(text)
-        error = data.get("error", data.get("message", data.get("detail", data))) if isinstance(data, dict) else data
-        inner = error.get("message", error) if isinstance(error, dict) else error
-        for table in (data, error):
-            if isinstance(table, dict):
-                names += [v for k in ("type", "code", "param", "error_type") if isinstance(v := table.get(k), str)]
-        code = error.get("code") if isinstance(error, dict) else None
-        places, listed = _listed(inner)
-        names += places
-        text = inner if isinstance(inner, str) else listed or json.dumps(inner)
-        text += f" ({code})" if isinstance(code, str) and code not in text else ""
-    except (ValueError, RecursionError):
-        pass
-    # Before it is cut: half a key would not be found, and an echo may end later.
-    echo, text = _ECHO.search(text) is not None, _without(text, key)[:4000]
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return _Said(line, tuple(names), echo)
-
-
-def _listed(errors: Any) -> tuple[list[str], str]:
-    """Of a list of mistakes with their places, as FastAPI gives it: the places' parts, and the text without what was sent."""
-    found, lines = [], []
-    for error in errors if isinstance(errors, list) else ():
-        if not isinstance(error, dict) or not isinstance(error.get("msg"), str):
-            return [], ""
-        place = error.get("loc")
-        parts = [str(part) for part in place] if isinstance(place, list) else []
-        found += parts
-        lines.append(": ".join(filter(None, (".".join(parts), error["msg"]))))
-    return found, "; ".join(lines)
-
-
 def _hint(status: int, how: LlmSettings, model: str) -> str:
     if status in (401, 403):
         given = "was not accepted" if os.environ.get(how.key_variable) else "is not set"
@@ -374,34 +283,3 @@ def _hint(status: int, how: LlmSettings, model: str) -> str:
     if status == 404:
         return f"Does the address end as the API's does (…/v1), and has the server a model {model!r}?"
     return "See what the server says; the request is that of OpenAI's chat completions."
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from a ``Retry-After`` header: a number, or a date."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return max(0.0, seconds) if seconds == seconds else None
-
-
-def _read(content: bytes, key: str) -> Reply:
-    """The answer in a reply, without the key."""
-    try:
-        data = json.loads(content)
-    except (ValueError, RecursionError):
-        return Reply("", "a reply that is not JSON")
-    try:
-        choice = data["choices"][0]
-        text, finish = choice["message"]["content"], choice.get("finish_reason")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return Reply("", "a reply without choices[0].message.content")
-    finish = _without(finish, key) if isinstance(finish, str) else ""
-    if not isinstance(text, str):
-        return Reply("", "a reply whose content is not text" + (f" (finish_reason {finish})" if finish else ""), finish)
-    return Reply(_without(text, key), "", finish)

@@ -18,7 +18,8 @@ from xdner.codec.dictionary import parse
 from xdner.codec.windows import Window, split_windows
 from xdner.errors import EndpointError
 from xdner.generation.answers import DROPPED, Answer, Asked, Question
-from xdner.generation.chat import Chat, Refused, Reply, Stopped, TooLong, checked_url
+from xdner.generation.chat import Chat, Refused, Stopped, TooLong, checked_url
+from xdner.generation.replies import Reply
 from xdner.prompting.prompt import ordered, prompt_text
 from xdner.prompting.settings import WranerSettings
 from xdner.text import Sentence

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.transfer.comparison import Results
     from xdner.corpora.corpus import Corpus
     from xdner.domain import Domain
-    from xdner.recognizers.transfer import Source
+    from xdner.recognizers.sources import Source
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("cooking", "gardening", "operations", "mit-movie", "mit-restaurant")
@@ -160,7 +160,7 @@ class Learner:
     def _sources(self, target: Target) -> list[Source]:
         """What ships for this backbone and knows no sentence of the target."""
         from xdner.library.bundled import known_entries
-        from xdner.recognizers.transfer import Source, shared_sentences
+        from xdner.recognizers.sources import Source, shared_sentences
 
         entries, _ = known_entries(None, self.backbone.fingerprint, self.initial.hash(), without=[target.domain.name])
         return [Source(e) for e in entries.values() if not shared_sentences(e, target.pool, target.scored)]

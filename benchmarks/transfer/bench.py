@@ -23,7 +23,7 @@ from xdner.errors import TrainingError, TrainingInterrupted, XdnerError
 from xdner.evaluation.match import sentence_counts
 from xdner.evaluation.report import evaluate
 from xdner.recognizers.cp_ner import CPNER, Trained
-from xdner.recognizers.transfer import Source
+from xdner.recognizers.sources import Source
 from xdner.settings import Settings
 from xdner.text import Entity, Sentence
 from xdner.training.progress import Progress

@@ -119,7 +119,7 @@ class Pools:
     def shared(self, source: str, target: str) -> dict[str, int]:
         """How many different sentences of a source the target has: ``train`` and ``dev``, where there are any.
 
-        Compared as :func:`xdner.recognizers.transfer.shared_sentences` does, with all that the target may be trained on.
+        Compared as :func:`xdner.recognizers.sources.shared_sentences` does, with all that the target may be trained on.
         """
         mine, data = sentence_hashes(self.known(source, target).sentences), self.target(target)
         found = {"train": len(mine & sentence_hashes(data.pool)), "dev": len(mine & sentence_hashes(data.dev))}

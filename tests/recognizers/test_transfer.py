@@ -11,10 +11,10 @@ import torch
 from xdner.errors import PrefixMismatchError, SettingsError, TrainingError, UnknownDomainError
 from xdner.library.entry import DomainEntry
 from xdner.prefix.combine import merge, mix
-from xdner.recognizers import transfer as transfer_module
 from xdner.recognizers.base import Result
 from xdner.recognizers.cp_ner import CPNER
-from xdner.recognizers.transfer import Source, Transfer, shared_sentences
+from xdner.recognizers.sources import Source, choose, shared_sentences
+from xdner.recognizers.transfer import Transfer
 from xdner.recognizers.vote import vote
 from xdner.recognizers.warmup import WarmUp
 from xdner.testing.known_domains import DATA, SOURCES, causal, run, settings, t5, trained
@@ -36,7 +36,7 @@ def test_the_collaborative_prefix_is_made_as_the_paper_says(make: object) -> Non
     half = replace(how, training=replace(how.training, epochs=2))
     own = WarmUp(recognizer.reader, domain, sentences, (), half, initial=initial).run()[0].prefix
     sources = [recognizer._entry(n) for n in SOURCES]
-    said = transfer_module.choose(recognizer.reader, domain, own, sources, initial=initial, settings=how)
+    said = choose(recognizer.reader, domain, own, sources, initial=initial, settings=how)
     start = merge(own, mix([s.prefix for s in sources], said.weights))
     wanted = WarmUp(recognizer.reader, domain, sentences, (), half, initial=initial, start=start).run()[0].prefix
     assert made.entry.prefix.hash() == wanted.hash()

@@ -12,7 +12,8 @@ import pytest
 from xdner.errors import PrefixMismatchError, TrainingError, TrainingInterrupted
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.cp_ner import CPNER
-from xdner.recognizers.transfer import Source, Transfer, shared_sentences
+from xdner.recognizers.sources import Source, shared_sentences
+from xdner.recognizers.transfer import Transfer
 from xdner.settings import Settings
 from xdner.testing.known_domains import DATA, causal, entries, run, settings, trained
 from xdner.text import Sentence

@@ -11,6 +11,7 @@ import torch
 from xdner.errors import SettingsError
 from xdner.library.entry import DomainEntry
 from xdner.prefix.combine import LearnedMixture
+from xdner.recognizers import sources as sources_module
 from xdner.recognizers import transfer as transfer_module
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.warmup import WarmUp
@@ -109,11 +110,11 @@ def test_settings_of_the_selector_arrive_there(known: CPNER, monkeypatch: pytest
     def spy(target: object, sources: object, **how: object) -> None:
         given.update(how)
 
-    monkeypatch.setattr(transfer_module, "select", spy)
+    monkeypatch.setattr(sources_module, "select", spy)
     how = settings("mode=paper", "selector.alpha=0.25", "top_k=2", "pool=max", "weighting=sum")
     start = known.initial_prefix(how.prefix)
     seas, people = known._entry("seas"), known._entry("people")
-    transfer_module.choose(
+    sources_module.choose(
         known.reader, seas.domain, seas.prefix, [people], initial=start, settings=how, alphas={"people": 1.0}
     )
     assert given == {
@@ -125,7 +126,7 @@ def test_settings_of_the_selector_arrive_there(known: CPNER, monkeypatch: pytest
 
 
 def test_a_types_embedding_is_the_mean_over_its_pieces(known: CPNER) -> None:
-    made = transfer_module.candidate(known.reader, DATA["seas"][0], known._entry("seas").prefix)
+    made = sources_module.candidate(known.reader, DATA["seas"][0], known._entry("seas").prefix)
     weights = known.backbone.model.get_input_embeddings().weight
     for row, label in enumerate(DATA["seas"][0].labels):
         ids = list(known.reader.encoder.label(label.verbalization))

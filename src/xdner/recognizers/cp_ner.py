@@ -28,7 +28,8 @@ from xdner.recognizers.base import Recognizer, Request, Result, as_sentence, req
 from xdner.recognizers.reader import Reader, Steered
 from xdner.recognizers.residents import Residents, size_of
 from xdner.recognizers.shared_start import shipped_start
-from xdner.recognizers.transfer import Source, Transfer, Transferred, choose
+from xdner.recognizers.sources import Source, choose
+from xdner.recognizers.transfer import Transfer, Transferred
 from xdner.recognizers.vote import vote
 from xdner.recognizers.warmup import initial_prefix
 from xdner.settings import PrefixSettings, Settings
@@ -311,7 +312,7 @@ class CPNER(Recognizer[DomainEntry]):
             train_sentences: labelled sentences.
             dev: sentences for early stopping; without them, the last epoch counts.
             sources: known domains to draw on: names of domains that are ready here, or
-                :class:`~xdner.recognizers.transfer.Source` with sentences, for a chain.
+                :class:`~xdner.recognizers.sources.Source` with sentences, for a chain.
             alphas: α of single sources by name (Eq. 7), over ``settings.selector.alpha``.
             settings: this recognizer's settings if none are given; what this training makes no use of is passed over
                 (:class:`~xdner.recognizers.transfer.Transfer`).
@@ -353,7 +354,7 @@ class CPNER(Recognizer[DomainEntry]):
         """What the dual-query selector says about domains that are ready here (Eqs. 5 to 8); nothing is trained.
 
         Raises:
-            UnknownDomainError, PrefixMismatchError, SettingsError: see :func:`xdner.recognizers.transfer.choose`.
+            UnknownDomainError, PrefixMismatchError, SettingsError: see :func:`xdner.recognizers.sources.choose`.
         """
         entry, drawn = self._entry(target), [self._entry(s) for s in sources]
         settings = settings or self.settings

@@ -9,7 +9,8 @@ from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.t5 import T5Backbone
 from xdner.domain import Domain
 from xdner.recognizers.cp_ner import CPNER
-from xdner.recognizers.transfer import Source, Transfer, Transferred
+from xdner.recognizers.sources import Source
+from xdner.recognizers.transfer import Transfer, Transferred
 from xdner.settings import Settings
 from xdner.testing.models import tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer

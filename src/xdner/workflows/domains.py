@@ -20,7 +20,7 @@ from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.shared_start import shipped_start
-from xdner.recognizers.transfer import Source, shared_sentences
+from xdner.recognizers.sources import Source, shared_sentences
 from xdner.settings import DOMAIN, PrefixSettings, Settings, domain_use
 from xdner.text import Sentence
 from xdner.workflows.material import DomainFiles, Material

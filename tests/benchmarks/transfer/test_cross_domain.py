@@ -18,7 +18,7 @@ from benchmarks.transfer.specs import Spec
 from xdner.errors import TrainingError, TrainingInterrupted
 from xdner.library.entry import DomainEntry, sentence_hashes
 from xdner.prefix.prefix import Prefix
-from xdner.recognizers.transfer import shared_sentences
+from xdner.recognizers.sources import shared_sentences
 from xdner.training.progress import Progress
 
 Program = Callable[..., int]

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from xdner.backbone.load import load_backbone
 from xdner.backbone.lora import Adapter, merge_adapter
-from xdner.codec.windows import Found, Window, merge_windows
 from xdner.domain import Domain
 from xdner.errors import (
     BackboneError,
@@ -25,18 +23,18 @@ from xdner.errors import (
     SettingsError,
     TrainingError,
 )
-from xdner.generation.answers import Answer, Asked, Generator, Question
+from xdner.generation.answers import Asked, Generator
 from xdner.generation.endpoint import EndpointModel, is_endpoint
 from xdner.generation.local import LocalModel, causal_model
 from xdner.library.entry import sentence_hashes
 from xdner.library.examples_entry import ExamplesEntry
-from xdner.prompting.prompt import sub_sentence
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template, find_template
-from xdner.recognizers.base import Recognizer, Request, Result, Unread, as_sentence
+from xdner.recognizers.asking import Batch, Ready
+from xdner.recognizers.base import Recognizer, Request, Result
 from xdner.recognizers.retrievers import Retrievers
 from xdner.recognizers.warmup import check_labels, dev_sample
-from xdner.retrieval.base import Example, Retriever, let_go, text_key
+from xdner.retrieval.base import Example, let_go, text_key
 from xdner.retrieval.pool import Pool
 from xdner.text import Sentence
 from xdner.training.instruct import Source
@@ -47,25 +45,6 @@ __all__ = ["DEFAULT_LLM", "IFWRANER", "check_same_model"]
 
 #: What is asked when no language model is named: the embedded one as it came.
 DEFAULT_LLM = "smollm2-135m"
-
-
-@dataclass(frozen=True, eq=False)
-class _Ready:
-    """A domain that can be asked about."""
-
-    asked: Asked
-    retriever: Retriever
-    k: int
-    copies: Mapping[str, int]  # examples by their text's key
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A window of a request, as a sentence of its own."""
-
-    request: int
-    first: int
-    sentence: Sentence
 
 
 class IFWRANER(Recognizer[ExamplesEntry]):
@@ -102,7 +81,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         self.template = template or find_template(self.settings.prompt.template)
         self.make_retriever: RetrieverFactory = retriever or Retrievers()
         self._pools: dict[str, Pool] = {}
-        self._ready: dict[str, _Ready] = {}
+        self._ready: dict[str, Ready] = {}
         #: Hashes of the source sentences that the language model was tuned on.
         self.seen: frozenset[str] = frozenset()
 
@@ -236,7 +215,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         self.add(entry)
         return entry.domain.name
 
-    def _domain(self, name: str) -> _Ready:
+    def _domain(self, name: str) -> Ready:
         if name not in self._ready:
             entry = self._entry(name)
             pool = [Example.of(sentence) for sentence in entry.examples]
@@ -247,7 +226,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
                 retriever = make(pool, entry.settings)
             asked = Asked(entry.domain, entry.template, entry.settings)
             copies = Counter(text_key(sentence) for sentence in entry.examples)
-            self._ready[name] = _Ready(asked, retriever, entry.settings.retrieval.k, copies)
+            self._ready[name] = Ready(asked, retriever, entry.settings.retrieval.k, copies)
         return self._ready[name]
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -259,78 +238,14 @@ class IFWRANER(Recognizer[ExamplesEntry]):
             EndpointError: the endpoint cannot be reached, refuses, keeps failing, or answers nothing but nonsense; ``finished``
                 has the results until then, and ``None`` for the other requests.
         """
-        sentences = [as_sentence(r.text) for r in requests]
-        for name in dict.fromkeys(r.domain for r in requests):
-            self._domain(name)
-        windows = [self.llm.split(s, self._domain(r.domain).asked) for r, s in zip(requests, sentences, strict=True)]
-        parts = [
-            _Part(number, window.first, sub_sentence(sentences[number], window))
-            for number, split in enumerate(windows)
-            for window in split
-        ]
+        batch = Batch(requests, self._domain, self.llm)
         try:
-            answers = self.llm.answer(self._questions(requests, sentences, parts), done=done)
+            answers = self.llm.answer(batch.questions(), done=done)
         except EndpointError as error:
             if not error.finished:
                 raise
-            read = self._results(requests, sentences, windows, parts, error.finished)
-            raise EndpointError(error.message, hint=error.hint, finished=read) from None
-        return [r for r in self._results(requests, sentences, windows, parts, answers) if r is not None]
-
-    def _results(
-        self,
-        requests: Sequence[Request],
-        sentences: Sequence[Sentence],
-        windows: Sequence[Sequence[Window]],
-        parts: Sequence[_Part],
-        answers: Sequence[Answer | None],
-    ) -> list[Result | None]:
-        """One a request; ``None`` where an answer is missing."""
-        of: list[list[tuple[_Part, Answer | None]]] = [[] for _ in requests]
-        for part, answer in zip(parts, answers, strict=True):
-            of[part.request].append((part, answer))
-        results: list[Result | None] = []
-        for request, sentence, split, given in zip(requests, sentences, windows, of, strict=True):
-            read = [(part, answer) for part, answer in given if answer is not None]
-            if len(read) < len(given):
-                results.append(None)
-                continue
-            notes: Counter[str] = Counter()
-            found: list[list[Found]] = []
-            for part, answer in read:
-                notes.update(answer.notes)
-                spans = [(*(part.sentence.word_span(e) or (0, 0)), e.label, e.score) for e in answer.entities]
-                found.append([(f + part.first, last + part.first, label, score) for f, last, label, score in spans])
-            merged = merge_windows(split, found) if len(split) > 1 else (found[0] if found else [])
-            entities = tuple(sentence.entity(*entity) for entity in merged)
-            unread = tuple(Unread(answer.text, answer.flaw) for _, answer in read if answer.flaw)
-            results.append(Result(sentence.text, entities, request.domain, max(1, len(split)), dict(notes), unread))
-        return results
-
-    def _questions(
-        self, requests: Sequence[Request], sentences: Sequence[Sentence], parts: Sequence[_Part]
-    ) -> list[Question]:
-        """Each window with what was retrieved for it: one search a domain, a second one for windows of long texts."""
-        shown: dict[int, tuple[Sentence, ...]] = {}
-        for name in dict.fromkeys(r.domain for r in requests):
-            ready = self._domain(name)
-            own = [i for i, part in enumerate(parts) if requests[part.request].domain == name]
-            if not ready.k:
-                continue
-            # A retriever leaves out the query itself; of a window, all copies of the whole text have to be left out too. What
-            # has none is asked for apart, so that what one text is shown does not depend on the others.
-            whole = {i: text_key(sentences[parts[i].request]) for i in own}
-            spare = {i: ready.copies.get(whole[i], 0) if text_key(parts[i].sentence) != whole[i] else 0 for i in own}
-            for more in sorted(set(spare.values())):
-                asked = [i for i in own if spare[i] == more]
-                found = ready.retriever.retrieve([parts[i].sentence for i in asked], ready.k + more)
-                for i, hits in zip(asked, found, strict=True):
-                    others = [h.example.sentence for h in hits if text_key(h.example.sentence) != whole[i]]
-                    shown[i] = tuple(others[: ready.k])
-        return [
-            Question(part.sentence, self._domain(requests[part.request].domain).asked, shown.get(i, ()))
-            for i, part in enumerate(parts)
-        ]
+            raise EndpointError(error.message, hint=error.hint, finished=batch.results(error.finished)) from None
+        return [r for r in batch.results(answers) if r is not None]
 
     # -- tuning ------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -313,3 +314,32 @@ def test_few_sentences_are_read_more_often(sentences: int, epochs: int, first: i
 def test_epochs_that_are_asked_for_stay() -> None:
     asked = TrainingSettings(epochs=3)
     assert asked.scheduled(1) is asked
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["noise=0.1"], "prefix.init=instruction makes no use of prefix.noise"),
+        (["prefix.hidden=8"], "prefix.reparametrization=none makes no use of prefix.hidden"),
+        (["weighting=sum", "temperature=0.5"], "selector.weighting=sum makes no use of selector.temperature"),
+        (["weighting=loss", "selector.pool=max"], "selector.weighting=loss makes no use of selector.pool"),
+        (["weighting=loss", "selector.alpha=1"], "selector.weighting=loss makes no use of selector.alpha"),
+    ],
+)
+def test_what_another_setting_of_its_group_makes_idle_is_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.build(None, overrides)
+    assert caught.value.problems == [says]
+    assert caught.value.hint == "Leave one of the two out."
+    # The order says nothing, and what the other setting has a use for is taken.
+    with pytest.raises(SettingsError):
+        Settings.build(None, overrides[::-1])
+    assert Settings.build(None, ["init=noise", "noise=0.1"]).prefix.noise == 0.1
+    assert Settings.build(None, ["hidden=8", "reparametrization=mlp"]).prefix.hidden == 8
+    assert Settings.build(None, ["weighting=loss", "temperature=0.5"]).selector.temperature == 0.5
+
+
+def test_a_file_of_settings_may_hold_what_another_one_makes_idle(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[prefix]\nnoise = 0.3\nhidden = 9\n", encoding="utf-8")
+    assert Settings.build(file).prefix == PrefixSettings(noise=0.3, hidden=9)

@@ -117,9 +117,10 @@ class GroupedSettings:
         """Defaults, then ``base``, then a TOML file, then ``group.key=value`` overrides.
 
         A key without its group is found by itself where only one group has it: ``--set epochs=3``. What has no effect
-        (``use``; :attr:`USE` if ``None``) is refused as an override. A file may be the whole of what another job's settings
-        were: there, what has no effect is refused where it is neither the default nor what ``base`` says, and else left as
-        it is here. ``base`` was resolved before, and nobody asked for it: it is taken as it is.
+        (``use``; :attr:`USE` if ``None``), or none beside other settings of its group (its class's ``idle``), is refused as an
+        override. A file may be the whole of what another job's settings were: there, what the job makes no use of is refused
+        where it is neither the default nor what ``base`` says, and else left as it is here. ``base`` was resolved before, and
+        nobody asked for it: it is taken as it is.
 
         Raises:
             SettingsError: every unknown key, wrong value and setting without effect, at once.
@@ -132,6 +133,8 @@ class GroupedSettings:
         hint = made.hint()
         groups = {g: made.kinds[g](**entries) for g, entries in made.values.items()}
         made.problems += [problem for name, group in groups.items() for problem in _problems(name, group)]
+        if not made.problems and (idle := made.beside(groups)):
+            raise SettingsError(idle, hint="Leave one of the two out.")
         if made.problems:
             raise SettingsError(made.problems, hint=hint)
         return cls(**groups)
@@ -164,6 +167,7 @@ class _Builder:
     def __init__(self, settings: type[GroupedSettings], use: Use) -> None:
         self.use, self.problems = use, list[str]()
         self.kinds = _kinds(cast(Any, settings))
+        self.overridden: list[tuple[str, str]] = []
         self.values: dict[str, dict[str, Any]] = {group: dict(settings.DEFAULTS.get(group, {})) for group in self.kinds}
         self.used = {g: [key for key in _fields(kind) if use.has(g, key)] for g, kind in self.kinds.items()}
 
@@ -221,7 +225,17 @@ class _Builder:
         if self._is_idle(group, name):
             self._refuse(f"{group}.{name}")
         else:
+            self.overridden.append((group, name))
             self._put(group, name, _parse(value.strip()))
+
+    def beside(self, groups: Mapping[str, Any]) -> list[str]:
+        """Overrides that have no effect beside the other settings of their groups."""
+        found = []
+        for name, key in dict.fromkeys(self.overridden):
+            reason = groups[name].idle().get(key) if hasattr(groups[name], "idle") else None
+            if reason is not None:
+                found.append(f"{name}.{reason} {_IDLE} {name}.{key}")
+        return found
 
     def _is_idle(self, group: str, key: str) -> bool:
         return key in _fields(self.kinds[group]) and key not in self.used[group]

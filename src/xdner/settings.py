@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -87,6 +87,13 @@ class PrefixSettings:
     noise: Amount = 0.02
     reparametrization: Literal["none", "mlp"] = "none"
     hidden: Positive = 800
+
+    def idle(self) -> Mapping[str, str]:
+        """Settings that have no effect beside the others: which one makes no use of each."""
+        idle = {} if self.init == "noise" else {"noise": f"init={self.init}"}
+        return idle | (
+            {} if self.reparametrization == "mlp" else {"hidden": f"reparametrization={self.reparametrization}"}
+        )
 
     def start(self) -> tuple[int | str | float, ...]:
         """What the initial prefix depends on (``recognizers/warmup.py``); how it is trained afterwards is no part of it."""
@@ -177,6 +184,11 @@ class SelectorSettings:
     top_k: Count = 0
     pool: Literal["mean", "max"] = "mean"
     weighting: Literal["softmax", "sum", "loss"] = "softmax"
+
+    def idle(self) -> Mapping[str, str]:
+        """As of the prefix. Losses are of whole prefixes, and a sum has no temperature."""
+        of = {"softmax": (), "sum": ("temperature",), "loss": ("alpha", "pool")}[self.weighting]
+        return dict.fromkeys(of, f"weighting={self.weighting}")
 
     @property
     def effective_temperature(self) -> float:

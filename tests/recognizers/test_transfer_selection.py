@@ -68,6 +68,7 @@ def test_a_learned_alpha_mixes_the_best_k_only(known: CPNER) -> None:
         (["learn_alpha=true", "reparametrization=mlp"], {}, "would have no part in it"),
         (["warmup_share=0", "selector.alpha=0.3"], {}, "α is 1"),
         (["epochs=1", "selector.alpha=0.3"], {}, "α is 1"),
+        (["weighting=loss"], {"seas": 0.25}, "an α has no part in it"),
     ],
 )
 def test_what_would_be_passed_over_is_refused(

@@ -96,6 +96,8 @@ def check_selector(settings: Settings, alphas: Mapping[str, float]) -> None:
         problems.append(
             "without a warm-up (transfer.warmup_share=0, or a single epoch) only the types' names choose sources: α is 1"
         )
+    if alphas and how.weighting == "loss":
+        problems.append("selector.weighting=loss weighs sources by their losses: an α has no part in it")
     if settings.transfer.learn_alpha:
         if settings.transfer.source_share == 1:
             problems.append(

@@ -36,10 +36,17 @@ COMPOSED = 1 << 25
 
 
 class Plan(Protocol):
-    """What the queries of one forward pass see. Implementations are in ``cache.py``."""
+    """What the queries of one forward pass see. Implementations are in ``cache.py``.
+
+    Attributes:
+        record: where λ is told, if somebody asked.
+        layout: of the tokens.
+        folded: the last mask that was folded for grouped heads, and what became of it: layers share a mask.
+    """
 
     record: dict[str, Tensor] | None
     layout: Layout
+    folded: tuple[Tensor, Tensor] | None
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
@@ -156,11 +163,13 @@ def prefix_attention(
     if plan.record is not None or softcap is not None:
         out = _explicit(site, plan, query, key, value, mask, n, scale, dropout, softcap)
     else:
-        out = _fused(query, key, value, mask, scale, dropout)
+        out = _fused(plan, query, key, value, mask, scale, dropout)
     return plan.layout.collect(out), None
 
 
-def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout: float) -> Tensor:
+def _fused(
+    plan: Plan, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout: float
+) -> Tensor:
     rows, heads, length, dim = query.shape
     groups = key.shape[1]
     if groups == heads:
@@ -170,7 +179,9 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
     share = heads // groups
     folded = query.reshape(rows, groups, share * length, dim)
     if mask is not None:
-        mask = mask.repeat(1, 1, share, 1)
+        if plan.folded is None or plan.folded[0] is not mask:
+            plan.folded = mask, mask.repeat(1, 1, share, 1)
+        mask = plan.folded[1]
     out = _attend(folded, key, value, mask, scale, dropout)
     return out.reshape(rows, heads, length, dim)
 

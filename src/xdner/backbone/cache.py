@@ -182,6 +182,7 @@ class Fresh:
         self.prefix, self.layout, self.context = prefix, layout, context
         self.capture, self.crossed = capture, crossed
         self.record: dict[str, Tensor] | None = None
+        self.folded: tuple[Tensor, Tensor] | None = None
         device, length = prefix.lengths.device, layout.longest
         before = context.length if context is not None else 0
         self.queries = torch.arange(before, before + length, device=device)[None]
@@ -311,6 +312,7 @@ class Stored:
     ) -> None:
         self.store, self.rows, self.layout, self.crossed = store, rows, layout, crossed
         self.record: dict[str, Tensor] | None = None
+        self.folded: tuple[Tensor, Tensor] | None = None
         self.places = start[layout.rows] + layout.places
         self._slots = layout.rows + rows.start
         self.reach = int(self.places.max()) + 1

@@ -55,22 +55,16 @@ class PackedLinear(nn.Linear):
             # Whoever trains it may change it without a trace: a fused optimizer does not count as a change in place.
             self._packed = None
             return super().forward(input)
-        if (
-            torch.is_grad_enabled()
-            or input.dtype != weight.dtype
-            or weight.device.type != "cpu"
-            or torch.is_autocast_enabled("cpu")
-            or not _supported(weight.dtype)
-        ):
+        if torch.is_grad_enabled() or input.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
-        return _product(input, self._laid_out(weight), self.bias)
-
-    def _laid_out(self, weight: Tensor) -> Tensor:
         # Weights that were changed in place (another checkpoint was read into them) are packed again.
         now = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
-        if self._packed is None or self._packed[0] != now:
-            self._packed = now, _lay_out(weight)
-        return self._packed[1]
+        packed = self._packed
+        if packed is None or packed[0] != now:
+            if weight.device.type != "cpu" or not _supported(weight.dtype):
+                return super().forward(input)
+            self._packed = packed = now, _lay_out(weight)
+        return _product(input, packed[1], self.bias)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the packed copy: it cannot be copied or pickled, and is made again."""
@@ -82,7 +76,8 @@ def _lay_out(weight: Tensor) -> Tensor:
 
 
 def _product(input: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
+    made: Tensor = torch.ops.mkldnn._linear_pointwise.default(input, packed, bias, "none", [], "")
+    return made
 
 
 @functools.cache

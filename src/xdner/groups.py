@@ -117,10 +117,10 @@ class GroupedSettings:
         """Defaults, then ``base``, then a TOML file, then ``group.key=value`` overrides.
 
         A key without its group is found by itself where only one group has it: ``--set epochs=3``. What has no effect
-        (``use``; :attr:`USE` if ``None``), or none beside other settings of its group (its class's ``idle``), is refused as an
-        override. A file may be the whole of what another job's settings were: there, what the job makes no use of is refused
-        where it is neither the default nor what ``base`` says, and else left as it is here. ``base`` was resolved before, and
-        nobody asked for it: it is taken as it is.
+        (``use``; :attr:`USE` if ``None``), or none beside other settings of its group (``idle_beside`` of its class), is refused
+        as an override. A file may be the whole of what another job's settings were: there, what the job makes no use of is
+        refused where it is neither the default nor what ``base`` says, and else left as it is here. ``base`` was resolved
+        before, and nobody asked for it: it is taken as it is.
 
         Raises:
             SettingsError: every unknown key, wrong value and setting without effect, at once.
@@ -232,7 +232,7 @@ class _Builder:
         """Overrides that have no effect beside the other settings of their groups."""
         found = []
         for name, key in dict.fromkeys(self.overridden):
-            reason = groups[name].idle().get(key) if hasattr(groups[name], "idle") else None
+            reason = groups[name].idle_beside().get(key) if hasattr(groups[name], "idle_beside") else None
             if reason is not None:
                 found.append(f"{name}.{reason} {_IDLE} {name}.{key}")
         return found

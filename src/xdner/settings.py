@@ -88,7 +88,7 @@ class PrefixSettings:
     reparametrization: Literal["none", "mlp"] = "none"
     hidden: Positive = 800
 
-    def idle(self) -> Mapping[str, str]:
+    def idle_beside(self) -> Mapping[str, str]:
         """Settings that have no effect beside the others: which one makes no use of each."""
         idle = {} if self.init == "noise" else {"noise": f"init={self.init}"}
         return idle | (
@@ -185,7 +185,7 @@ class SelectorSettings:
     pool: Literal["mean", "max"] = "mean"
     weighting: Literal["softmax", "sum", "loss"] = "softmax"
 
-    def idle(self) -> Mapping[str, str]:
+    def idle_beside(self) -> Mapping[str, str]:
         """As of the prefix. Losses are of whole prefixes, and a sum has no temperature."""
         of = {"softmax": (), "sum": ("temperature",), "loss": ("alpha", "pool")}[self.weighting]
         return dict.fromkeys(of, f"weighting={self.weighting}")

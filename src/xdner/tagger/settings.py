@@ -59,7 +59,7 @@ class TaggerSettings:
         return self.background or self.context
 
     def idle(self) -> list[str]:
-        """What was set, but means nothing to this head."""
+        """What was set, but means nothing to this head. Told, not refused: one ``--set`` serves all heads of a comparison."""
         switches = () if self.head == "laner" else ("label_background", "label_context")
         inner = () if self.autoregressive else ("label_size", "history", "beam")
         default = TaggerSettings()

@@ -11,11 +11,8 @@ from typing import Any
 
 from xdner.backbone.encoder import load_encoder
 from xdner.corpora.io import read_corpus
-from xdner.domain import Domain, Label
-from xdner.errors import DomainError, IndexMismatchError, LibraryError, RetrievalError, SettingsError
-from xdner.files import storage_errors, write_atomically
+from xdner.errors import IndexMismatchError, LibraryError, RetrievalError, SettingsError
 from xdner.library.examples_entry import EXAMPLES_MANIFEST, ExamplesEntry
-from xdner.library.leftovers import is_domain
 from xdner.library.parts import INDEX, read_text
 from xdner.library.store import Library
 from xdner.retrieval.build import own_settings
@@ -25,7 +22,8 @@ from xdner.retrieval.pool import Change, Pool, Told, has_pool, open_pool
 from xdner.retrieval.settings import INDEXING, REMOVING, IndexSettings, RetrievalSettings
 from xdner.retrieval.words import WordEmbedder
 from xdner.text import Sentence
-from xdner.workflows.material import SAMPLE, domain_of
+from xdner.workflows.index_types import check_types, types_of, write_types
+from xdner.workflows.material import SAMPLE
 
 __all__ = ["Indexed", "index_examples"]
 
@@ -93,7 +91,7 @@ class _Job:
     def wanted(self, sentences: Sequence[Sentence]) -> None:
         """Mistakes in sentences that are to be in the index, before weights are loaded."""
         checked(sentences)
-        _check_types(self.name, self.folder, sentences, self.source)
+        check_types(self.name, self.folder, sentences, self.source)
         ways = {(s.text, tuple(e.key for e in s.entities)) for s in sentences}
         if conflicts := len(ways) - len({text for text, _ in ways}):
             self.told.append(f"{self.source}: sentences that recur with other entities: the last counts ({conflicts})")
@@ -149,7 +147,7 @@ def index_examples(
     entry, old = entry_in(folder), _there(folder, replace)
     if old is not None and entry is not None and not replace:
         _check_shared(old, entry)
-    before = _types(old) if old is not None else None if has_pool(folder / INDEX) else set()
+    before = types_of(old) if old is not None else None if has_pool(folder / INDEX) else set()
     settings = IndexSettings.build(
         config, overrides, _base(old, entry, replace), use=REMOVING if remove else INDEXING
     ).retrieval
@@ -159,7 +157,7 @@ def index_examples(
     if old is not None:
         old.timeout = settings.timeout
     pool, change = _remove(old, job) if remove else _replace(old, job) if replace else _add(old, entry, job)
-    told += _write_types(name, folder, before, pool)
+    told += write_types(name, folder, before, pool)
     if entry is not None:
         told += _follow(entry, pool, store)
     manifest = pool.manifest
@@ -352,55 +350,3 @@ def embedder_for(encoder: str | Path | None, settings: RetrievalSettings, device
         BackboneError: it cannot be loaded.
     """
     return WordEmbedder(load_encoder(encoder or settings.encoder, device=device), settings)
-
-
-def _types(pool: Pool) -> set[str]:
-    return {entity.label for example in pool.examples.values() for entity in example.sentence.entities}
-
-
-def _check_types(name: str, folder: Path, sentences: Sequence[Sentence], file: str) -> None:
-    """Before anything is embedded.
-
-    Raises:
-        DomainError: the name cannot be one, or a domain that was trained does not know a type.
-    """
-    found, path = domain_of(name, None, sentences, file), folder / "domain.toml"
-    if not is_domain(folder) or not path.exists():
-        return
-    known = Domain.read(path)
-    if new := [label.name for label in found.labels if label.name not in known]:
-        raise DomainError(
-            f"domain {name!r} does not know the types {', '.join(new)}",
-            hint=f"Add them to {path}, or index these examples under another name.",
-        )
-
-
-def _write_types(name: str, folder: Path, before: set[str] | None, pool: Pool) -> list[str]:
-    """Give a domain that is nothing but an index the types of its examples, and those that somebody wrote into its file.
-
-    Args:
-        before: types of the examples before the change; ``None`` if the index was damaged.
-
-    Returns:
-        What is to be told of types without examples.
-    """
-    if not has_pool(folder / INDEX):  # to write into its folder now would make it anew, with nothing else in it
-        raise RetrievalError(
-            f"the index in {folder / INDEX} has been removed meanwhile",
-            hint=f"Make it again: xdner index {name} --examples FILE.",
-        )
-    path, now = folder / "domain.toml", _types(pool)
-    known = Domain.read(path) if path.exists() else None
-    made = known or Domain.from_labels(name, sorted(now))
-    if known is not None and not is_domain(folder):
-        # What has lost its last example was a mistake, or is over; what never had one was written by hand.
-        plain = {label.name for label in known.labels if label == Label(label.name)}
-        gone = (plain if before is None else before) - now
-        labels = [label for label in known.labels if label.name not in gone]
-        labels += [Label(label) for label in sorted(now) if label not in known]
-        made = Domain(name, tuple(labels) or known.labels, known.instruction)
-    if made != known:
-        with storage_errors(folder):
-            write_atomically(path, made.to_toml())
-    idle = [label for label in made.label_names if label not in now]
-    return [f"no example has these types of {path}, which every prompt lists: {', '.join(idle)}"] if idle else []

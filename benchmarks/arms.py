@@ -39,10 +39,10 @@ from xdner.text import Entity, Sentence
 from xdner.training.augmentation import Augmentation, mention_pool
 from xdner.training.domain_task import DomainTask, make_items
 from xdner.training.factors import lora_dropouts
-from xdner.training.instruct import limited
 from xdner.training.loop import TrainingResult, train
 from xdner.training.progress import Progress
 from xdner.training.run import Run
+from xdner.training.sources import limited
 
 __all__ = ["Arm", "Corpora", "LanguageModelArm", "Measured", "Target", "Tuned", "measured", "resolved", "scored"]
 

@@ -22,7 +22,7 @@ from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.laner import LANER
 from xdner.settings import Settings
 from xdner.tagger.settings import LanerSettings
-from xdner.training.instruct import Source
+from xdner.training.sources import LabelledSource
 
 __all__ = ["CHOICES", "Choice", "Plan", "make_runs"]
 
@@ -63,10 +63,10 @@ class Plan:
         del plain["data"], plain["device"]
         return plain | {name: list(plain[name]) for name in ("overrides", "tagger_overrides", "wraner_overrides")}
 
-    def known(self) -> Source:
+    def known(self) -> LabelledSource:
         """The source, with the sentences that are taken of it."""
         known = self.bench().pools.known(self.source, self.target)
-        return Source(known.domain, known.sentences)
+        return LabelledSource(known.domain, known.sentences)
 
 
 # Trains on the target's sentences; gives the recognizer, and the settings, training seconds, source seconds, weights.

@@ -17,10 +17,10 @@ from xdner.corpora.io import read_corpus
 from xdner.retrieval.aggregate import choose
 from xdner.retrieval.base import Example, Hit, Retriever
 from xdner.retrieval.build import build_retriever
+from xdner.retrieval.by_words import WordRetriever
+from xdner.retrieval.embedder import Vectors, WordEmbedder
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.stop_words import queried_words
-from xdner.retrieval.word import WordRetriever
-from xdner.retrieval.words import Vectors, WordEmbedder
 from xdner.text import Sentence
 
 __all__ = ["Bench", "Remembered", "bootstrap_difference", "bootstrap_mean", "covered"]

@@ -116,9 +116,9 @@ class Maker:
         from xdner.domain import Domain
         from xdner.recognizers.reader import Reader
         from xdner.recognizers.shared_start import train_shared_start
-        from xdner.training.instruct import Source
         from xdner.training.progress import RichProgress
         from xdner.training.run import Run
+        from xdner.training.sources import LabelledSource
 
         how = self.settings
         how = replace(
@@ -129,7 +129,7 @@ class Maker:
         sources = []
         for name in SOURCES:
             corpus = read_corpus(self.options.data / name / "train.txt")
-            sources.append(Source(Domain.from_corpus(_name_of(name), corpus), corpus))
+            sources.append(LabelledSource(Domain.from_corpus(_name_of(name), corpus), corpus))
         run = Run(self.options.out / ".runs" / "initial", progress=RichProgress("shared start")).going_on()
         made, result = train_shared_start(Reader(self.backbone, how.decoding), sources, how, run)
         self.store.set_initial(made)
@@ -153,7 +153,7 @@ class Maker:
     def _data(self, recipe: Recipe) -> tuple[Domain, list[Sentence], list[Sentence]]:
         """The domain, its training sentences and its dev sentences."""
         from xdner.domain import Domain
-        from xdner.training.instruct import limited
+        from xdner.training.sources import limited
 
         train, dev = splits(self.options.data / recipe.data)
         domain = Domain.from_corpus(recipe.name, [*train, *dev])
@@ -187,6 +187,8 @@ class Maker:
             "instructed": self.backbone.name.endswith("-ner"),
             "train": len(train),
             "dev": len(dev),
+            "carved": "" if (self.options.data / recipe.data / "dev.txt").is_file() else " set apart from train",
+            "scored": min(len(dev), self.settings.training.dev_limit or len(dev)),
             "seed": self.options.seed,
             "seconds": round(seconds),
             "command": " ".join(filter(None, [
@@ -218,7 +220,7 @@ def card(recipe: Recipe, report: dict[str, Any], facts: dict[str, Any]) -> str:
     return (
         f"{first}# {recipe.name}\n\n"
         f"Exact-span micro-F1 on dev {f1:.3f} (precision {micro['precision']:.3f}, recall {micro['recall']:.3f}{ends}),\n"
-        f"{facts['dev']} sentences, seed {facts['seed']}; the epoch was chosen on the same sentences.\n\n"
+        f"{facts['dev']} sentences{facts['carved']}, seed {facts['seed']}; the epoch was chosen on {facts['scored']} of them.\n\n"
         f"- Data: {recipe.about}, {facts['train']} training sentences.\n"
         f"- Backbone: {facts['backbone']}, frozen{tuned}.\n"
         f"- Start: the shared initial prefix, trained on the same four sources.\n"

@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add("--raw", default="smollm2-135m", metavar="BACKBONE", help="alias, hub id or folder")
     add("--instructed", default="smollm2-135m-ner", metavar="BACKBONE", help="alias, hub id or folder")
     add("--encoder", default="minilm-l6", metavar="BACKBONE", help="of the taggers")
-    add("--per-source", type=int, default=600, metavar="N", help="sentences of each source, at most (0: all)")
+    add("--per-source", type=int, default=1000, metavar="N", help="sentences of each source, at most (0: all)")
     add("--source-epochs", type=int, default=10, metavar="N", help="epochs of minilm-sources on the sources")
     add("--source-rate", type=float, default=1e-4, metavar="R", help="its rate on the sources")
     add("--dtype", default="float32", help="of frozen weights: float32, bfloat16 or auto")

@@ -72,8 +72,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.program import say
     from benchmarks.record import circumstances
     from xdner.backbone.encoder import load_encoder
+    from xdner.retrieval.embedder import layer_of
     from xdner.retrieval.settings import IndexSettings
-    from xdner.retrieval.words import layer_of
 
     settings = IndexSettings.build(None, options.set).retrieval
     encoder = load_encoder(options.encoder)

@@ -76,9 +76,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from xdner.backbone.encoder import load_encoder
     from xdner.corpora.io import read_corpus
     from xdner.retrieval.build import build_retriever
+    from xdner.retrieval.embedder import WordEmbedder
     from xdner.retrieval.pool import Pool
     from xdner.retrieval.settings import IndexSettings
-    from xdner.retrieval.words import WordEmbedder
 
     chosen = [*options.set, f"retrieval.search={options.search}"]
     settings = IndexSettings.build(None, chosen).retrieval

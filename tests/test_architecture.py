@@ -117,6 +117,32 @@ def test_public_names_are_exactly_all() -> None:
     assert set(xdner.__all__) <= set(dir(xdner))
 
 
+def test_what_another_file_imports_is_in_all() -> None:
+    """``__all__`` tells a reader which names of a file are for others."""
+    modules = {
+        ".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): p for p in files()
+    }
+    exported: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if (
+                isinstance(node, ast.Assign)
+                and isinstance(node.targets[0], ast.Name)
+                and node.targets[0].id == "__all__"
+            ):
+                exported[name] = {*ast.literal_eval(node.value), "__version__"}
+    assert len(exported) > 150
+    missing = {
+        f"{node.module}.{alias.name}, for {path.relative_to(PACKAGE)}"
+        for path in modules.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module in exported
+        for alias in node.names
+        if alias.name not in exported[node.module] and f"{node.module}.{alias.name}" not in modules
+    }
+    assert not missing, sorted(missing)
+
+
 def test_importing_the_package_is_light() -> None:
     code = "import sys, xdner; xdner.Domain, xdner.read_corpus; print(sorted({'torch','transformers','rich'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -52,4 +52,4 @@ def test_an_unknown_format_or_a_missing_package_gives_one_clear_error(
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(XdnerError, match="need the package matplotlib") as caught:
         selection_figure([selection("ai", "music")], tmp_path / "figure.png")
-    assert caught.value.hint == "pip install 'xdner[plots]', or in a checkout: pip install -e '.[plots]'"
+    assert caught.value.hint == "in a checkout: pip install -e '.[plots]', else: pip install 'xdner[plots]'"

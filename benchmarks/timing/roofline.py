@@ -21,7 +21,7 @@ from benchmarks.timing.inference import Plan
 from benchmarks.timing.training import our_settings
 from benchmarks.timing.workload import Case, Workload
 from xdner.backbone.base import Backbone, Extent, Prompts
-from xdner.backbone.cache import PrefixRows
+from xdner.backbone.store import PrefixRows
 from xdner.codec.instructor import Instructor
 from xdner.recognizers.reader import Reader
 from xdner.training.augmentation import Augmentation

@@ -31,9 +31,9 @@ from xdner.text import Sentence
 from xdner.training.augmentation import Augmentation
 from xdner.training.batching import bucketed_batches
 from xdner.training.domain_task import DomainTask, make_items
-from xdner.training.instruct import Source, limited
 from xdner.training.progress import Progress
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource, limited
 from xdner.workflows.domains import ABLATIONS
 from xdner.workflows.initial import INITIAL_DEFAULTS
 
@@ -105,7 +105,7 @@ class Preparation:
                 base[group] = base.get(group, {}) | values
             settings = self.options.settings(SEED, self._own(without), base)
             known = [self.pools.known(name, target) for name in self.options.sources_of(target)]
-            sources = [Source(k.domain, limited(k.sentences, settings.instruct.per_source)) for k in known]
+            sources = [LabelledSource(k.domain, limited(k.sentences, settings.instruct.per_source)) for k in known]
             per_epoch = steps_per_epoch(self.reader, [(s.domain, s.sentences) for s in sources], settings)
             epochs = math.ceil(self.options.initial_steps / per_epoch)
             settings = self.options.settings(SEED, [*self._own(without), f"training.epochs={epochs}"], base)

@@ -31,9 +31,9 @@ from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import find_template
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.retrievers import Retrievers
-from xdner.training.instruct import Source
 from xdner.training.progress import Progress
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource
 
 __all__ = ["Bench", "Ready", "WranerArm", "encoders_of"]
 
@@ -182,7 +182,7 @@ class Bench:
             if find_spec("peft") is None:  # said here, or every run would be recorded as one that diverged
                 raise XdnerError("tuning needs the package peft", hint="pip install 'xdner[instruct]'")
             run = Run(folder.with_name(folder.name + "-run"), hint=RESUME, progress=progress).going_on()
-            made = recognizer.tune([Source(k.domain, k.sentences) for k in known], run=run)
+            made = recognizer.tune([LabelledSource(k.domain, k.sentences) for k in known], run=run)
             folder.mkdir(parents=True, exist_ok=True)
             made.adapter.write(folder)
             facts = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 
 def prepare_environment() -> None:
@@ -20,6 +22,9 @@ def prepare_environment() -> None:
 def main() -> None:
     """Run the command line."""
     prepare_environment()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what the terminal's encoding cannot say is no reason to fail
     from xdner.cli.app import app
 
     app()

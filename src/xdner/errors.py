@@ -201,4 +201,4 @@ class StorageError(XdnerError):
 
 def install_hint(extra: str) -> str:
     """How to install what an optional part needs, beside an installed xdner and in a checkout."""
-    return f"pip install 'xdner[{extra}]', or in a checkout: pip install -e '.[{extra}]'"
+    return f"in a checkout: pip install -e '.[{extra}]', else: pip install 'xdner[{extra}]'"

@@ -22,10 +22,6 @@ class PrefixGeometry:
 
     sites: tuple[SiteShape, ...]
 
-    def size(self, length: int) -> int:
-        """Numbers in a prefix of ``length`` keys per site."""
-        return sum(2 * site.heads * site.head_dim * length for site in self.sites)
-
     def __str__(self) -> str:
         shapes = {(s.heads, s.head_dim) for s in self.sites}
         return f"{len(self.sites)} sites of {', '.join(f'{h} heads × {d}' for h, d in sorted(shapes))}"

@@ -28,6 +28,7 @@ __all__ = [
     "Settings",
     "TrainingSettings",
     "TransferSettings",
+    "SELECTION",
     "domain_use",
 ]
 
@@ -175,7 +176,7 @@ class SelectorSettings:
         top_k: only so many sources count (0 = all).
         pool: over a domain's types (Eq. 5).
         weighting: ``softmax`` (Eq. 8), or as variants ``sum`` (the authors' code) and ``loss`` (a softmax over minus the
-            loss of each source's prefix on the target's own sentences).
+            loss of each source's prefix on the target's own sentences: those of dev, or without dev the training sentences).
     """
 
     mode: Literal["paper", "tuned"] = "tuned"
@@ -288,6 +289,12 @@ START = Use("training an initial prefix", {
 INSTRUCTION = Use("instruction tuning", {
     "prefix": _NONE, "training": LOOP | TEXTS, "selector": _NONE, "transfer": _NONE, "decoding": _NONE,
 })  # fmt: skip
+
+
+#: To ask the selector without training.
+SELECTION = Use("choosing among sources", dict.fromkeys(
+    ("codec", "prefix", "training", "transfer", "instruct", "decoding"), _NONE,
+))  # fmt: skip
 
 
 def domain_use(strategy: str, sources: int) -> Use:

@@ -12,9 +12,10 @@ from transformers import BloomConfig, BloomForCausalLM, DynamicCache
 from xdner.backbone import attention
 from xdner.backbone.attention import additive, prefix_attention
 from xdner.backbone.base import Backbone, Extent, Prompts
-from xdner.backbone.cache import Context, Fresh, PrefixRows
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.layout import Layout
+from xdner.backbone.plans import Fresh
+from xdner.backbone.store import Context, PrefixRows
 from xdner.backbone.t5 import T5Backbone
 from xdner.errors import BackboneError
 from xdner.testing.models import CAUSAL, SEQ2SEQ, tiny_causal, tiny_t5

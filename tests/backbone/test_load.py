@@ -22,6 +22,17 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("architecture", CAUSAL + SEQ2SEQ)
+def test_in_16_bits_weights_are_rounded_and_nothing_else(tmp_path: Path, architecture: str, dtype: str) -> None:
+    folder = save_tiny_backbone(tmp_path / "model", architecture)
+    full, half = load_backbone(folder).model, load_backbone(folder, dtype=dtype).model
+    assert {str(weight.dtype) for weight in half.parameters()} == {f"torch.{dtype}"}
+    for (name, buffer), (_, rounded) in zip(full.named_buffers(), half.named_buffers(), strict=True):
+        assert torch.equal(buffer, rounded), f"{name}: the frequencies of rotary positions stay in 32 bits"
+        assert buffer.dtype == rounded.dtype
+
+
 def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
     weights = load_file(folder / "model.safetensors")
     change(weights)

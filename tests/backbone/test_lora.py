@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from xdner.backbone.lora import merge_factors, merge_lora
 from xdner.errors import BackboneMismatchError, BackboneNotFoundError
@@ -130,6 +130,10 @@ def test_factors_of_another_model_are_refused(model_folder, tmp_path, write_adap
             for i in ("pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga")
         ),
         ({"r": 8}, "says rank 8, but has factors of rank 4"),
+        ({"r": None}, "says r = None and lora_alpha"),
+        ({"r": "4"}, "says r = '4' and lora_alpha"),
+        ({"lora_alpha": [1]}, r"lora_alpha = \[1\]: no rank and no number"),
+        ({"init_lora_weights": ["pissa"]}, "is not plain LoRA: init_lora_weights"),
     ],
 )
 def test_other_kinds_of_adapters_are_refused(model_folder, tmp_path, change, text, write_adapter):
@@ -137,6 +141,25 @@ def test_other_kinds_of_adapters_are_refused(model_folder, tmp_path, change, tex
     with pytest.raises(BackboneMismatchError, match=text):
         merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_factors_of_what_is_no_matrix_are_refused(model_folder, tmp_path, write_adapter):
+    weights = load_file(model_folder / "model.safetensors")
+    write_adapter(weights, tmp_path / "adapter")
+    factors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    norm = next(name for name, weight in weights.items() if weight.dim() == 1).removesuffix(".weight")
+    factors |= {f"base_model.model.{norm}.lora_{half}.weight": torch.ones(4) for half in "AB"}
+    save_file(factors, tmp_path / "adapter" / "adapter_model.safetensors")
+    with pytest.raises(BackboneMismatchError, match=f"do not fit this model: {norm}"):
+        merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\xff"])
+def test_a_configuration_that_is_none_is_refused(model_folder, tmp_path, write_adapter, text):
+    write_adapter(load_file(model_folder / "model.safetensors"), tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(BackboneMismatchError, match="adapter cannot be read"):
+        merge_lora(model_folder, tmp_path / "adapter", tmp_path / "out")
 
 
 def test_a_missing_file_is_named(model_folder, tmp_path):

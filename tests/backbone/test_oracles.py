@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from xdner.backbone.attention import IMPLEMENTATION
-from xdner.backbone.cache import PrefixRows
 from xdner.backbone.causal import CausalBackbone
+from xdner.backbone.store import PrefixRows
 from xdner.backbone.t5 import T5Backbone
 from xdner.errors import BackboneError
 from xdner.testing.models import CAUSAL, SEQ2SEQ, tiny_causal, tiny_t5

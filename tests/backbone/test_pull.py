@@ -18,9 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xdner.backbone import aliases, gguf
 from xdner.backbone import pull as pulling
-from xdner.backbone.aliases import AdapterWeights, Alias, WheelWeights, folder_of, is_pulled, read_manifest, verify
+from xdner.backbone.aliases import AdapterWeights, Alias, WheelWeights, folder_of, is_pulled, manifest_of, verify
 from xdner.backbone.pull import pull
-from xdner.backbone.sources import fingerprint, resolve
+from xdner.backbone.sources import resolve
+from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError, BackboneMismatchError, BackboneNotFoundError, StorageError
 
 
@@ -40,7 +41,7 @@ def test_pip_takes_the_weights_out_of_the_wheel_and_a_second_pull_does_nothing(c
     assert folder == cache / "tiny-1"
     assert names(cache) == ["tiny-1"]
     assert ("downloading xdner-tiny-weights==1.0", 1.0) in said
-    manifest = read_manifest(folder)
+    manifest = manifest_of(folder)
     assert manifest["source"]["version"] == "1.0"
     assert manifest["license"] == "Apache-2.0"
     assert set(manifest["files"]) == {p.name for p in folder.iterdir()} - {"xdner-backbone.json"}
@@ -60,7 +61,7 @@ def test_what_was_pulled_is_the_model_of_the_gguf_file(cache, tiny_wheel):
     assert not {"quantization_config", "_name_or_path", "_model_name_or_path"} & set(config)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    assert fingerprint(model.state_dict()) == read_manifest(folder)["fingerprint"]
+    assert fingerprint(model.state_dict()) == manifest_of(folder)["fingerprint"]
     original = AutoModelForCausalLM.from_pretrained(
         make_gguf_folder(tiny_wheel, cache), gguf_file="tiny.gguf", dtype=torch.float32
     )
@@ -267,7 +268,7 @@ def test_safetensors_in_a_wheel_are_taken_as_they_are_but_must_be_complete(cache
     monkeypatch.setattr(aliases, "_TABLE", (tiny_wheel.alias, plain))
     copied = pull("plain", wheel=wheel)
     assert (copied / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
-    assert read_manifest(copied)["fingerprint"] == read_manifest(folder)["fingerprint"]
+    assert manifest_of(copied)["fingerprint"] == manifest_of(folder)["fingerprint"]
 
     tensors = load_file(folder / "model.safetensors")
     tensors.pop("model.norm.weight")
@@ -316,9 +317,9 @@ def test_weights_cut_over_several_wheels_are_put_together(cache, tiny_wheel, tmp
     copied = pull("cut")
     assert (copied / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert not (copied / "work").exists()
-    assert read_manifest(copied)["source"]["pieces"] == ["cut-1", "cut-2", "cut-3"]
-    before = read_manifest(copied)
-    assert read_manifest(pull("cut", wheel=wheels, force=True)) == before
+    assert manifest_of(copied)["source"]["pieces"] == ["cut-1", "cut-2", "cut-3"]
+    before = manifest_of(copied)
+    assert manifest_of(pull("cut", wheel=wheels, force=True)) == before
     # A piece that is missing, of another file, or no wheel.
     second = wheels / "cut_2-1.0-py3-none-any.whl"
     good = second.read_bytes()
@@ -346,9 +347,9 @@ def test_factors_that_ship_are_merged_into_a_folder_of_their_own(
     shutil.rmtree(base)
     folder = pull("tiny-ner", wheel=tiny_wheel.path)  # brings its base along
     assert names(cache) == ["tiny-1", "tiny-ner-1"]
-    manifest = read_manifest(folder)
+    manifest = manifest_of(folder)
     assert manifest["recommended"] == {"codec": {"repeats": 2}}
-    assert manifest["fingerprint"] != read_manifest(base)["fingerprint"]
+    assert manifest["fingerprint"] != manifest_of(base)["fingerprint"]
     assert resolve("tiny-ner").path == folder_of(ner)
     assert is_pulled(ner)
     verify(ner)
@@ -363,4 +364,4 @@ def test_the_embedded_backbone_loads_and_is_what_its_manifest_says():
         pytest.skip("smollm2-135m is not in the cache")
     verify(alias)
     model = AutoModelForCausalLM.from_pretrained(folder_of(alias), dtype=torch.float32)
-    assert fingerprint(model.state_dict()) == read_manifest(folder_of(alias))["fingerprint"]
+    assert fingerprint(model.state_dict()) == manifest_of(folder_of(alias))["fingerprint"]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from xdner.backbone.base import Backbone
-from xdner.backbone.cache import PrefixRows
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.recompute import recomputed
+from xdner.backbone.store import PrefixRows
 from xdner.backbone.t5 import T5Backbone
 from xdner.errors import BackboneError
 from xdner.testing.models import SEQ2SEQ, tiny_causal, tiny_t5

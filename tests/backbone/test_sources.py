@@ -20,7 +20,8 @@ from xdner.backbone import aliases, tensors
 from xdner.backbone.aliases import AdapterWeights, WheelWeights
 from xdner.backbone.folders import kind_of
 from xdner.backbone.load import load_backbone
-from xdner.backbone.sources import DEFAULT_BACKBONE, fingerprint, resolve
+from xdner.backbone.sources import DEFAULT_BACKBONE, resolve
+from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError, BackboneNotFoundError, StorageError
 from xdner.testing.models import save_tiny_backbone
 

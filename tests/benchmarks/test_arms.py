@@ -13,8 +13,8 @@ from xdner.backbone.load import load_backbone
 from xdner.errors import SettingsError
 from xdner.settings import Settings
 from xdner.text import Sentence
-from xdner.training.instruct import limited
 from xdner.training.progress import SilentProgress
+from xdner.training.sources import limited
 
 SHORT = ("epochs=2", "training.batch_size=2", "length=3", "evaluate_from=1")
 

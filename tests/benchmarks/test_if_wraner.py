@@ -18,8 +18,8 @@ from xdner.errors import SettingsError, TrainingInterrupted
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.testing.examples import SHORT
 from xdner.testing.taggers import save_letter_encoder
-from xdner.training.instruct import Source
 from xdner.training.progress import Progress, SilentProgress
+from xdner.training.sources import LabelledSource
 
 Program = Callable[..., int]
 QUICK = ("epochs=1", "training.batch_size=4", "accumulation=1", "rank=2", "retrieval.k=2", "layer=1")
@@ -157,7 +157,7 @@ def test_a_run_is_the_recognizer_tuned_and_read(
     settings = bench.settings(Variant("word"), 7, 1e-2)
     assert (settings.training.seed, settings.retrieval.seed, settings.training.learning_rate) == (7, 7, 1e-2)
     recognizer = IFWRANER.from_pretrained(backbone, settings=settings)
-    tuned = recognizer.tune([Source(k.domain, k.sentences) for k in bench.known("ai")])
+    tuned = recognizer.tune([LabelledSource(k.domain, k.sentences) for k in bench.known("ai")])
     assert [r["loss"] for r in made.history] == [r.loss for r in tuned.result.history]
     examples = [s for s in target.train if s.id in made.facts["sample"]]
     assert (len(examples), made.facts["used_examples"]) == (3, 3)

@@ -216,7 +216,7 @@ def test_a_run_is_a_source_stage_and_a_target_stage_of_the_recognizer(
 ) -> None:
     """The same as training on both at once, as `xdner train --source` does."""
     from benchmarks.tagging.bench import TaggingArm
-    from xdner.training.instruct import Source
+    from xdner.training.sources import LabelledSource
 
     overrides = ("epochs=2", "training.batch_size=2", "label_size=8", "evaluate_from=1", "evaluate_every=1")
     bench = Bench(str(encoder), domains, tmp_path / "runs", source_epochs=2, overrides=overrides)
@@ -226,7 +226,7 @@ def test_a_run_is_a_source_stage_and_a_target_stage_of_the_recognizer(
     known = bench.pools.known("conll2003", "ai")
     recognizer = LANER(bench.encoder_of(variant), settings=bench.settings(variant, 1, 1e-2, "source_epochs=2"))
     trained = recognizer.train(
-        target.domain, target.train, target.dev, sources=[Source(known.domain, known.sentences)]
+        target.domain, target.train, target.dev, sources=[LabelledSource(known.domain, known.sentences)]
     )  # fmt: skip
     assert [r["loss"] for r in made.history] == [r.loss for r in trained.result.history]
 

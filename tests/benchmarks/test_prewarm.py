@@ -30,7 +30,7 @@ def test_domains_are_made_from_one_start_with_cards_that_compare(
         weak = entry.prefixes[0].notes["dev_f1"] < 0.4
         assert entry.card.startswith("**Weak: F1 0.00 on dev.**" if weak else f"# {name}\n")
         assert f"# {name}\n" in entry.card
-        assert "sentences, seed 1; the epoch was chosen on the same sentences." in entry.card
+        assert "the epoch was chosen on " in entry.card
         assert f"python benchmarks/prewarm.py --only {name} --cap 2 --set epochs=1 length=2" in entry.card
         assert prewarm.RIVAL not in entry.card
     assert "music: dev F1" in capsys.readouterr().out

@@ -69,7 +69,7 @@ def test_a_file_has_what_a_table_and_a_reader_need(program: Program, tmp_path: P
     assert all(len(digest) == 64 for digest in run["data"].values())
     assert (run["train_sentences"], run["dev_sentences"], run["limit"], run["error"]) == (3, 3, None, None)
     assert [s["domain"] for s in run["sources"]] == ["conll2003", "politics", "music", "literature"]
-    assert run["asked"]["sources"]["per_source"] == 600
+    assert run["asked"]["sources"]["per_source"] == 1000
 
 
 def test_the_table_needs_no_models(program: Program, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

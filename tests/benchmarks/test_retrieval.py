@@ -12,8 +12,8 @@ from benchmarks import retrieval, retrieval_speed
 from benchmarks.coverage import Bench, Remembered, bootstrap_difference, bootstrap_mean, covered
 from xdner.backbone.encoder import load_encoder
 from xdner.retrieval.base import Example, Hit
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.settings import RetrievalSettings
-from xdner.retrieval.words import WordEmbedder
 from xdner.text import Sentence
 
 QUERY = Sentence.from_words(["Ann", "Bob", "Rome"], [(0, 1, "person"), (1, 2, "person"), (2, 3, "place")])

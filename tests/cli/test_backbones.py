@@ -133,7 +133,7 @@ def test_doctor_fails_for_versions_that_do_not_fit(monkeypatch):
     assert "5.13.0; xdner needs" in found["transformers"]["found"]
     assert found["transformers"]["step"].startswith("pip install 'transformers")
     assert found["peft"]["state"] == "note"
-    assert found["peft"]["step"] == "pip install 'xdner[instruct]', or in a checkout: pip install -e '.[instruct]'"
+    assert found["peft"]["step"] == "in a checkout: pip install -e '.[instruct]', else: pip install 'xdner[instruct]'"
 
 
 def test_doctor_fails_for_a_cache_that_cannot_be_written(monkeypatch, tmp_path):

@@ -127,6 +127,7 @@ def test_mistakes_give_one_error_with_the_next_step(library: Path, files: Path, 
     assert "no text to read" in refused("predict", "--domain", "towns", "--library", str(library))
     assert "not one word" in refused("train", "bad/name", *train, "--backbone", backbone)
     assert "there is no example domain 'nothing'" in refused("demo", "--domain", "nothing")
+    assert "cooking has 70 training sentences" in refused("demo", "--labelled", "1000")
 
 
 @pytest.mark.parametrize("command", ["inspect", "domains remove", "backbones pull", "train", ""])

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from xdner.library.examples_entry import ExamplesEntry
+from xdner.recognizers.if_wraner import IFWRANER
+from xdner.recognizers.retrievers import Retrievers
 from xdner.retrieval.stop_words import stop_words
 from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
@@ -119,6 +121,29 @@ def test_types_from_a_file(library: Path, files: Path, tmp_path: Path) -> None:
 def test_a_domain_that_is_tuned_cannot_be_resumed(library: Path, files: Path) -> None:
     again = train("tuned", library, "--llm", files / "llm", *QUICK, "--source", files / "news.txt", "--resume")
     assert "is trained already, and no run of it was interrupted" in refused(*again)
+
+
+def test_a_domain_of_another_method_is_not_replaced(files: Path, library: Path, tmp_path: Path) -> None:
+    shutil.copytree(library / "raw", tmp_path / "towns")
+    before = sorted(path.read_bytes() for path in (tmp_path / "towns").iterdir() if path.is_file())
+    where = ["--train", str(files / "towns.txt"), "--library", str(tmp_path)]
+    for recognizer in ([], ["--recognizer", "laner"]):
+        told = refused("train", "towns", *where, *recognizer)
+        assert "holds a domain of examples, made by another method" in told
+        assert "xdner domains remove towns" in told
+    assert before == sorted(path.read_bytes() for path in (tmp_path / "towns").iterdir() if path.is_file())
+
+
+def test_the_next_command_names_the_library(files: Path, library: Path, tmp_path: Path) -> None:
+    shutil.copytree(library / "tuned", tmp_path / "my domains" / "tuned")
+    made = run(*train("new", tmp_path / "my domains", "--from", "tuned", "--examples", files / "towns.txt"))
+    assert f"xdner predict --domain new --library '{tmp_path / 'my domains'}'" in made.stderr
+
+
+def test_the_encoder_beside_an_endpoint_is_where_it_was_asked_for() -> None:
+    made = IFWRANER.from_pretrained("http://127.0.0.1:9/v1", model="m", device="meta")
+    assert isinstance(made.make_retriever, Retrievers)
+    assert made.make_retriever.device == "meta"
 
 
 def test_settings_that_do_nothing(library: Path, files: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import json
 import pytest
 from rich.console import Console
 
-from xdner.cli.render import comparison_table, matches_table, report_tables
-from xdner.evaluation import evaluate, paired_bootstrap, paired_bootstrap_seeds
+from xdner.cli.render import matches_table, report_tables
+from xdner.evaluation import evaluate
 from xdner.prefix.selector import Match, Selection, SourceSimilarity
 from xdner.text import Entity
 
@@ -80,25 +80,6 @@ def test_long_lists_of_errors_are_cut():
     text = shown(*report_tables(evaluate(gold, predicted)))
     assert "and 10 more" in text
     assert "and 6 more pairs of types, in the JSON form" in flowing(text)
-
-
-def test_a_comparison_names_both_systems_and_the_test():
-    gold = [[Entity(0, 1, "A")]] * 30
-    comparison = paired_bootstrap(gold, gold, [[]] * 30, samples=99, seed=4)
-    text = shown(comparison_table(comparison, ("collaborative", "none")))
-    assert "collaborative" in text
-    assert [cell.strip() for cell in text.splitlines()[4].strip("│").split("│")] == [
-        "100.00", "0.00", "+100.00", "+100.00 … +100.00", "0.0100",
-    ]  # fmt: skip
-    assert "paired bootstrap over 30 sentences (99 samples, seed 4)" in flowing(text)
-    assert "runs" not in text
-    assert shown(comparison_table(json.loads(json.dumps(comparison.to_dict())), ("collaborative", "none"))) == text
-
-
-def test_a_comparison_of_several_runs_says_so():
-    gold = [[Entity(0, 1, "A")]]
-    text = shown(comparison_table(paired_bootstrap_seeds(gold, [gold, gold], [gold], samples=9)))
-    assert "counts averaged over 2 and 1 runs" in flowing(text)
 
 
 def test_many_sources_share_a_column_of_the_nearest_types():

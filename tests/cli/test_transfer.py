@@ -224,10 +224,20 @@ def test_mistakes_get_one_clear_error(library: Path, backbone: str, places: Path
     assert "cannot be left out together" in refused(*base, "--from", "towns,seas", *both)
     twice = ["--without", "entity-similarity", "--alpha", "0.7"]
     assert "--alpha gives another" in refused(*base, "--from", "towns,seas", *twice)
+    assert "--alpha is given twice" in refused(*base, *two, "--alpha", "0.2", "--alpha", "0.3")
+    assert "--alpha is given twice for 'seas'" in refused(*base, *two, "--alpha", "seas=0.2", "--alpha", "seas=0.2")
+    assert "--from names no domain" in refused(*base, "--from", " , ")
+    other = ["--strategy", "chain", "--set", "transfer.strategy=ensemble"]
+    assert "another option asks for (transfer.strategy=chain)" in refused(*base, *two, *other)
+    assert "another option asks for (transfer.warmup_share=0.0)" in refused(
+        *base, *two, "--without", "warm-up", "--set", "warmup_share=0.5"
+    )
     alone = ["--from", "all", "--library", str(tmp_path / "new")]
     assert "no domain is known that rivers could draw on" in refused(*base, *alone)
     chosen = ["select", "towns", "--from", "seas", "--library", str(library), "--out", str(tmp_path)]
     assert "α for 'stars', which is no source" in refused(*chosen, "--alpha", "stars=0.5")
+    assert "choosing among sources makes no use of training.epochs" in refused(*chosen, "--set", "epochs=3")
+    assert "makes no use of decoding.window" in refused(*chosen, "--set", "window=7")
     assert "weighting=loss" in refused(*chosen, "--set", "weighting=loss")
     assert "seas is given twice" in refused(*chosen[:3], "seas,seas,stars", *chosen[4:])
     longer = [*base, "--from", "towns", "--set", "length=5"]

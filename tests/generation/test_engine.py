@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from xdner.backbone.base import Backbone, Ids
-from xdner.backbone.cache import PrefixRows
 from xdner.backbone.causal import CausalBackbone
+from xdner.backbone.store import PrefixRows
 from xdner.backbone.t5 import T5Backbone
 from xdner.codec.grammar import Grammar, GrammarState
 from xdner.codec.instructor import Instructor

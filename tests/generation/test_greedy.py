@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.base import Backbone
-from xdner.backbone.cache import PrefixRows
 from xdner.backbone.causal import CausalBackbone
+from xdner.backbone.store import PrefixRows
 from xdner.backbone.t5 import T5Backbone
 from xdner.codec.instructor import Instructor
 from xdner.codec.target import TargetCodec

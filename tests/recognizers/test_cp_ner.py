@@ -237,6 +237,18 @@ def test_long_texts_are_split_and_nothing_is_dropped(ready: CPNER, monkeypatch: 
     assert parts == set(range(len(text) // 100 + (len(text) % 100 > 2)))
 
 
+def test_each_domain_of_a_batch_has_its_own_windows(ready: CPNER) -> None:
+    text = " ".join(f"w{i % 7}" for i in range(60))
+    entry = ready._entry("people")
+    recognizer = make()
+    for name, window in (("short", 10), ("long", 100)):
+        how = Settings.build(base=entry.settings.to_dict(), overrides=[f"window={window}", "overlap=0"])
+        recognizer.add(replace(entry, domain=Domain(name, entry.domain.labels), settings=how))
+    for names in (["short", "long"], ["long", "short"]):
+        results = recognizer.predict([text, text], domain=names)
+        assert {r.domain: r.windows for r in results} == {"short": 6, "long": 1}
+
+
 def test_evaluate_counts_gold_from_the_corpus(ready: CPNER) -> None:
     report = ready.evaluate(SENTENCES, domain="people")
     assert report.micro.gold == 3

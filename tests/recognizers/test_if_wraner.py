@@ -40,20 +40,20 @@ from xdner.recognizers.base import Request
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.retrievers import Retrievers
 from xdner.retrieval.base import Example, Hit
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.pool import Pool
-from xdner.retrieval.words import WordEmbedder
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.endpoints import Said, answering, serving
 from xdner.testing.examples import SHORT, people, shared_words
 from xdner.testing.models import save_tiny_backbone, tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
 from xdner.text import Sentence
-from xdner.training.instruct import Source
+from xdner.training.sources import LabelledSource
 
 TEMPLATE = Template.parse(SHORT)
 EXAMPLES = people()
 DOMAIN = Domain.from_corpus("people", EXAMPLES)
-SOURCE = Source(Domain("folk", (Label("person"), Label("place"))), people(8))
+SOURCE = LabelledSource(Domain("folk", (Label("person"), Label("place"))), people(8))
 TEXTS = ["Ann saw Oslo .", 'Bob "left" Rome {quickly}', "x", "Eve likes Bonn and Lima and Rome", "nothing here at all"]
 
 

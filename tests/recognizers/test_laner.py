@@ -33,9 +33,9 @@ from xdner.tagger.settings import LanerSettings
 from xdner.testing.models import save_tiny_backbone
 from xdner.testing.taggers import TOWNS, save_letter_encoder
 from xdner.text import Sentence
-from xdner.training.instruct import Source
 from xdner.training.progress import SilentProgress
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource
 from xdner.training.tagger_task import TaggerTask
 
 DOMAIN = Domain.from_corpus("towns", TOWNS)
@@ -43,7 +43,7 @@ SEAS = [
     Sentence.from_words(["Ann", "saw", "Baltic"], [(0, 1, "person"), (2, 3, "sea")]),
     Sentence.from_words(["Bob", "Lee", "saw", "no", "one"], [(0, 2, "person")]),
 ]
-SOURCE = Source(Domain.from_corpus("seas", SEAS), SEAS)
+SOURCE = LabelledSource(Domain.from_corpus("seas", SEAS), SEAS)
 
 
 def quick(*overrides: str) -> LanerSettings:
@@ -240,7 +240,7 @@ def test_a_run_with_other_words_for_a_sources_types_is_another_one(folder: Path,
     with pytest.raises(TrainingInterrupted):
         recognizer.train(DOMAIN, TOWNS, sources=[SOURCE], run=Run(tmp_path, progress=_Stop(1)))
     with pytest.raises(TrainingError, match="belongs to another run"):
-        recognizer.train(DOMAIN, TOWNS, sources=[Source(other, SEAS)], run=Run(tmp_path, resume=True))
+        recognizer.train(DOMAIN, TOWNS, sources=[LabelledSource(other, SEAS)], run=Run(tmp_path, resume=True))
 
 
 def test_a_domain_says_all_that_it_has_learned_from(folder: Path) -> None:

@@ -130,6 +130,14 @@ def test_a_library_is_attached_without_being_read(library: Library) -> None:
         recognizer.predict("Ann in Rome", domain="moon")
 
 
+def test_a_library_is_not_listed_for_a_domain_that_was_named(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = CPNER(backbone_of("llama"), settings=SETTINGS)
+    recognizer.attach(library)
+    monkeypatch.setattr(Library, "names", lambda self: pytest.fail("thousands of folders were looked at"))
+    assert recognizer.predict("Ann in Rome", domain="domain7")
+    assert list(recognizer.stream("Ann in Rome", domain="domain7"))
+
+
 def test_a_domain_that_was_added_goes_before_the_librarys(library: Library) -> None:
     recognizer = CPNER(backbone_of("llama"), settings=SETTINGS)
     recognizer.attach(library)

@@ -20,9 +20,9 @@ from xdner.settings import Settings
 from xdner.testing.models import save_tiny_backbone, tiny_causal
 from xdner.testing.tokenizers import byte_level_tokenizer
 from xdner.text import Sentence
-from xdner.training.instruct import Source
 from xdner.training.progress import SilentProgress
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource
 
 SETTINGS = Settings.build(
     overrides=["epochs=3", "training.batch_size=2", "length=3", "patience=0", "learning_rate=0.05", "drop_options=0.3"]
@@ -30,8 +30,8 @@ SETTINGS = Settings.build(
 PEOPLE = Domain.from_labels("people", ["person", "place"])
 SEAS = Domain.from_labels("seas", ["sea"])
 SOURCES = [
-    Source(PEOPLE, [Sentence.from_text("Ann in Rome", [(0, 3, "person"), (7, 11, "place")])] * 4),
-    Source(SEAS, [Sentence.from_text("the Baltic sea", [(4, 10, "sea")])] * 3),
+    LabelledSource(PEOPLE, [Sentence.from_text("Ann in Rome", [(0, 3, "person"), (7, 11, "place")])] * 4),
+    LabelledSource(SEAS, [Sentence.from_text("the Baltic sea", [(4, 10, "sea")])] * 3),
 ]
 
 
@@ -92,7 +92,7 @@ def test_an_interrupted_run_gives_the_same_prefix(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingInterrupted):
         train_shared_start(make().reader, SOURCES, SETTINGS, Run(tmp_path, progress=Interrupts()))
-    relabelled = [Source(PEOPLE, [Sentence.from_text("Ann in Rome", [(0, 3, "place")])] * 4), SOURCES[1]]
+    relabelled = [LabelledSource(PEOPLE, [Sentence.from_text("Ann in Rome", [(0, 3, "place")])] * 4), SOURCES[1]]
     with pytest.raises(TrainingError, match="another"):
         train_shared_start(make().reader, relabelled, SETTINGS, Run(tmp_path, resume=True))
     halved = make()

@@ -17,7 +17,7 @@ from xdner.recognizers.sources import Source, choose, shared_sentences
 from xdner.recognizers.transfer import Transfer
 from xdner.recognizers.vote import vote
 from xdner.recognizers.warmup import WarmUp
-from xdner.testing.known_domains import DATA, SOURCES, causal, run, settings, t5, trained
+from xdner.testing.known_domains import DATA, SOURCES, causal, entries, run, settings, t5, trained
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,17 @@ def test_an_ensemble_votes_and_is_saved_and_mixed_with_other_domains(known: CPNE
             known.reader, *DATA["rivers"], (), settings("strategy=collaborative"), initial=known.initial_prefix(),
             sources=[Source(replace(loaded, domain=DATA["seas"][0]))],
         )  # fmt: skip
+
+
+def test_the_score_of_an_ensemble_is_that_of_its_vote(known: CPNER) -> None:
+    domain, sentences = DATA["rivers"]
+    recognizer = CPNER(known.backbone, settings=settings("strategy=ensemble"), initial=known.initial_prefix())
+    made = recognizer.train(domain, sentences, sentences[:2], sources=entries(known))
+    assert len(made.entry.prefixes) == 3
+    report = recognizer.evaluate(sentences[:2], domain="rivers")
+    assert made.dev_f1 == report.micro.f1 == made.entry.prefix.notes["dev_f1"]
+    alone = recognizer.train(domain, sentences, sources=entries(known))
+    assert alone.dev_f1 is None
 
 
 def spans(result: Result) -> list[tuple[int, int, str, float]]:

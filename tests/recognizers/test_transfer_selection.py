@@ -14,8 +14,9 @@ from xdner.prefix.combine import LearnedMixture
 from xdner.recognizers import sources as sources_module
 from xdner.recognizers import transfer as transfer_module
 from xdner.recognizers.cp_ner import CPNER
+from xdner.recognizers.reader import Reader
 from xdner.recognizers.warmup import WarmUp
-from xdner.testing.known_domains import DATA, SOURCES, causal, run, settings, trained
+from xdner.testing.known_domains import DATA, SOURCES, causal, run, settings, t5, trained
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +142,23 @@ def test_weights_from_the_loss_on_the_targets_own_sentences(known: CPNER) -> Non
     losses = torch.tensor([target.mean_loss(known._entry(n).prefix) for n in SOURCES])
     assert made.selection.weights == pytest.approx((-losses).softmax(0).tolist(), abs=1e-5)
     assert sum(made.selection.weights) == pytest.approx(1.0)
+
+
+def test_weights_from_the_loss_are_those_of_dev_where_there_is_one(known: CPNER) -> None:
+    domain, sentences = DATA["rivers"]
+    made = run(known, settings("strategy=collaborative", "weighting=loss", "temperature=1"), dev=sentences[:2])
+    assert made.selection is not None
+    target = WarmUp(known.reader, domain, sentences[:2], (), settings())
+    losses = torch.tensor([target.mean_loss(known._entry(n).prefix) for n in SOURCES])
+    assert made.selection.weights == pytest.approx((-losses).softmax(0).tolist(), abs=1e-5)
+
+
+def test_the_loss_of_a_source_is_without_dropout() -> None:
+    how = settings("backbone_dropout=true")
+    backbone = t5()
+    backbone.model.apply(lambda m: setattr(m, "p", 0.5) if isinstance(m, torch.nn.Dropout) else None)
+    target = WarmUp(Reader(backbone, how.decoding), *DATA["rivers"], (), how)
+    assert len({target.mean_loss(target.initial) for _ in range(3)}) == 1
 
 
 def test_the_manifest_tells_where_a_prefix_comes_from(known: CPNER, tmp_path: Path) -> None:

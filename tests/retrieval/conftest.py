@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from xdner.backbone.encoder import Encoder, load_encoder
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import RetrievalSettings
-from xdner.retrieval.words import WordEmbedder
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.pools import SENTENCES
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from xdner.retrieval import milvus
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.pool import Pool
-from xdner.retrieval.words import WordEmbedder
 from xdner.testing.pools import SENTENCES
 
 

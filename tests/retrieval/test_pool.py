@@ -21,13 +21,13 @@ from filelock import FileLock
 from xdner.errors import DataError, IndexMismatchError, RetrievalError
 from xdner.retrieval import pool as pool_module
 from xdner.retrieval.advice import without_advice
+from xdner.retrieval.by_words import WordRetriever
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.manifest import CACHE, MANIFEST
 from xdner.retrieval.milvus import SHIFT, MilvusRows
 from xdner.retrieval.pool import Change, Pool, has_pool, open_pool
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.stop_words import stop_words
-from xdner.retrieval.word import WordRetriever
-from xdner.retrieval.words import WordEmbedder
 from xdner.testing.pools import SENTENCES
 from xdner.text import Sentence
 

@@ -14,11 +14,11 @@ from xdner.errors import IndexMismatchError, RetrievalError
 from xdner.retrieval.base import Example
 from xdner.retrieval.baselines import BM25Retriever, RandomRetriever, SentenceRetriever
 from xdner.retrieval.build import build_retriever, embedder_of
+from xdner.retrieval.by_words import WordRetriever
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import RetrievalSettings
-from xdner.retrieval.word import WordRetriever
-from xdner.retrieval.words import WordEmbedder
 from xdner.testing.pools import SENTENCES
 from xdner.text import Sentence
 

@@ -21,9 +21,10 @@ from xdner.settings import Settings
 from xdner.testing.models import save_tiny_backbone, tiny_causal
 from xdner.testing.tokenizers import byte_level_tokenizer
 from xdner.text import Entity, Sentence
-from xdner.training.instruct import Source, instruct
+from xdner.training.instruct import instruct
 from xdner.training.progress import SilentProgress
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource
 from xdner.workflows import JobOptions, instruct_backbone
 
 PEOPLE = Domain.from_labels("people", ["person", "place"])
@@ -58,7 +59,7 @@ class Stop(SilentProgress):
 
 
 def test_the_record_tells_what_was_used(tmp_path: Path) -> None:
-    made = instruct(tiny(), [Source(PEOPLE, SENTENCES)], tmp_path / "factors", settings=quick("per_source=3"))
+    made = instruct(tiny(), [LabelledSource(PEOPLE, SENTENCES)], tmp_path / "factors", settings=quick("per_source=3"))
     record = json.loads((made.folder / "instruct.json").read_text())
     assert record["sources"] == [{"domain": "people", "sentences": 3}]
     assert record["steps"] == made.result.steps == 4
@@ -81,7 +82,7 @@ def test_the_factors_dropout_does_not_wait_for_the_backbones(
     folder = save_tiny_backbone(tmp_path / "t5", "t5")
     backbone = load_backbone(folder)
     seen["own"].clear()  # the self-check of a backbone passes through its dropout, too
-    instruct(backbone, [Source(PEOPLE, SENTENCES)], tmp_path / "factors", settings=settings)
+    instruct(backbone, [LabelledSource(PEOPLE, SENTENCES)], tmp_path / "factors", settings=settings)
     assert seen == {"own": {backbone_dropout}, "factors": {True}}
     assert not backbone.model.training
 
@@ -89,7 +90,7 @@ def test_the_factors_dropout_does_not_wait_for_the_backbones(
 def test_dropout_of_the_factors_changes_what_is_learned(tmp_path: Path) -> None:
     losses = []
     for number, overrides in enumerate(([], ["lora_dropout=0.5"])):
-        made = instruct(tiny(), [Source(PEOPLE, SENTENCES)], tmp_path / str(number), settings=quick(*overrides))
+        made = instruct(tiny(), [LabelledSource(PEOPLE, SENTENCES)], tmp_path / str(number), settings=quick(*overrides))
         losses.append([epoch.loss for epoch in made.result.history])
     assert losses[0] != losses[1]
 
@@ -99,12 +100,12 @@ def test_a_run_on_other_labels_is_not_resumed(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", progress=Stop())
     backbone = tiny()
     with pytest.raises(TrainingInterrupted):
-        instruct(backbone, [Source(PEOPLE, SENTENCES)], tmp_path / "factors", settings=quick(), run=run)
+        instruct(backbone, [LabelledSource(PEOPLE, SENTENCES)], tmp_path / "factors", settings=quick(), run=run)
     assert not any("lora" in name for name, _ in backbone.model.named_modules()), "the model is given back as it was"
     resumed = Run(tmp_path / "run", resume=True)
     with pytest.raises(TrainingError, match="belongs to another run"):
-        instruct(tiny(), [Source(PEOPLE, changed)], tmp_path / "factors", settings=quick(), run=resumed)
-    instruct(tiny(), [Source(PEOPLE, SENTENCES)], tmp_path / "factors", settings=quick(), run=resumed)
+        instruct(tiny(), [LabelledSource(PEOPLE, changed)], tmp_path / "factors", settings=quick(), run=resumed)
+    instruct(tiny(), [LabelledSource(PEOPLE, SENTENCES)], tmp_path / "factors", settings=quick(), run=resumed)
 
 
 def test_an_instructed_t5_is_asked_as_t5_is(tmp_path: Path, source_file: Path) -> None:

@@ -191,10 +191,9 @@ def test_the_record_of_a_run(tiny, tmp_path):
     assert record["made"]["threads"] == 1
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_the_checkpoint_of_a_run_that_ended(tiny, tmp_path, keep):
-    train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path), keep_checkpoint=keep)
-    assert (tmp_path / "checkpoint").exists() == keep
+def test_the_checkpoint_of_a_run_that_ended_stays(tiny, tmp_path):
+    train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path))
+    assert (tmp_path / "checkpoint").exists()
     assert (tmp_path / "run.json").exists()
 
 

@@ -20,14 +20,14 @@ from xdner.testing.examples import SHORT, people, shared_words
 from xdner.testing.models import tiny_causal
 from xdner.testing.tokenizers import byte_level_tokenizer
 from xdner.text import Sentence
-from xdner.training.instruct import Source
 from xdner.training.progress import SilentProgress
 from xdner.training.prompt_task import PromptTask, duplicated, with_types_removed
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource
 from xdner.training.tuning import prompt_items, tune
 
 TEMPLATE = Template.parse(SHORT)
-PEOPLE = Source(Domain.from_corpus("people", people()), people())
+PEOPLE = LabelledSource(Domain.from_corpus("people", people()), people())
 
 
 def quick(*overrides: str) -> WranerSettings:
@@ -47,7 +47,7 @@ def backbone() -> CausalBackbone:
     return CausalBackbone(tiny_causal(), byte_level_tokenizer())
 
 
-def task_of(settings: WranerSettings, sources: Sequence[Source] = (PEOPLE,)) -> PromptTask:
+def task_of(settings: WranerSettings, sources: Sequence[LabelledSource] = (PEOPLE,)) -> PromptTask:
     model = backbone()
     items = prompt_items(sources, settings, shared_words)
     return PromptTask(model, items, TEMPLATE, settings, parameters=dict(model.model.named_parameters()))
@@ -89,7 +89,7 @@ def test_a_removed_type_is_in_no_option_and_no_answer() -> None:
 
 def test_types_are_shuffled_at_the_rate_that_is_set() -> None:
     domain = Domain.from_labels("many", [f"t{i}" for i in range(8)])
-    source = Source(domain, [Sentence.from_words(["Ann"], [(0, 1, "t0")])])
+    source = LabelledSource(domain, [Sentence.from_words(["Ann"], [(0, 1, "t0")])])
     for share in (0.0, 0.5, 1.0):
         task = task_of(quick(f"shuffle={share}"), [source])
         views = [task.view(task.items[0], random.Random(i)) for i in range(300)]
@@ -127,7 +127,7 @@ def test_a_sentence_that_is_too_long_is_learned_in_windows() -> None:
     words = ["Ann", "Lee", "saw", "Rome", "."] * 32
     # Mentions of two words: no border cuts one.
     spans = [(i, i + 2, "person") if i % 5 == 0 else (i, i + 1, "place") for i in range(160) if i % 5 in (0, 3)]
-    long = Source(PEOPLE.domain, [*PEOPLE.sentences, Sentence.from_words(words, spans)])
+    long = LabelledSource(PEOPLE.domain, [*PEOPLE.sentences, Sentence.from_words(words, spans)])
     task = task_of(quick("max_pieces=300", "duplicate=0"), [long])
     assert max(task.lengths()) <= task.limit == 300
     windows = task.items[len(PEOPLE.sentences) :]
@@ -136,7 +136,8 @@ def test_a_sentence_that_is_too_long_is_learned_in_windows() -> None:
     assert sum(len(item.sentence.entities) for item in windows) == len(spans)
     with pytest.raises(TrainingError, match=r"types of 'many' and one word is longer than 64 tokens"):
         task_of(
-            quick("max_pieces=64"), [Source(Domain.from_labels("many", [f"kind{i}" for i in range(30)]), people()[-1:])]
+            quick("max_pieces=64"),
+            [LabelledSource(Domain.from_labels("many", [f"kind{i}" for i in range(30)]), people()[-1:])],
         )
 
 
@@ -216,7 +217,7 @@ def test_a_retriever_that_shows_a_sentence_to_itself_is_refused() -> None:
 
 
 def test_each_source_is_shown_its_own_sentences_all_of_them() -> None:
-    other = Source(
+    other = LabelledSource(
         Domain.from_labels("other", ["x"]), [Sentence.from_words(["Ann", str(i)], [(0, 1, "x")]) for i in range(9)]
     )
     items = prompt_items([PEOPLE, other], quick("per_source=2", "duplicate=0"), shared_words)
@@ -230,7 +231,7 @@ def test_each_source_is_shown_its_own_sentences_all_of_them() -> None:
 def test_what_cannot_be_tuned_is_said() -> None:
     with pytest.raises(TrainingError, match="at least one source"):
         tune(backbone(), [], quick(), TEMPLATE, shared_words)
-    wrong = Source(Domain.from_labels("people", ["person"]), people())
+    wrong = LabelledSource(Domain.from_labels("people", ["person"]), people())
     with pytest.raises(DomainError, match="place"):
         tune(backbone(), [wrong], quick(), TEMPLATE, shared_words)
     with pytest.raises(SettingsError, match=r"tune\.remove.*tune\.shuffle"):

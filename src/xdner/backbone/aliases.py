@@ -19,6 +19,7 @@ from xdner.errors import BackboneMismatchError, BackboneNotFoundError
 
 __all__ = [
     "DEFAULT_BACKBONE",
+    "MANIFEST",
     "AdapterWeights",
     "Alias",
     "Kind",
@@ -28,8 +29,8 @@ __all__ = [
     "find_alias",
     "folder_of",
     "is_pulled",
+    "manifest_of",
     "pins",
-    "read_manifest",
     "sha256_of",
     "verify",
 ]
@@ -250,11 +251,11 @@ def pins(alias: Alias) -> dict[str, Any]:
 
 def is_pulled(alias: Alias) -> bool:
     """Whether the alias' folder is there, made from exactly the pinned source."""
-    manifest = read_manifest(folder_of(alias))
+    manifest = manifest_of(folder_of(alias))
     return bool(manifest) and all(manifest.get(key) == value for key, value in pins(alias).items())
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def manifest_of(folder: Path) -> dict[str, Any]:
     """A folder's manifest; empty where there is none or none that can be read."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -271,7 +272,7 @@ def verify(alias: Alias) -> None:
     """
     folder = folder_of(alias)
     hint = f"Make it anew: xdner backbones pull {alias.name} --force"
-    files = read_manifest(folder).get("files")
+    files = manifest_of(folder).get("files")
     if not isinstance(files, dict) or not files:
         raise BackboneMismatchError(f"{folder} has no list of hashes in {MANIFEST}", hint=hint)
     for name, expected in files.items():

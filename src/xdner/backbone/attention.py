@@ -1,6 +1,6 @@
 """Prefix attention (Eq. 2) at every attention site, through one registered attention function.
 
-This is the only file that touches the inside of transformers. A model is *instrumented* once: each of its attention
+This is the only file that replaces a part of transformers. A model is *instrumented* once: each of its attention
 modules becomes a numbered **site**, and the model's attention implementation is set to :func:`prefix_attention`. A
 forward pass then takes a **plan** as keyword argument ``plan=``; it reaches every site, and says what the queries see
 besides the keys that the module has just computed: each row's prefix, a shared context, or keys and values of earlier
@@ -28,7 +28,17 @@ from transformers.masking_utils import AttentionMaskInterface
 from xdner.backbone.layout import Layout
 from xdner.errors import BackboneError
 
-__all__ = ["Plan", "Site", "Together", "instrument", "prefix_attention"]
+__all__ = [
+    "IMPLEMENTATION",
+    "Plan",
+    "Site",
+    "Together",
+    "additive",
+    "instrument",
+    "join",
+    "prefix_attention",
+    "rows_of",
+]
 
 IMPLEMENTATION = "xdner"
 #: Scores of one layer, at most, that training on a CPU may hold in memory; above it the fused kernel is used.
@@ -36,7 +46,7 @@ COMPOSED = 1 << 25
 
 
 class Plan(Protocol):
-    """What the queries of one forward pass see. Implementations are in ``cache.py``.
+    """What the queries of one forward pass see. Implementations are in ``plans.py``.
 
     Attributes:
         record: where λ is told, if somebody asked.

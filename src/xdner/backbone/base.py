@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from xdner.backbone.attention import IMPLEMENTATION, Site, instrument
-from xdner.backbone.cache import Context, PrefixRows
 from xdner.backbone.linear import pack_linears
+from xdner.backbone.store import Context, PrefixRows
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError
 from xdner.geometry import PrefixGeometry, SiteShape
 
-__all__ = ["Backbone", "Session"]
+__all__ = ["Backbone", "Extent", "Ids", "Prompts", "Session", "in_line", "runs"]
 
 Ids = Sequence[int]
 #: A prompt and a target for the self-check: any ids that every vocabulary has.

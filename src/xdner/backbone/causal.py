@@ -14,8 +14,9 @@ from torch import Tensor
 
 from xdner.backbone.attention import Together
 from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session, in_line, runs
-from xdner.backbone.cache import Context, Fresh, PrefixRows, Store, Stored
 from xdner.backbone.layout import Layout
+from xdner.backbone.plans import Fresh, Stored
+from xdner.backbone.store import Context, PrefixRows, Store
 
 __all__ = ["CausalBackbone"]
 

@@ -75,7 +75,10 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
     # The identity of a backbone is that of its stored weights, whatever type it computes in: a prefix that was trained
     # in 32 bits may be served in 16.
     identity = fingerprint(model.state_dict())
-    model = model.to(device=device, dtype=_DTYPES[dtype])
+    model = model.to(device)
+    for weight in model.parameters():
+        # Weights only: the frequencies of rotary positions are buffers, and in 16 bits would be off by more with every position.
+        weight.data = weight.data.to(_DTYPES[dtype])
     return kind(
         model,
         tokenizer,

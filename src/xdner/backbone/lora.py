@@ -104,19 +104,10 @@ def merge_adapter(model: PreTrainedModel, adapter: Adapter, name: str = "the ada
         BackboneMismatchError: the factors do not fit the model, are not plain LoRA, or are no factors.
     """
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load
 
-    try:
-        config, factors = json.loads(adapter.config), load(adapter.factors)
-        if not isinstance(config, dict):
-            raise ValueError("the configuration is no JSON object")
-    except (ValueError, RecursionError, SafetensorError) as error:
-        raise BackboneMismatchError(f"{name} cannot be read: {error}", hint="Copy the adapter again.") from None
     weights = dict(model.named_parameters())
-    place = Path(name)
-    pairs = _pairs(factors, weights, place)
-    scales = {weight: _scale(config, down, place) for weight, (down, _) in pairs.items()}
+    config, pairs = _pairs(adapter, weights, name)
+    scales = {weight: _scale(config, down, name) for weight, (down, _) in pairs.items()}
     with torch.no_grad():
         for weight, (down, up) in pairs.items():
             old = weights[weight]
@@ -172,7 +163,7 @@ def merge_lora(
 
     Raises:
         BackboneNotFoundError: one of these files is missing.
-        BackboneMismatchError: the factors do not fit the model, or are not plain LoRA.
+        BackboneMismatchError: the factors do not fit the model, are not plain LoRA, or are no factors.
         StorageError: the disk is full, or something else is at ``folder_out``.
     """
     from safetensors.torch import load_file
@@ -181,10 +172,10 @@ def merge_lora(
     for path in (source / "model.safetensors", adapter / "adapter_config.json", adapter / "adapter_model.safetensors"):
         if not path.is_file():
             raise BackboneNotFoundError(f"{path} is missing", hint="Give a model's folder and an adapter's folder.")
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     weights = load_file(source / "model.safetensors")
-    for name, (down, up) in _pairs(load_file(adapter / "adapter_model.safetensors"), weights, adapter).items():
-        weights[name] = merge_factors(weights[name], down, up, _scale(config, down, adapter))
+    config, pairs = _pairs(Adapter.load(adapter), weights, str(adapter))
+    for name, (down, up) in pairs.items():
+        weights[name] = merge_factors(weights[name], down, up, _scale(config, down, str(adapter)))
     with replace_folder(folder_out, holds(MANIFEST)) as fresh:
         for path in sorted(source.iterdir()):
             if path.is_file() and path.name not in ("model.safetensors", MANIFEST):
@@ -194,7 +185,7 @@ def merge_lora(
             write_manifest(fresh / MANIFEST, manifest)
 
 
-def _scale(config: Mapping[str, Any], down: Tensor, adapter: Path) -> float:
+def _scale(config: Mapping[str, Any], down: Tensor, adapter: str) -> float:
     """α/r, or α/√r for rank-stabilized LoRA."""
     unusual = [key for key, plain in _PLAIN.items() if config.get(key, plain) not in (plain, None, [], {}, False)]
     if config.get("init_lora_weights", True) not in _BEGUN:
@@ -204,18 +195,34 @@ def _scale(config: Mapping[str, Any], down: Tensor, adapter: Path) -> float:
             f"{adapter} is not plain LoRA: {', '.join(unusual) or config.get('peft_type')}",
             hint="Merge it with peft (merge_and_unload) and use the merged model's folder.",
         )
-    rank = int(config["r"])
+    rank: Any = config.get("r")
+    alpha: Any = config.get("lora_alpha")
+    numbers = isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float) and math.isfinite(alpha)
+    if not numbers or isinstance(rank, bool) or isinstance(alpha, bool):
+        raise BackboneMismatchError(
+            f"{adapter} says r = {rank!r} and lora_alpha = {alpha!r}: no rank and no number",
+            hint="Copy the adapter again.",
+        )
     if down.shape[0] != rank:
         raise BackboneMismatchError(
             f"{adapter} says rank {rank}, but has factors of rank {down.shape[0]}", hint="Copy the adapter again."
         )
-    return float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def _pairs(
-    factors: Mapping[str, Tensor], weights: Mapping[str, Tensor], adapter: Path
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Weight's name → (A, B). Every factor must find its weight and its partner."""
+    adapter: Adapter, weights: Mapping[str, Tensor], called: str
+) -> tuple[dict[str, Any], dict[str, tuple[Tensor, Tensor]]]:
+    """The configuration, and weight's name → (A, B). Every factor must find its weight and its partner."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        config, factors = json.loads(adapter.config), load(adapter.factors)
+        if not isinstance(config, dict):
+            raise ValueError("the configuration is no JSON object")
+    except (ValueError, RecursionError, SafetensorError) as error:
+        raise BackboneMismatchError(f"{called} cannot be read: {error}", hint="Copy the adapter again.") from None
     halves: dict[str, dict[str, Tensor]] = {}
     strange = []
     for key, tensor in factors.items():
@@ -231,14 +238,19 @@ def _pairs(
     pairs = {}
     for name, both in halves.items():
         down, up = both.get("lora_A"), both.get("lora_B")
-        out, into = weights[name].shape
-        if down is None or up is None or down.shape != (up.shape[1], into) or up.shape[0] != out:
-            strange.append(name)
-        else:
+        if down is not None and up is not None and _fit(weights[name], down, up):
             pairs[name] = (down, up)
+        else:
+            strange.append(name)
     if strange or not pairs:
         raise BackboneMismatchError(
-            f"{len(strange)} factors of {adapter} do not fit this model: {', '.join(strange[:3]) or 'there are none'}",
+            f"{len(strange)} factors of {called} do not fit this model: {', '.join(strange[:3]) or 'there are none'}",
             hint="The adapter was trained on another model; use that one.",
         )
-    return pairs
+    return config, pairs
+
+
+def _fit(weight: Tensor, down: Tensor, up: Tensor) -> bool:
+    if not weight.dim() == down.dim() == up.dim() == 2:
+        return False
+    return down.shape == (up.shape[1], weight.shape[1]) and up.shape[0] == weight.shape[0]

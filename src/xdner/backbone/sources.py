@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xdner.backbone.aliases import DEFAULT_BACKBONE, Kind, aliases, folder_of, is_pulled, read_manifest
+from xdner.backbone.aliases import DEFAULT_BACKBONE, Kind, aliases, folder_of, is_pulled, manifest_of
 from xdner.backbone.folders import check_folder, kind_of
 from xdner.backbone.hub import from_hub
-from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneNotFoundError
 
-__all__ = ["DEFAULT_BACKBONE", "ResolvedBackbone", "aliases", "fingerprint", "resolve"]
+__all__ = ["DEFAULT_BACKBONE", "ResolvedBackbone", "resolve"]
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
@@ -60,7 +59,7 @@ def resolve(name: str | Path) -> ResolvedBackbone:
     folder = Path(name).expanduser()
     if _is_there(folder):
         check_folder(folder, str(name))
-        title = read_manifest(folder).get("name")
+        title = manifest_of(folder).get("name")
         return ResolvedBackbone(folder, str(title or folder.resolve().name), kind_of(folder), "folder")
     embedded = (
         f"Use the embedded backbone {DEFAULT_BACKBONE} (`xdner backbones pull {DEFAULT_BACKBONE}`), or give the path "

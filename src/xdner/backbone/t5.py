@@ -16,8 +16,9 @@ from torch import Tensor
 
 from xdner.backbone.attention import Site
 from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session, in_line
-from xdner.backbone.cache import Context, Crossed, CrossedStore, Fresh, PrefixRows, Store, Stored
 from xdner.backbone.layout import Layout
+from xdner.backbone.plans import Crossed, CrossedStore, Fresh, Stored
+from xdner.backbone.store import Context, PrefixRows, Store
 from xdner.errors import BackboneError
 
 __all__ = ["T5Backbone"]

@@ -17,7 +17,8 @@ from xdner.cli.common import (
     SetOption,
     counting,
     guarded,
-    stderr,
+    say,
+    say_done,
 )
 
 
@@ -57,9 +58,6 @@ def adapt(
             options = JobOptions(None, seed, config, set_ or (), dtype, device, resume, Shown("adapt"))
             done = adapt_backbone(corpus, out, options, backbone=backbone, told=lambda read: count(read // 1_000_000))
         losses = done.facts["held_out_loss"]
-        stderr.print(f"[green]✓[/] {out} ({done.result.steps} steps, {done.result.seconds:.0f} s)", highlight=False)
+        say_done(f"{out} ({done.result.steps} steps, {done.result.seconds:.0f} s)")
         if losses["before"] is not None:
-            stderr.print(
-                f"  loss on text that was held out: {losses['before']:.3f} before, {losses['after']:.3f} after",
-                highlight=False,
-            )
+            say(f"  loss on text that was held out: {losses['before']:.3f} before, {losses['after']:.3f} after")

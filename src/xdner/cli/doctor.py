@@ -66,6 +66,13 @@ def diagnose(*, verify: bool = False) -> Iterator[Finding]:
     yield from _backbones(verify)
 
 
+#: Parts that can be left out, and what is not there without them.
+_EXTRAS = {
+    "instruct": "tuning with LoRA: xdner instruct, xdner adapt, IF-WRANER's --source",
+    "retrieval": "IF-WRANER and its indexes",
+    "plots": "heat maps and figures",
+}
+
 # -- packages -------------------------------------------------------------------------------------------------------
 
 
@@ -79,25 +86,27 @@ def _packages() -> Iterator[Finding]:
         yield Finding("xdner", "note", "runs from its source, not installed", "pip install -e .")
         return
     yield Finding("xdner", "ok", importlib.metadata.version("xdner"))
-    shown = ("torch", "transformers", "peft")
+    shown = ("torch", "transformers", "peft", "bm25s", "pymilvus")
     for requirement in wanted:
         marker = requirement.marker
-        optional = marker is not None and not marker.evaluate({"extra": ""})
-        if optional and marker is not None and not marker.evaluate({"extra": "instruct"}):
-            continue
-        finding = _package(requirement.name, str(requirement.specifier), optional=optional)
+        extra = ""
+        if marker is not None and not marker.evaluate({"extra": ""}):
+            extra = next((name for name in _EXTRAS if marker.evaluate({"extra": name})), "")
+            if not extra:
+                continue
+        finding = _package(requirement.name, str(requirement.specifier), extra)
         if requirement.name in shown or finding.state != "ok":
             yield finding
 
 
-def _package(name: str, specifier: str, *, optional: bool) -> Finding:
+def _package(name: str, specifier: str, extra: str) -> Finding:
     from packaging.specifiers import SpecifierSet
 
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        if optional:
-            return Finding(name, "note", "not installed (only `xdner instruct` needs it)", install_hint("instruct"))
+        if extra:
+            return Finding(name, "note", f"not installed (for {_EXTRAS[extra]})", install_hint(extra))
         return Finding(name, "error", f"not installed; xdner needs {specifier}", f"pip install '{name}{specifier}'")
     if not SpecifierSet(specifier).contains(version, prereleases=True):
         return Finding(name, "error", f"{version}; xdner needs {specifier}", f"pip install '{name}{specifier}'")

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from xdner.cli.common import JsonOption, LibraryOption, guarded, print_json, stderr, stdout
+from xdner.cli.common import JsonOption, LibraryOption, guarded, print_json, say, say_done, say_note, stderr, stdout
+from xdner.cli.visible import unstyled
 from xdner.errors import LibraryError
 
 if TYPE_CHECKING:
@@ -64,27 +65,36 @@ def list_domains(library: LibraryOption = None, json_: JsonOption = False) -> No
         if sound:
             stdout.print(_listing(sound.values(), str(store.folder)))
         for name, error in damaged.items():
-            stdout.print(_plain(f"✗ {name} is damaged: {error.message}", "red"), soft_wrap=True)
+            stdout.print(unstyled(f"✗ {name} is damaged: {error.message}", "red"), soft_wrap=True)
         if shipped:
             stdout.print(_listing(shipped.values(), "shipped with xdner"))
         for name in begun:
-            _say(
+            say(
                 f"{name} is an index of examples so far: `xdner train {name} --recognizer if-wraner` makes a domain of it"
             )
         if not names and not begun:
-            _say(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
+            say(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
 
 
 def _listing(entries: Iterable[Entry], title: str) -> Table:
-    table = Table("domain", "recognizer", "types", "train", "dev F1", "backbone", "kB", title=_plain(title))
+    table = Table(
+        Column("domain", no_wrap=True),
+        "recognizer",
+        "types",
+        "train",
+        "dev F1",
+        "backbone",
+        "kB",
+        title=unstyled(title),
+    )
     for facts in map(_facts, entries):
         table.add_row(
-            _plain(facts["name"]),
+            unstyled(facts["name"]),
             facts["recognizer"],
             str(len(facts["labels"])),
             _shown("train_sentences", facts),
             _shown("dev_f1", facts),
-            _plain(facts["backbone"]),
+            unstyled(facts["backbone"]),
             f"{facts['bytes'] / 1000:.0f}" if facts["bytes"] else "–",
         )
     return table
@@ -104,13 +114,13 @@ def show(name: NameArgument, library: LibraryOption = None, json_: JsonOption = 
             print_json(facts | more)
             return
         for line in entry.card.strip().splitlines():
-            stdout.print(_plain(line.lstrip("# ") if line.startswith("#") else line), soft_wrap=True)
+            stdout.print(unstyled(line.lstrip("# ") if line.startswith("#") else line), soft_wrap=True)
         table = Table("type", "read as", title=name, title_style="bold")
         for label in entry.domain.labels:
-            table.add_row(_plain(label.name), _plain(label.verbalization))
+            table.add_row(unstyled(label.name), unstyled(label.verbalization))
         stdout.print(table)
         for key in (k for k in _SHOWN if k in facts):
-            stdout.print(_plain(f"{key.replace('_', ' '):>16}  {_shown(key, facts)}"), soft_wrap=True)
+            stdout.print(unstyled(f"{key.replace('_', ' '):>16}  {_shown(key, facts)}"), soft_wrap=True)
 
 
 @app.command("verify")
@@ -125,18 +135,18 @@ def verify(library: LibraryOption = None, json_: JsonOption = False) -> None:
         if json_:
             print_json([asdict(v) for v in found])
         elif not found:
-            _say(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
+            say(f"no domains in {store.folder} yet: train one with `xdner train NAME --train FILE`")
         else:
-            table = Table("domain", "", "what was found", title=_plain(str(store.folder)))
+            table = Table("domain", "", "what was found", title=unstyled(str(store.folder)))
             for v in found:
-                lines = [_plain(v.problem, "red")] if v.problem is not None else []
-                lines += [_plain(f"→ {v.hint}", "cyan")] if v.hint else []
-                lines += [_plain(note) for note in v.notes]
+                lines = [unstyled(v.problem, "red")] if v.problem is not None else []
+                lines += [unstyled(f"→ {v.hint}", "cyan")] if v.hint else []
+                lines += [unstyled(note) for note in v.notes]
                 mark = "[bold red]✗[/]" if v.problem is not None else "[yellow]![/]" if v.notes else "[green]✓[/]"
-                table.add_row(_plain(v.name), mark, Text("\n").join(lines) if lines else "in order")
+                table.add_row(unstyled(v.name), mark, Text("\n").join(lines) if lines else "in order")
             stdout.print(table)
         if bad:
-            stderr.print(_plain(f"✗ damaged: {', '.join(v.name for v in bad)}", "bold red"), soft_wrap=True)
+            stderr.print(unstyled(f"✗ damaged: {', '.join(v.name for v in bad)}", "bold red"), soft_wrap=True)
             raise typer.Exit(1)
 
 
@@ -144,7 +154,7 @@ def verify(library: LibraryOption = None, json_: JsonOption = False) -> None:
 def export(
     name: NameArgument,
     library: LibraryOption = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file (default: NAME.xdner here).", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file, or its folder (default: NAME.xdner here).", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:  # fmt: skip
     """Write a domain, of the library or shipped, as one file, to copy or to send."""
@@ -153,12 +163,13 @@ def export(
         from xdner.library.store import Library
 
         store, file = find_store(name, Library(library)), out if out is not None else Path(f"{name}.xdner")
+        file = file / f"{name}.xdner" if file.is_dir() else file
         if file.exists() and not force:
             raise LibraryError(
                 f"there is a {file} already", hint="Replace it with --force, or name another with --out."
             )
         store.export(name, file)
-        _say(f"✓ wrote {file} ({file.stat().st_size / 1000:.0f} kB)", "green")
+        say_done(f"wrote {file} ({file.stat().st_size / 1000:.0f} kB)")
 
 
 @app.command("import")
@@ -174,7 +185,7 @@ def import_(
 
         store = Library(library)
         made = store.import_(file, name=name, replace=replace)
-        _say(f"✓ {made} is in {store.folder}", "green")
+        say_done(f"{made} is in {store.folder}")
 
 
 @app.command("remove")
@@ -200,8 +211,8 @@ def remove(
             rows = server_rows(name, library)
             typer.confirm(f"Delete {store.path(name)}{f' and {rows}' if rows else ''}?", abort=True, err=True)
         if left := remove_domain(name, library):
-            _say(f"note: {left}", "yellow")
-        _say(f"✓ removed {name}", "green")
+            say_note(left)
+        say_done(f"removed {name}")
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
@@ -276,12 +287,3 @@ def _shown(key: str, facts: Mapping[str, Any]) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else ""
-
-
-def _say(message: str, style: str = "") -> None:
-    stderr.print(_plain(message, style), soft_wrap=True)
-
-
-def _plain(text: Any, style: str = "") -> Text:
-    """Text, not markup; what could steer a terminal is replaced."""
-    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text)), style=style)

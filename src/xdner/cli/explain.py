@@ -20,6 +20,7 @@ from xdner.cli.common import (
     say_note,
     stdout,
 )
+from xdner.cli.visible import visible
 
 if TYPE_CHECKING:
     from xdner.workflows.explaining import Explanation
@@ -29,7 +30,7 @@ _MATCHES = 8  # of an example that are shown; JSON has all
 
 def explain(
     text: Annotated[str, typer.Argument(help="In quotes.", show_default=False)],
-    domain: Annotated[str, typer.Option("--domain", "-d", help="With an index of examples.", show_default=False)],
+    domain: Annotated[str, typer.Option("--domain", "-d", help="With examples, or an index of them.", show_default=False)],
     k: Annotated[int | None, typer.Option("--k", "-k", help="Examples to show (default: the domain's).", min=0, show_default=False)] = None,
     encoder: EncoderOption = None,
     library: LibraryOption = None,
@@ -62,29 +63,26 @@ def explain(
 def explanation_table(found: Explanation) -> Table:
     """An example a row: score, its text with its entities, and the words that brought it, best first."""
     how = f"{found.method}, {found.aggregation}" if found.aggregation else found.method
-    table = Table(title=escape(f"examples for: {_clean(found.sentence.text)}"), title_justify="left", caption=how)
+    table = Table(title=escape(f"examples for: {visible(found.sentence.text)}"), title_justify="left", caption=how)
     table.add_column("score", justify="right")
     table.add_column("example", overflow="fold", ratio=3)
-    table.add_column("word → word of the example, cosine", overflow="fold", ratio=2)
+    by_words = any(hit.matches for hit in found.hits)
+    if by_words:
+        table.add_column("word → word of the example, cosine", overflow="fold", ratio=2)
     for hit in found.hits:
         shown, at, sentence = "", 0, hit.example.sentence
         for entity in sentence.entities:
             before, mention = sentence.text[at : entity.start], sentence.text[entity.start : entity.end]
             shown += (
-                f"{escape(_clean(before))}[bold]{escape(_clean(mention))}[/][dim]⟨{escape(_clean(entity.label))}⟩[/]"
+                f"{escape(visible(before))}[bold]{escape(visible(mention))}[/][dim]⟨{escape(visible(entity.label))}⟩[/]"
             )
             at = entity.end
-        shown += escape(_clean(sentence.text[at:]))
+        shown += escape(visible(sentence.text[at:]))
         lines = [
-            f"{_clean(found.sentence.words[m.query].text)} → {_clean(sentence.words[m.example].text)} {m.similarity:.2f}"
+            f"{visible(found.sentence.words[m.query].text)} → {visible(sentence.words[m.example].text)} {m.similarity:.2f}"
             for m in hit.matches[:_MATCHES]
         ]
         if len(hit.matches) > _MATCHES:
             lines.append(f"… {len(hit.matches) - _MATCHES} more")
-        table.add_row(f"{hit.score:.2f}", shown, escape("\n".join(lines)))
+        table.add_row(f"{hit.score:.2f}", shown, *([escape("\n".join(lines))] if by_words else []))
     return table
-
-
-def _clean(text: str) -> str:
-    """Without what could steer a terminal, or has no form in UTF-8."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from xdner.cli.visible import visible
 from xdner.recognizers.base import Result
 
 __all__ = ["highlighted", "legend"]
@@ -23,13 +24,13 @@ def highlighted(result: Result, labels: Sequence[str], *, scores: bool = False) 
     line = Text()
     at = 0
     for entity in result.entities:
-        line.append(_printable(result.text[at : entity.start]))
+        line.append(visible(result.text[at : entity.start]))
         style = _style(entity.label, labels)
-        line.append(_printable(entity.text), style=f"{style} underline")
+        line.append(visible(entity.text), style=f"{style} underline")
         score = f" {entity.score:.2f}" if scores and entity.score is not None else ""
         line.append(f"⟨{entity.label}{score}⟩", style=style.replace("bold", "dim"))
         at = entity.end
-    line.append(_printable(result.text[at:]))
+    line.append(visible(result.text[at:]))
     return line
 
 
@@ -40,9 +41,3 @@ def legend(labels: Sequence[str]) -> Text:
         line.append(label, style=_style(label, labels))
         line.append("  ")
     return line
-
-
-def _printable(text: str) -> str:
-    """Joiners of letters and emoji stay. Control characters must not drive the terminal; lone surrogates cannot be written at all."""
-    clean = "".join(c if c.isprintable() or c in "\n\t\u200c\u200d" else "�" for c in text)
-    return clean.encode("utf-8", "replace").decode("utf-8")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from xdner.cli.common import (
     ConfigOption,
@@ -20,6 +19,9 @@ from xdner.cli.common import (
     SetOption,
     guarded,
     print_json,
+    say,
+    say_done,
+    say_note,
     stderr,
 )
 
@@ -53,21 +55,20 @@ def index(
                 progress=progress,
             )  # fmt: skip
         for warning in done.warnings:
-            stderr.print(f"[yellow]note:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+            say_note(warning)
         if done.skipped:
-            stderr.print(f"[yellow]note:[/] {done.skipped} sentences without entities were left out", highlight=False)
+            say_note(f"{done.skipped} sentences without entities were left out")
         if json_:
             print_json(done.to_dict())
             return
         counts = {"added": done.change.added, "updated": done.change.updated, "removed": done.change.removed,
                   "there already": done.change.unchanged}  # fmt: skip
         told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing to do"
-        stderr.print(f"[green]✓[/] {name}: {told} ({done.seconds:.1f} s)", highlight=False)
-        stderr.print(
-            f"  {done.examples:,} examples with {done.words:,} words in {done.place} ({done.kind or 'no index'}), "
-            f"embedded by {done.embedding}",
-            highlight=False, soft_wrap=True, markup=False,
-        )  # fmt: skip
+        say_done(f"{name}: {told} ({done.seconds:.1f} s)")
+        kind = done.kind or "no index"
+        say(
+            f"  {done.examples:,} examples with {done.words:,} words in {done.place} ({kind}), embedded by {done.embedding}"
+        )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from xdner.cli.common import (
     SetOption,
     SourceOption,
     guarded,
-    stderr,
+    say_done,
 )
 
 
@@ -43,7 +43,4 @@ def initial(
         options = JobOptions(library, seed, config, set_ or (), dtype, device, resume, RichProgress("shared start"))
         made, result = train_initial(source, options, backbone=backbone, format=format)
         names = ", ".join(s["domain"] for s in made.notes["sources"])
-        stderr.print(
-            f"[green]✓[/] shared start of {names} trained in {result.seconds:.0f} s ({result.steps} steps)",
-            highlight=False,
-        )
+        say_done(f"shared start of {names} trained in {result.seconds:.0f} s ({result.steps} steps)")

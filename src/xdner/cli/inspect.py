@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from xdner.cli.common import JsonOption, guarded, print_json
+from xdner.cli.common import JsonOption, guarded, print_json, stdout
+from xdner.cli.visible import visible
 from xdner.corpora import FileReport, Inspection, Lengths, inspect_corpora
 
 __all__ = ["inspect", "print_inspection"]
@@ -35,7 +36,7 @@ def inspect(
         if json_:
             print_json(inspection.to_dict())
         else:
-            print_inspection(inspection, Console())
+            print_inspection(inspection, stdout)
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
@@ -64,13 +65,8 @@ def _print(console: Console, title: str, columns: list[str], rows: Rows, otherwi
         numbers = any(isinstance(row[index], int) for row in rows)
         table.add_column(escape(column), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_visible(cell)) if isinstance(cell, str) else f"{cell:,}" for cell in row))
+        table.add_row(*(escape(visible(cell)) if isinstance(cell, str) else f"{cell:,}" for cell in row))
     console.print(table)
-
-
-def _visible(text: str) -> str:
-    """``text`` without what could steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def _short_names(paths: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,8 @@ from xdner.cli.common import (
     SetOption,
     SourceOption,
     guarded,
-    stderr,
+    say,
+    say_done,
 )
 
 
@@ -44,5 +46,5 @@ def instruct(
 
         options = JobOptions(None, seed, config, set_ or (), dtype, device, resume, RichProgress("instruct"))
         done = instruct_backbone(source, out, options, backbone=backbone, format=format)
-        stderr.print(f"[green]✓[/] {out} ({done.result.steps} steps, {done.result.seconds:.0f} s)", highlight=False)
-        stderr.print(f"  next: xdner train NAME --train FILE --backbone {out}", highlight=False)
+        say_done(f"{out} ({done.result.steps} steps, {done.result.seconds:.0f} s)")
+        say(f"  next: xdner train NAME --train FILE --backbone {shlex.quote(str(out))}")

@@ -10,12 +10,12 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
-from xdner.evaluation import PairedBootstrap, Report
+from xdner.cli.visible import unstyled
+from xdner.evaluation import Report
 from xdner.prefix.selector import Match, Selection
 
-__all__ = ["comparison_table", "matches_table", "report_tables", "selection_table"]
+__all__ = ["matches_table", "report_tables", "selection_table"]
 
 _CONFUSIONS = 10  # pairs of types that are shown; JSON has all
 _ERRORS = 6  # errors of one sentence that are shown
@@ -32,35 +32,6 @@ def report_tables(report: Report | Mapping[str, Any]) -> list[Table]:
     data = report.to_dict() if isinstance(report, Report) else report
     tables = [_scores(data), _schemes(data), _errors(data), _confusions(data), _worst(data)]
     return [table for table in tables if table.row_count]
-
-
-def comparison_table(
-    comparison: PairedBootstrap | Mapping[str, Any], names: tuple[str, str] = ("a", "b"), title: str = "Comparison"
-) -> Table:
-    """Two systems side by side.
-
-    Args:
-        comparison: a paired bootstrap, or what its ``to_dict()`` gave.
-        names: of the two systems.
-        title: of the table.
-    """
-    data = comparison.to_dict() if isinstance(comparison, PairedBootstrap) else comparison
-    interval = data["interval"]
-    runs = f", counts averaged over {data['seeds_a']} and {data['seeds_b']} runs"
-    caption = (
-        f"Micro-F1 in %; 95 % interval and two-sided p by paired bootstrap over {data['sentences']:,} sentences "
-        f"({interval['samples']:,} samples, seed {interval['seed']})"
-    ) + (runs if data["seeds_a"] > 1 or data["seeds_b"] > 1 else "")
-    table = _table(title, [names[0], names[1], "difference", "95 % interval", "p"], left=0, caption=caption)
-    _row(
-        table,
-        _percent(data["a"]),
-        _percent(data["b"]),
-        f"{100 * data['delta']:+.2f}",
-        f"{100 * interval['low']:+.2f} … {100 * interval['high']:+.2f}",
-        f"{data['p_value']:.4f}",
-    )
-    return table
 
 
 def selection_table(selection: Selection) -> Table:
@@ -205,18 +176,13 @@ def _table(title: str, columns: list[str], *, left: int = 1, caption: str | None
     """A table whose first ``left`` columns are text; the others are numbers and stand to the right."""
     # Few lines: eight columns have to fit into 80 characters.
     table = Table(
-        title=_plain(title), title_justify="left", title_style="bold", caption_justify="left", box=box.MINIMAL
+        title=unstyled(title), title_justify="left", title_style="bold", caption_justify="left", box=box.MINIMAL
     )
-    table.caption = None if caption is None else _plain(caption)
+    table.caption = None if caption is None else unstyled(caption)
     for index, column in enumerate(columns):
-        table.add_column(_plain(column), justify="left" if index < left else "right", overflow="fold")
+        table.add_column(unstyled(column), justify="left" if index < left else "right", overflow="fold")
     return table
 
 
 def _row(table: Table, *cells: str, style: str | None = None) -> None:
-    table.add_row(*(_plain(cell) for cell in cells), style=style)
-
-
-def _plain(text: str) -> Text:
-    """Text, not markup: a label may look like markup, and what could steer a terminal is replaced."""
-    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text))
+    table.add_row(*(unstyled(cell) for cell in cells), style=style)

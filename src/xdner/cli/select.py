@@ -17,8 +17,9 @@ from xdner.cli.common import (
     SetOption,
     guarded,
     print_json,
+    say_done,
+    say_note,
     split_names,
-    stderr,
     stdout,
     transfer_overrides,
 )
@@ -65,10 +66,10 @@ def select(
             for selection in chosen:
                 stdout.print(selection_table(selection), matches_table(selection))
         for warning in warnings:
-            stderr.print(f"[yellow]note:[/] {warning}", highlight=False)
+            say_note(warning)
         written = str(numbers)
         try:
             written += f" and {selection_figure(described, out / f'{stem}.png')}"
         except XdnerError as error:  # the numbers are there; only the picture is not
-            stderr.print(f"[yellow]note:[/] no heat map: {error.message} ({error.hint})", highlight=False, markup=True)
-        stderr.print(f"[green]✓[/] wrote {written}", highlight=False, soft_wrap=True)
+            say_note(f"no heat map: {error.message} ({error.hint})")
+        say_done(f"wrote {written}")

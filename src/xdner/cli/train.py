@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,11 +23,14 @@ from xdner.cli.common import (
     SeedOption,
     SetOption,
     ablations,
+    chosen_over,
     guarded,
     pairs,
     print_json,
+    say,
+    say_done,
+    say_note,
     split_names,
-    stderr,
     stdout,
     transfer_overrides,
 )
@@ -104,6 +108,10 @@ def train(
         if recognizer is Recognizer.IF_WRANER:
             _only("cp-ner", cp_ner)
             _only("cp-ner and laner", {"--without": without})
+            if llm and backbone:
+                raise SettingsError(
+                    ["--llm and --backbone both name the language model"], hint="Leave one of the two out."
+                )
             outcome = train_examples(
                 name, files, options, llm=llm or backbone, model=model, adapter=adapter, source_files=source or (),
                 start=_start(from_, "an IF-WRANER domain"),
@@ -113,7 +121,7 @@ def train(
             _only("cp-ner", cp_ner)
             _only("cp-ner and if-wraner", {"--dtype": dtype if dtype != "float32" else None})
             outcome = train_tagger(
-                name, files, replace(options, overrides=[*ablations(without, TAGGER_ABLATIONS), *(set_ or ())]),
+                name, files, replace(options, overrides=chosen_over(ablations(without, TAGGER_ABLATIONS), set_)),
                 encoder=backbone, source_files=source or (), start=_start(from_, "a LANER domain"),
             )  # fmt: skip
         else:
@@ -126,7 +134,7 @@ def train(
                 name, files, replace(options, overrides=overrides), backbone=backbone, sources=split_names(from_),
                 source_data=data, alphas=alphas, leave_out=[w for w in without or () if w not in ABLATIONS],
             )  # fmt: skip
-        _tell(name, outcome, json_)
+        _tell(name, outcome, library, json_)
 
 
 def _start(from_: str | None, what: str) -> str | None:
@@ -144,19 +152,22 @@ def _only(recognizer: str, given: dict[str, Any]) -> None:
         raise SettingsError(problems, hint="Leave it out, or choose the other recognizer.")
 
 
-def _tell(name: str, outcome: Outcome[Any], json_: bool) -> None:
+def _tell(name: str, outcome: Outcome[Any], library: Path | None, json_: bool) -> None:
     from xdner.cli.render import selection_table
 
     if json_:
         print_json(outcome.to_dict())
         return
     for warning in outcome.warnings:
-        stderr.print(f"[yellow]note:[/] {warning}", highlight=False)
+        say_note(warning)
     if outcome.selection is not None:
         stdout.print(selection_table(outcome.selection))
-    dev = "" if outcome.dev_f1 is None else f", dev F1 {outcome.dev_f1:.3f} (epoch {outcome.best_epoch})"
+    voters = len(outcome.entry.prefixes)
+    how = f"the vote of {voters}" if voters > 1 else f"epoch {outcome.best_epoch}"
+    dev = "" if outcome.dev_f1 is None else f", dev F1 {outcome.dev_f1:.3f} ({how})"
     done = f"trained in {outcome.seconds:.0f} s{dev}" if outcome.best_epoch else "is ready (nothing was trained)"
-    stderr.print(f"[green]✓[/] domain [bold]{name}[/] {done}", highlight=False)
+    say_done(f"domain {name} {done}")
     size = f"  ({outcome.kilobytes:.0f} kB)" if outcome.kilobytes else ""  # examples alone have no weights
-    stderr.print(f"  {outcome.folder}{size}", highlight=False)
-    stderr.print(f'  next: xdner predict --domain {name} "your text"', highlight=False)
+    say(f"  {outcome.folder}{size}")
+    where = "" if library is None else f" --library {shlex.quote(str(library))}"
+    say(f'  next: xdner predict --domain {name}{where} "your text"')

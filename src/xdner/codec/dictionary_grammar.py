@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from xdner.codec.dictionary import Written, bare, escaped, write
-from xdner.codec.grammar import _ANY_WORD, _TYPE, _WORD, Grammar, GrammarState, Mention, _Hypothesis, _Node, _Source
+from xdner.codec.grammar import ANY_WORD, TYPE, WORD, Grammar, GrammarState, Hypothesis, Mention, Node, SourceWords
 from xdner.codec.target import Target
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
@@ -69,7 +69,7 @@ class DictionaryGrammar(Grammar):
     def _spelled(self, verbalization: str) -> str:
         return escaped(verbalization)
 
-    def _reach(self, node: _Node) -> frozenset[str]:
+    def _reach(self, node: Node) -> frozenset[str]:
         own = frozenset() if node.label is None else frozenset([node.label])
         self.below[id(node)] = own.union(*(self._reach(child) for child in node.children.values()))
         return self.below[id(node)]
@@ -177,7 +177,7 @@ class DictionaryGrammar(Grammar):
         return [*ids, *literals["closing"], self.end]
 
 
-class _Strings(_Source):
+class _Strings(SourceWords):
     """A sentence's words, and what tells their strings apart: characters without white space, or ids."""
 
     def __init__(self, words: Sequence[tuple[int, ...]], texts: Sequence[str] | None) -> None:
@@ -205,10 +205,10 @@ class DictionaryState(GrammarState):
     _grammar: DictionaryGrammar
     _source: _Strings
 
-    def _expected(self, h: _Hypothesis) -> frozenset[int] | tuple[int, ...]:
-        if h.kind == _TYPE:
+    def _expected(self, h: Hypothesis) -> frozenset[int] | tuple[int, ...]:
+        if h.kind == TYPE:
             return tuple(self._open(h))
-        if h.kind == _ANY_WORD:
+        if h.kind == ANY_WORD:
             shut = self._shut(h, self._elsewhere(h))
             if shut:
                 words = self._source.words
@@ -217,11 +217,11 @@ class DictionaryState(GrammarState):
 
     # -- no string under two types -----------------------------------------------------------------------------------
 
-    def _elsewhere(self, h: _Hypothesis) -> frozenset[object]:
+    def _elsewhere(self, h: Hypothesis) -> frozenset[object]:
         """The strings that are listed under other types than that of the list that is open."""
         return frozenset(self._source.key(m.first, m.last) for m in h.done if m.label != h.label)
 
-    def _may_end(self, h: _Hypothesis, first: int, word: int, elsewhere: frozenset[object]) -> bool:
+    def _may_end(self, h: Hypothesis, first: int, word: int, elsewhere: frozenset[object]) -> bool:
         """Whether a mention from ``first`` that has come to ``word`` can end there or later.
 
         Its strings differ, so that of at most ``len(elsewhere) + 1`` ends one is free.
@@ -234,12 +234,12 @@ class DictionaryState(GrammarState):
             at = self._source.following(at + 1) if at + 1 - first < room else None
         return False
 
-    def _shut(self, h: _Hypothesis, elsewhere: frozenset[object]) -> frozenset[int]:
+    def _shut(self, h: Hypothesis, elsewhere: frozenset[object]) -> frozenset[int]:
         """The words at or after the cursor with which no mention can begin."""
         alone = (i for key in elsewhere for i in self._source.single.get(key, ()) if i >= h.cursor)
         return frozenset(i for i in alone if not self._may_end(h, i, i, elsewhere))
 
-    def _may_begin(self, h: _Hypothesis, elsewhere: frozenset[object]) -> bool:
+    def _may_begin(self, h: Hypothesis, elsewhere: frozenset[object]) -> bool:
         """Whether there is a mention at or after the cursor."""
         shut, at = self._shut(h, elsewhere), self._source.following(h.cursor)
         while at is not None and at in shut:
@@ -248,17 +248,17 @@ class DictionaryState(GrammarState):
 
     # -- the machine -------------------------------------------------------------------------------------------------
 
-    def _open(self, h: _Hypothesis) -> dict[int, _Node]:
+    def _open(self, h: Hypothesis) -> dict[int, Node]:
         """The ways on through the trie that lead to a type that was not used."""
         assert h.node is not None
         used = {mention.label for mention in h.done}
         return {token: child for token, child in h.node.children.items() if self._grammar.below[id(child)] - used}
 
-    def _spent(self, h: _Hypothesis) -> int:
+    def _spent(self, h: Hypothesis) -> int:
         """Words of the mentions so far."""
         return sum(mention.last - mention.first for mention in h.done)
 
-    def _literal(self, h: _Hypothesis, name: str) -> list[_Hypothesis]:
+    def _literal(self, h: Hypothesis, name: str) -> list[Hypothesis]:
         if name in ("next", "between") and self._spent(h) >= len(self._source.words):
             return []
         if name == "next" and not self._may_begin(h, self._elsewhere(h)):
@@ -271,29 +271,29 @@ class DictionaryState(GrammarState):
                 return []
         return super()._literal(h, name)
 
-    def _after_literal(self, h: _Hypothesis) -> list[_Hypothesis]:
+    def _after_literal(self, h: Hypothesis) -> list[Hypothesis]:
         if h.literal == "next":
-            return [replace(h, kind=_ANY_WORD, first=-1, last=-1, begun=self.tokens)]
+            return [replace(h, kind=ANY_WORD, first=-1, last=-1, begun=self.tokens)]
         return super()._after_literal(h)
 
-    def _in_word(self, h: _Hypothesis) -> list[_Hypothesis]:
+    def _in_word(self, h: Hypothesis) -> list[Hypothesis]:
         elsewhere = self._elsewhere(h)
         if h.at < len(self._source.words[h.word]):
             return [h] if not elsewhere or self._may_end(h, h.first, h.word, elsewhere) else []
         made = super()._in_word(h)
         left = self._spent(h) + h.word + 1 - h.first < len(self._source.words)  # else there is no word to spend
         return [
-            x for x in made if x.kind != _WORD or (left and self._may_end(h, h.first, x.word, elsewhere))
+            x for x in made if x.kind != WORD or (left and self._may_end(h, h.first, x.word, elsewhere))
         ]  # fmt: skip
 
-    def _in_type(self, h: _Hypothesis) -> list[_Hypothesis]:
+    def _in_type(self, h: Hypothesis) -> list[Hypothesis]:
         assert h.node is not None
         closed = []
         if h.node.label is not None and h.node.label not in {mention.label for mention in h.done}:
             closed = self._close(replace(h, label=h.node.label), first=True)
         return [*closed, h] if self._open(h) else closed
 
-    def _close(self, h: _Hypothesis, *, first: bool) -> list[_Hypothesis]:
+    def _close(self, h: Hypothesis, *, first: bool) -> list[Hypothesis]:
         if first:
             return self._literal(h, "inner")
         assert h.label is not None

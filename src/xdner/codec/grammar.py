@@ -23,10 +23,21 @@ from xdner.domain import Domain
 from xdner.errors import CodecError
 from xdner.settings import CodecSettings
 
-__all__ = ["Fork", "Grammar", "GrammarState", "Mention"]
+__all__ = [
+    "ANY_WORD",
+    "TYPE",
+    "WORD",
+    "Fork",
+    "Grammar",
+    "GrammarState",
+    "Hypothesis",
+    "Mention",
+    "Node",
+    "SourceWords",
+]
 
 # Kinds of hypotheses; each waits for its next token.
-_LITERAL, _WORD, _TYPE, _ANY_WORD = range(4)
+LITERAL, WORD, TYPE, ANY_WORD = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +63,20 @@ class Fork:
 
 
 @dataclass(slots=True)
-class _Node:
+class Node:
     """A node of the trie of types."""
 
-    children: dict[int, _Node] = field(default_factory=dict)
+    children: dict[int, Node] = field(default_factory=dict)
     label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Hypothesis:
+class Hypothesis:
     kind: int
     literal: str = ""  # name of the literal
     at: int = 0  # ids consumed of the literal or the word
     word: int = 0  # the word being copied
-    node: _Node | None = None
+    node: Node | None = None
     cursor: int = 0  # first word that the next mention may begin with
     first: int = -1  # the current mention
     last: int = -1
@@ -87,7 +98,7 @@ class Grammar:
     """
 
     def __init__(self, encoder: WordEncoder, domain: Domain, settings: CodecSettings) -> None:
-        self.domain, self.settings = domain, settings
+        self.domain = domain
         self.mention_first = settings.order == "mention-first"
         separators = encoder.separators
         self.end = separators.end
@@ -109,8 +120,8 @@ class Grammar:
         self.label_ids: dict[str, tuple[int, ...]] = {}
         self.root = self._trie(encoder)
 
-    def _trie(self, encoder: WordEncoder) -> _Node:
-        root = _Node()
+    def _trie(self, encoder: WordEncoder) -> Node:
+        root = Node()
         for label in self.domain.labels:
             ids = encoder.label(self._spelled(label.verbalization))
             hint = f"Give label {label.name!r} another verbalization."
@@ -118,7 +129,7 @@ class Grammar:
                 raise CodecError(f"the tokenizer has no tokens for the type {label.verbalization!r}", hint=hint)
             node = root
             for token in ids:
-                node = node.children.setdefault(token, _Node())
+                node = node.children.setdefault(token, Node())
             if node.label is not None:
                 raise CodecError(
                     f"the types {self.domain[node.label].verbalization!r} and {label.verbalization!r} of domain "
@@ -145,10 +156,10 @@ class Grammar:
         Args:
             words: ids of each word.
         """
-        return GrammarState(self, _Source(words))
+        return GrammarState(self, SourceWords(words))
 
 
-class _Source:
+class SourceWords:
     """A sentence's words, indexed once."""
 
     def __init__(self, words: Sequence[tuple[int, ...]]) -> None:
@@ -186,11 +197,11 @@ class GrammarState:
 
     __slots__ = ("_grammar", "_hypotheses", "_source", "done", "tokens")
 
-    def __init__(self, grammar: Grammar, source: _Source) -> None:
+    def __init__(self, grammar: Grammar, source: SourceWords) -> None:
         self._grammar, self._source = grammar, source
         self.done, self.tokens = False, 0
-        start = _Hypothesis(_LITERAL)
-        self._hypotheses: list[_Hypothesis] = [
+        start = Hypothesis(LITERAL)
+        self._hypotheses: list[Hypothesis] = [
             *self._literal(start, "opening"),
             *self._literal(start, "empty"),
         ]
@@ -248,8 +259,8 @@ class GrammarState:
     def fork(self) -> Fork | None:
         """Where the mention that is being copied could end, both ways; ``None`` anywhere else. If it may stand at several
         places, the leftmost one's next word is given."""
-        words = [h.word for h in self._hypotheses if h.kind == _WORD and h.at == 0]
-        closing = [h for h in self._hypotheses if h.kind == _LITERAL]
+        words = [h.word for h in self._hypotheses if h.kind == WORD and h.at == 0]
+        closing = [h for h in self._hypotheses if h.kind == LITERAL]
         if not words or not closing:
             return None
         word = min(words)
@@ -263,30 +274,30 @@ class GrammarState:
 
     # -- hypotheses --------------------------------------------------------------------------------------------------
 
-    def _expected(self, h: _Hypothesis) -> frozenset[int] | tuple[int, ...]:
-        if h.kind == _WORD:
+    def _expected(self, h: Hypothesis) -> frozenset[int] | tuple[int, ...]:
+        if h.kind == WORD:
             return (self._source.words[h.word][h.at],)
-        if h.kind == _ANY_WORD:
+        if h.kind == ANY_WORD:
             return self._source.beginnings(h.cursor)
-        if h.kind == _TYPE:
+        if h.kind == TYPE:
             assert h.node is not None
             return tuple(h.node.children)
         return () if self.done else (self._grammar.literals[h.literal][h.at],)
 
-    def _consume(self, h: _Hypothesis, token: int) -> list[_Hypothesis]:
-        if h.kind == _ANY_WORD:
+    def _consume(self, h: Hypothesis, token: int) -> list[Hypothesis]:
+        if h.kind == ANY_WORD:
             found = self._source.starting(token, h.cursor)
             begun = self.tokens - 1 if self._grammar.mention_first else h.begun
             return [
                 x
                 for w in found
-                for x in self._in_word(_Hypothesis(_WORD, "", 1, w, None, h.cursor, w, -1, h.label, begun, h.done))
+                for x in self._in_word(Hypothesis(WORD, "", 1, w, None, h.cursor, w, -1, h.label, begun, h.done))
             ]
         if token not in self._expected(h):
             return []
-        if h.kind == _WORD:
+        if h.kind == WORD:
             return self._in_word(replace(h, at=h.at + 1))
-        if h.kind == _TYPE:
+        if h.kind == TYPE:
             assert h.node is not None
             begun = self.tokens - 1 if h.node is self._grammar.root and not self._grammar.mention_first else h.begun
             return self._in_type(replace(h, node=h.node.children[token], begun=begun))
@@ -294,13 +305,13 @@ class GrammarState:
             return [replace(h, at=h.at + 1)]
         return self._after_literal(h)
 
-    def _literal(self, h: _Hypothesis, name: str) -> list[_Hypothesis]:
+    def _literal(self, h: Hypothesis, name: str) -> list[Hypothesis]:
         if name in ("opening", "between") and self._source.following(h.cursor) is None:
             return []  # nothing is left to copy
-        waiting = replace(h, kind=_LITERAL, literal=name, at=0, node=None)
+        waiting = replace(h, kind=LITERAL, literal=name, at=0, node=None)
         return [waiting] if self._grammar.literals[name] else self._after_literal(waiting)
 
-    def _after_literal(self, h: _Hypothesis) -> list[_Hypothesis]:
+    def _after_literal(self, h: Hypothesis) -> list[Hypothesis]:
         if h.literal in ("opening", "between"):
             return self._slot(replace(h, first=-1, last=-1, label=None), first=True)
         if h.literal == "inner":
@@ -310,26 +321,26 @@ class GrammarState:
             return [replace(h, at=0)]
         return self._literal(h, "end")
 
-    def _slot(self, h: _Hypothesis, *, first: bool) -> list[_Hypothesis]:
+    def _slot(self, h: Hypothesis, *, first: bool) -> list[Hypothesis]:
         if first == self._grammar.mention_first:
-            return [replace(h, kind=_ANY_WORD)]
-        return [replace(h, kind=_TYPE, node=self._grammar.root)]
+            return [replace(h, kind=ANY_WORD)]
+        return [replace(h, kind=TYPE, node=self._grammar.root)]
 
-    def _in_word(self, h: _Hypothesis) -> list[_Hypothesis]:
+    def _in_word(self, h: Hypothesis) -> list[Hypothesis]:
         if h.at < len(self._source.words[h.word]):
             return [h]
         closed = self._close(replace(h, last=h.word + 1, cursor=h.word + 1), first=self._grammar.mention_first)
         onward = self._source.following(h.word + 1)
         return closed if onward is None else [*closed, replace(h, word=onward, at=0)]
 
-    def _in_type(self, h: _Hypothesis) -> list[_Hypothesis]:
+    def _in_type(self, h: Hypothesis) -> list[Hypothesis]:
         assert h.node is not None
         closed = []
         if h.node.label is not None:
             closed = self._close(replace(h, label=h.node.label), first=not self._grammar.mention_first)
         return [*closed, h] if h.node.children else closed
 
-    def _close(self, h: _Hypothesis, *, first: bool) -> list[_Hypothesis]:
+    def _close(self, h: Hypothesis, *, first: bool) -> list[Hypothesis]:
         """A slot is complete: the inner separator follows the first, another entity or the closing the second."""
         if first:
             return self._literal(h, "inner")
@@ -340,12 +351,12 @@ class GrammarState:
         return [*self._literal(ended, "between"), *self._literal(ended, "closing")]
 
 
-def _distinct(hypotheses: list[_Hypothesis]) -> list[_Hypothesis]:
+def _distinct(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
     """One hypothesis for each thing waited for. The leftmost wins: it is listed first, and leaves most to follow."""
-    kept: dict[tuple[int, str, int, int, int], _Hypothesis] = {}
+    kept: dict[tuple[int, str, int, int, int], Hypothesis] = {}
     for h in hypotheses:
-        place = (h.kind, h.literal, h.at, h.word if h.kind == _WORD else 0, id(h.node))
-        if h.kind == _WORD:  # two mentions may be on their way through one word
+        place = (h.kind, h.literal, h.at, h.word if h.kind == WORD else 0, id(h.node))
+        if h.kind == WORD:  # two mentions may be on their way through one word
             place = (h.kind, h.literal, h.at, h.word, h.first)
         other = kept.get(place)
         if other is None or (h.cursor, h.first) < (other.cursor, other.first):

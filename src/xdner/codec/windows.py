@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Window", "cores", "merge_windows", "split_between", "split_windows"]
+__all__ = ["Found", "Window", "cores", "merge_windows", "split_between", "split_windows"]
 
 Found = tuple[int, int, str, float | None]
 

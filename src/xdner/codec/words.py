@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from xdner.errors import CodecError
 from xdner.text import Sentence
 
-__all__ = ["Separators", "Tokenizer", "WordEncoder"]
+__all__ = ["Separators", "Tokenizer", "WordEncoder", "first_index"]
 
 _CACHE = 100_000
 
@@ -29,8 +29,6 @@ class Tokenizer(Protocol):
     def __call__(self, text: str, **options: Any) -> Any: ...
 
     def decode(self, ids: list[int], **options: Any) -> str: ...
-
-    def convert_tokens_to_ids(self, token: str) -> int | None: ...
 
     def get_vocab(self) -> dict[str, int]: ...
 

@@ -13,7 +13,7 @@ from typing import Literal, get_args, overload
 from xdner.corpora.source import Source
 from xdner.text import Sentence
 
-__all__ = ["FORMATS", "Corpus", "CorpusBuilder", "Format", "flatten", "usable_label"]
+__all__ = ["FORMATS", "LABEL_HINT", "WHITE_WORDS", "Corpus", "CorpusBuilder", "Format", "flatten", "usable_label"]
 
 Format = Literal["columns", "spans", "tokens"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -18,6 +18,7 @@ OTHER_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+_LIMIT = 60  # characters of a text in a message
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Source:
         return CorpusError(message, path=self.path, line=line, hint=hint)
 
 
-def clip(text: str, limit: int = 60) -> str:
+def clip(text: str) -> str:
     """``text`` as it may stand in a message: quoted, and cut where it is long."""
-    return repr(text) if len(text) <= limit else repr(text[:limit]) + "…"
+    return repr(text) if len(text) <= _LIMIT else repr(text[:_LIMIT]) + "…"
 
 
 def read_source(path: str | Path) -> Source:

@@ -148,7 +148,7 @@ class Chat:
             return flawed
         raise EndpointError(
             f"{self.url} failed {tries} times, at last: {failure.told}",
-            hint="Is the server up, and is the address right? llm.timeout, llm.retries and llm.concurrency are settings.",
+            hint="Is the server up, and is the address right? Settings of the domain: llm.timeout, llm.retries, llm.concurrency.",
         )
 
     # -- parameters --------------------------------------------------------------------------------------------------

@@ -19,12 +19,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import prod
 
 import torch
 from torch import Tensor
 
 from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session
-from xdner.backbone.cache import Context, PrefixRows
+from xdner.backbone.store import Context, PrefixRows
 from xdner.codec.grammar import GrammarState, Mention
 from xdner.generation.draft import Decision, draft
 
@@ -90,6 +91,10 @@ class Generated:
     probabilities: tuple[float, ...]
     mentions: tuple[Mention, ...]
     complete: bool
+
+    def score(self, mention: Mention) -> float:
+        """The probability of a mention: the product over the tokens that decided it."""
+        return prod(self.probabilities[mention.start_token : mention.end_token])
 
 
 @dataclass

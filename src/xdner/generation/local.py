@@ -131,11 +131,8 @@ class LocalModel:
         listed = []
         sentence = question.sentence
         for mention in generated.mentions:
-            score = 1.0
-            for probability in generated.probabilities[mention.start_token : mention.end_token]:
-                score *= probability
             text = " ".join(w.text for w in sentence.words[mention.first : mention.last])
-            listed.append(Listed(text, mention.label, score))
+            listed.append(Listed(text, mention.label, generated.score(mention)))
         placed = align(sentence, listed)
         notes = dict(placed.notes)
         if not generated.complete:

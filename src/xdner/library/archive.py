@@ -23,7 +23,7 @@ from xdner.errors import LibraryError
 from xdner.files import storage_errors
 from xdner.library.leftovers import is_leftover
 
-__all__ = ["files_of", "pack", "unpack"]
+__all__ = ["LIMIT_FILES", "files_of", "pack", "unpack"]
 
 LISTING = "export.json"
 LIMIT_BYTES = 1_000_000_000

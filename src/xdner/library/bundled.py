@@ -70,7 +70,7 @@ def find_store(name: str, library: Library) -> Library:
     ships = ", ".join(n for store in bundled_libraries() for n in store.names()) or "none"
     raise UnknownDomainError(
         f"the library {library.folder} has no domain {name!r}",
-        hint=f"Train it with `xdner train {name} --train FILE`, or choose another library with --library. "
+        hint=f"Train it with `xdner train NAME --train FILE`, or choose another library with --library. "
         f"In the library: {own}. Shipped with xdner: {ships}.",
     )
 

@@ -9,7 +9,7 @@ from xdner.library.entry import DomainEntry
 from xdner.library.examples_entry import EXAMPLES_MANIFEST, ExamplesEntry
 from xdner.library.tagger_entry import MANIFEST, WEIGHTS, TaggerEntry
 
-__all__ = ["Entry", "load_entry", "with_prefix"]
+__all__ = ["Entry", "check_kind", "load_entry", "with_prefix"]
 
 #: A domain with a prefix (CP-NER), with a tagger (LANER), or of examples (IF-WRANER).
 Entry = DomainEntry | TaggerEntry | ExamplesEntry
@@ -41,6 +41,25 @@ def load_entry(folder: str | Path) -> Entry:
     elif found == ["a domain of examples"]:
         kind = ExamplesEntry
     return kind.load(folder)
+
+
+def check_kind(folder: Path, kind: type[Entry]) -> None:
+    """Refuse to put a domain in the place of one that another method made.
+
+    Args:
+        folder: where it will be.
+        kind: of the new domain.
+
+    Raises:
+        LibraryError: there is one.
+    """
+    own = {DomainEntry: "a prefix", TaggerEntry: "a tagger", ExamplesEntry: "a domain of examples"}[kind]
+    other = next((w for w, names in _OWN.items() if w != own and any((folder / n).is_file() for n in names)), None)
+    if other is not None:
+        raise LibraryError(
+            f"{folder} holds {other}, made by another method; {own} would take its place",
+            hint=f"Choose another name, or remove it first: xdner domains remove {folder.name}.",
+        )
 
 
 def with_prefix(entry: Entry) -> DomainEntry:

@@ -15,7 +15,7 @@ from pathlib import Path
 from xdner.errors import LibraryError
 from xdner.files import discard
 
-__all__ = ["begun", "entries", "is_begun", "is_domain", "is_leftover", "may_give_way", "orphans", "recover"]
+__all__ = ["begun", "entries", "inside", "is_begun", "is_domain", "is_leftover", "may_give_way", "orphans", "recover"]
 
 _LEFTOVER = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.(?P<kind>part|old)", re.DOTALL)
 _STEM = 32  # so many characters of a folder's name are in its leftovers' names
@@ -24,6 +24,11 @@ _STEM = 32  # so many characters of a folder's name are in its leftovers' names
 def is_leftover(name: str) -> bool:
     """Is this the name of something half-written or half-removed?"""
     return _LEFTOVER.fullmatch(name) is not None
+
+
+def inside(name: str) -> bool:
+    """Whether a name is that of a folder in the library, and not of one of its own."""
+    return bool(name) and not name.startswith(".") and Path(name).name == name
 
 
 def is_domain(path: Path) -> bool:

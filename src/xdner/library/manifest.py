@@ -10,9 +10,9 @@ from pathlib import Path
 from xdner.errors import LibraryError
 from xdner.files import write_atomically
 from xdner.library.kinds import Entry
-from xdner.prefix.prefix import Prefix
+from xdner.prefix.prefix import Prefix, short
 
-__all__ = ["MANIFEST", "Manifest", "name_of", "short", "title"]
+__all__ = ["MANIFEST", "Manifest", "name_of", "title"]
 
 MANIFEST = "library.json"
 _FORMAT = 1
@@ -92,8 +92,3 @@ def name_of(prefix: Prefix) -> str:
 def title(fingerprint: str, name: str) -> str:
     """A backbone for messages: its name and its fingerprint."""
     return f"{name} ({short(fingerprint)})" if name else short(fingerprint)
-
-
-def short(fingerprint: str) -> str:
-    """A hash for messages."""
-    return fingerprint[:19] + "…" if len(fingerprint) > 20 else fingerprint or "(none)"

@@ -29,12 +29,12 @@ from xdner.files import discard, holds, replace_folder, storage_errors, taking_t
 from xdner.library.archive import files_of, pack, unpack
 from xdner.library.exchange import adopt, start_of, take_start
 from xdner.library.kinds import Entry
-from xdner.library.leftovers import begun, entries, is_domain, may_give_way, orphans, recover
-from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
+from xdner.library.leftovers import begun, entries, inside, is_domain, may_give_way, orphans, recover
+from xdner.library.manifest import MANIFEST, Manifest, name_of, title
 from xdner.library.parts import at_rest
 from xdner.library.reading import identity, read_domain, read_unpacked, sound
 from xdner.library.verdict import INITIAL, Verdict, verdicts
-from xdner.prefix.prefix import Prefix
+from xdner.prefix.prefix import Prefix, short
 
 __all__ = ["Library", "Verdict", "default_library"]
 
@@ -63,7 +63,13 @@ class Library:
         self.timeout = timeout
 
     def path(self, name: str) -> Path:
-        """Where a domain is, or would be."""
+        """Where a domain is, or would be.
+
+        Raises:
+            LibraryError: the name leads elsewhere.
+        """
+        if not inside(name):
+            raise LibraryError(f"{name!r} cannot be the name of a domain", hint="Choose another name.")
         return self.folder / name
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -304,9 +310,9 @@ class Library:
 
     def _locate(self, name: str) -> Path | None:
         """Where a domain is now: at its place, or in what a writer that was killed or is at work moved aside."""
-        path = self.path(name)
-        if name.startswith(".") or path.name != name or path.parent != self.folder:
+        if not inside(name):
             return None  # never look outside of the library
+        path = self.path(name)
         if is_domain(path):
             return path
         aside = orphans(self.folder, entries(self.folder)).get(name)
@@ -332,10 +338,10 @@ class Library:
         raise LibraryError(f"{self.path(name)} changes again and again", hint="Try again when its writer has ended.")
 
     def _unknown(self, name: str) -> UnknownDomainError:
-        known = ", ".join(self.names()) or "nothing"
+        known, new = ", ".join(self.names()) or "nothing", name if inside(name) else "NAME"
         return UnknownDomainError(
             f"the library {self.folder} has no domain {name!r}",
-            hint=f"Train it with `xdner train {name} --train FILE`, or choose another library with --library. "
+            hint=f"Train it with `xdner train {new} --train FILE`, or choose another library with --library. "
             f"In the library: {known}.",
         )
 

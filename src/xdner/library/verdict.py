@@ -8,8 +8,8 @@ from pathlib import Path
 
 from xdner.errors import XdnerError
 from xdner.library.kinds import Entry
-from xdner.library.manifest import MANIFEST, Manifest, name_of, short, title
-from xdner.prefix.prefix import Prefix
+from xdner.library.manifest import MANIFEST, Manifest, name_of, title
+from xdner.prefix.prefix import Prefix, short
 
 __all__ = ["INITIAL", "Verdict", "verdicts"]
 

@@ -21,7 +21,7 @@ from xdner.errors import PrefixFormatError, PrefixMismatchError
 from xdner.files import read_manifest, write_atomically, write_manifest
 from xdner.geometry import PrefixGeometry, SiteShape
 
-__all__ = ["Prefix"]
+__all__ = ["Prefix", "short"]
 
 FORMAT = 1
 
@@ -132,8 +132,8 @@ class Prefix:
             )
         if self.backbone != backbone:
             raise PrefixMismatchError(
-                f"{what} was trained on a backbone with fingerprint {_short(self.backbone)}, "
-                f"but {name} has {_short(backbone)}",
+                f"{what} was trained on a backbone with fingerprint {short(self.backbone)}, "
+                f"but {name} has {short(backbone)}",
                 hint=f"Load the backbone it was trained on ({self.notes.get('backbone_name', 'see its manifest')}), "
                 "or train a new prefix. An adapted or merged backbone counts as another one.",
             )
@@ -218,7 +218,8 @@ def _half(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float16).to(torch.float32)
 
 
-def _short(fingerprint: str) -> str:
+def short(fingerprint: str) -> str:
+    """A hash for messages."""
     return fingerprint[:19] + "…" if len(fingerprint) > 20 else fingerprint or "(none)"
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from xdner.errors import PrefixMismatchError, SettingsError
-from xdner.prefix.prefix import Prefix
+from xdner.prefix.prefix import Prefix, short
 
 __all__ = [
     "Candidate",
@@ -282,7 +282,7 @@ def check_origins(prefixes: Sequence[tuple[str, Prefix]], origin: Prefix | None)
         if prefix.initial != expected:
             raise PrefixMismatchError(
                 f"the prefix of {name!r} started from another initial prefix "
-                f"({_short(prefix.initial)}, expected {_short(expected)}), so it cannot be combined",
+                f"({short(prefix.initial)}, expected {short(expected)}), so it cannot be combined",
                 hint=f"Leave {name!r} out, or train it again in this library.",
             )
 
@@ -336,7 +336,3 @@ def _same_shape(*prefixes: Prefix) -> None:
                 f"and {other.geometry}, length {other.length}",
                 hint="Combine prefixes of one backbone and one length only.",
             )
-
-
-def _short(fingerprint: str) -> str:
-    return fingerprint[:15] + "…" if fingerprint else "none recorded"

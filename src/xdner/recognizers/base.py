@@ -99,14 +99,16 @@ def as_sentence(text: str | Sentence) -> Sentence:
 
 
 def requests_of(
-    texts: str | Sentence | Sequence[str | Sentence], domain: str | Sequence[str] | None, ready: Sequence[str]
+    texts: str | Sentence | Sequence[str | Sentence],
+    domain: str | Sequence[str] | None,
+    ready: Callable[[], Sequence[str]],
 ) -> list[Request]:
     """One request a text.
 
     Args:
         texts: one or several.
         domain: one name for all texts or one a text; may be left out if only one domain is ready.
-        ready: names of the recognizer's domains.
+        ready: gives the names of the recognizer's domains, which may be thousands in folders; asked only where none is named.
 
     Raises:
         UnknownDomainError: no domain was named, and not exactly one is ready.
@@ -114,15 +116,16 @@ def requests_of(
     """
     items = [texts] if isinstance(texts, str | Sentence) else list(texts)
     if domain is None:
-        if len(ready) != 1:
+        names = ready()
+        if len(names) != 1:
             raise UnknownDomainError(
-                f"which domain? {len(ready)} are ready: {_some(ready) or 'none'}", hint="Pass domain='name'."
+                f"which domain? {len(names)} are ready: {_some(names) or 'none'}", hint="Pass domain='name'."
             )
-        domain = ready[0]
-    names = [domain] * len(items) if isinstance(domain, str) else list(domain)
-    if len(names) != len(items):
-        raise DataError(f"{len(items)} texts came with {len(names)} domains", hint="Give one domain, or one a text.")
-    return [Request(t, d) for t, d in zip(items, names, strict=True)]
+        domain = names[0]
+    domains = [domain] * len(items) if isinstance(domain, str) else list(domain)
+    if len(domains) != len(items):
+        raise DataError(f"{len(items)} texts came with {len(domains)} domains", hint="Give one domain, or one a text.")
+    return [Request(t, d) for t, d in zip(items, domains, strict=True)]
 
 
 def report_on(sentences: Sequence[Sentence], results: Sequence[Result | None]) -> Report:
@@ -210,7 +213,7 @@ class Recognizer(ABC, Generic[E]):
             UnknownDomainError: no such domain here.
             DataError: as many domains as texts are needed, or a text is not one.
         """
-        return self.recognize(requests_of(texts, domain, self.domains), done=done)
+        return self.recognize(requests_of(texts, domain, lambda: self.domains), done=done)
 
     def evaluate(
         self, corpus: Sequence[Sentence], *, domain: str | None = None, done: Callable[[int], None] | None = None

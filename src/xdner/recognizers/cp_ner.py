@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from xdner.backbone.base import Backbone
-from xdner.backbone.cache import PrefixRows
 from xdner.backbone.load import load_backbone
+from xdner.backbone.store import PrefixRows
 from xdner.domain import Domain
 from xdner.errors import SettingsError
 from xdner.library.entry import DomainEntry
@@ -37,6 +37,7 @@ from xdner.text import Sentence
 from xdner.training.domain_task import lost_entities
 from xdner.training.loop import TrainingResult
 from xdner.training.run import Run
+from xdner.training.sources import limited
 
 __all__ = ["CPNER", "Trained"]
 
@@ -47,7 +48,7 @@ class Trained:
 
     Attributes:
         entry: the domain with its prefix and settings, as it is saved.
-        result: epochs, losses and dev scores of the last training run.
+        result: epochs, losses and dev scores of the last training run (of an ensemble, of its last member).
         transfer: all runs of the strategy, and what the selector said.
         inexpressible: gold entities that the target language cannot express, by reason (the ceiling of recall).
     """
@@ -56,6 +57,12 @@ class Trained:
     result: TrainingResult
     transfer: Transferred
     inexpressible: Mapping[str, int]
+
+    @property
+    def dev_f1(self) -> float | None:
+        """Of the domain as it is saved, on the dev sentences that chose its epoch; of an ensemble, of its members' vote."""
+        found: float | None = self.entry.prefix.notes["dev_f1"]
+        return found
 
 
 class CPNER(Recognizer[DomainEntry]):
@@ -186,7 +193,9 @@ class CPNER(Recognizer[DomainEntry]):
             entry = self._entry(name)
             with torch.inference_mode():
                 return tuple(
-                    self.reader.steer(entry.domain, entry.settings.codec, prefix.keys, prefix.values)
+                    self.reader.steer(
+                        entry.domain, entry.settings.codec, prefix.keys, prefix.values, entry.settings.decoding
+                    )
                     for prefix in entry.prefixes
                 )
 
@@ -225,7 +234,7 @@ class CPNER(Recognizer[DomainEntry]):
         Raises:
             UnknownDomainError, DataError: see :meth:`predict`; at once, not with the first result.
         """
-        requests = requests_of(texts, domain, self.domains)
+        requests = requests_of(texts, domain, lambda: self.domains)
         return self._read(requests, self._sentences(requests), None)
 
     def _sentences(self, requests: Sequence[Request]) -> list[Sentence]:
@@ -337,6 +346,11 @@ class CPNER(Recognizer[DomainEntry]):
         )  # fmt: skip
         made = transfer.run(run)
         self.add(made.entry)
+        if made.entry.members and transfer.dev:  # each member was scored by itself; what counts is their vote
+            report = self.evaluate(limited(transfer.dev, settings.training.dev_limit), domain=domain.name)
+            scored = made.entry.prefix.with_notes(dev_f1=report.micro.f1)
+            made = replace(made, entry=replace(made.entry, prefix=scored))
+            self.add(made.entry)
         _, reasons = lost_entities(
             domain, train_sentences, self.reader.encoder, settings.codec, max_pieces=settings.training.max_pieces,
             max_tokens=self.backbone.max_tokens - settings.prefix.length,

@@ -33,12 +33,12 @@ from xdner.prompting.template import Template, find_template
 from xdner.recognizers.asking import Batch, Ready
 from xdner.recognizers.base import Recognizer, Request, Result
 from xdner.recognizers.retrievers import Retrievers
-from xdner.recognizers.warmup import check_labels, dev_sample
+from xdner.recognizers.warmup import check_labels
 from xdner.retrieval.base import Example, let_go, text_key
 from xdner.retrieval.pool import Pool
 from xdner.text import Sentence
-from xdner.training.instruct import Source
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource, limited
 from xdner.training.tuning import RetrieverFactory, Tuned, tune
 
 __all__ = ["DEFAULT_LLM", "IFWRANER", "check_same_model"]
@@ -128,7 +128,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
                     ["an adapter has no use with an endpoint"], hint="Serve the model with the adapter merged into it."
                 )
             remote = EndpointModel(str(llm), model, settings)
-            return cls(remote, settings=settings, retriever=retriever, template=template)
+            return cls(remote, settings=settings, retriever=retriever or Retrievers(device), template=template)
         if model is not None:
             raise SettingsError([f"--model {model} names a model behind an endpoint"], hint="Give --llm http://…/v1.")
         backbone = load_backbone(causal_model(DEFAULT_LLM if llm is None else llm), device=device, dtype=dtype)
@@ -251,7 +251,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
 
     def tune(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[LabelledSource],
         *,
         dev: tuple[Domain, Sequence[Sentence], Sequence[Sentence]] | None = None,
         run: Run | None = None,
@@ -287,7 +287,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
             return None
         domain, examples, sentences = dev
         local = self._local("be tuned")
-        sample = dev_sample(sentences, self.settings.training.dev_limit)
+        sample = limited(sentences, self.settings.training.dev_limit)
         reader = IFWRANER(local, settings=self.settings, retriever=self.make_retriever, template=self.template)
         reader.add_domain(domain, examples)
 

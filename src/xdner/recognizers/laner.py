@@ -23,9 +23,9 @@ from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings, TaggerSettings
 from xdner.tagger.tags import bio_entities, lost_entities
 from xdner.text import Sentence
-from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource
 
 __all__ = ["LANER", "TrainedTagger"]
 
@@ -164,7 +164,7 @@ class LANER(Recognizer[TaggerEntry]):
             SettingsError: a beam that cannot be.
             DataError: as many domains as texts are needed, or a text is not one.
         """
-        return self.recognize(requests_of(texts, domain, self.domains), beam=beam, done=done)
+        return self.recognize(requests_of(texts, domain, lambda: self.domains), beam=beam, done=done)
 
     def evaluate(
         self,
@@ -186,7 +186,7 @@ class LANER(Recognizer[TaggerEntry]):
         train_sentences: Sequence[Sentence],
         dev: Sequence[Sentence] | None = None,
         *,
-        sources: Sequence[Source] = (),
+        sources: Sequence[LabelledSource] = (),
         start: str | None = None,
         settings: LanerSettings | None = None,
         run: Run | None = None,

@@ -18,15 +18,15 @@ from xdner.domain import Domain, verbalize
 from xdner.errors import BackboneMismatchError
 from xdner.library.entry import sentence_hashes
 from xdner.library.tagger_entry import TaggerEntry
-from xdner.recognizers.warmup import check_labels, dev_sample
+from xdner.recognizers.warmup import check_labels
 from xdner.tagger.carry import carry_over, name_vectors, start_from_names
 from xdner.tagger.network import TaggerNetwork
 from xdner.tagger.settings import LanerSettings
 from xdner.tagger.tags import tags_for
 from xdner.text import Sentence
-from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult, train
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource, limited
 from xdner.training.tagger_task import TaggerTask
 
 __all__ = ["LanerTraining", "TaggerRun", "check_start"]
@@ -75,7 +75,7 @@ class LanerTraining:
         dev: Sequence[Sentence],
         settings: LanerSettings,
         *,
-        sources: Sequence[Source] = (),
+        sources: Sequence[LabelledSource] = (),
         start: tuple[TaggerEntry, TaggerNetwork] | None = None,
     ) -> None:
         for one, corpora in ((domain, (sentences, dev)), *((s.domain, (s.sentences,)) for s in sources)):
@@ -104,7 +104,7 @@ class LanerTraining:
         if self.sources:
             every = [name for s in self.sources for name in s.domain.label_names]
             stages.append(("source", every, [x for s in self.sources for x in s.sentences], ()))
-        scored = dev_sample(self.dev, training.dev_limit)
+        scored = limited(self.dev, training.dev_limit)
         stages.append(("target", self.domain.label_names, self.sentences, scored))
         for number, (name, labels, sentences, dev) in enumerate(stages):
             network = self._network(module, labels, before)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from xdner.backbone.base import Backbone
-from xdner.backbone.cache import PrefixRows
+from xdner.backbone.store import PrefixRows
 from xdner.codec.grammar import Grammar
 from xdner.codec.instructor import Instructor
 from xdner.codec.windows import Window, merge_windows, split_windows
@@ -28,12 +28,14 @@ __all__ = ["Reader", "Steered"]
 
 @dataclass(frozen=True, eq=False)
 class Steered:
-    """A domain that is ready to be read in: its grammar, its instructor, its prefix and context."""
+    """A domain that is ready to be read in: its grammar, its instructor, its prefix and context, and its windows (of
+    ``decoding``; the batch is the reader's)."""
 
     domain: Domain
     grammar: Grammar
     instructor: Instructor
     steering: Steering
+    decoding: DecodingSettings
 
 
 class Reader:
@@ -41,7 +43,7 @@ class Reader:
 
     Args:
         backbone: the frozen model.
-        decoding: batch size and windows.
+        decoding: batch size, and the windows of domains that do not bring their own.
     """
 
     def __init__(self, backbone: Backbone, decoding: DecodingSettings) -> None:
@@ -49,14 +51,22 @@ class Reader:
         self.encoder = WordEncoder(backbone.tokenizer)
         self.engine = Engine(backbone, batch_size=decoding.batch_size)
 
-    def steer(self, domain: Domain, codec: CodecSettings, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Steered:
+    def steer(
+        self,
+        domain: Domain,
+        codec: CodecSettings,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+        decoding: DecodingSettings | None = None,
+    ) -> Steered:
         """Make a domain ready: read its instruction and options once, under its prefix (per site [G, n, d])."""
         dtype, device = self.backbone.dtype, self.backbone.device
         keys, values = ([t.to(device, dtype) for t in part] for part in (keys, values))
         instructor = Instructor(self.encoder, codec)
         rows = PrefixRows.stack([(keys, values)], [0])
         context = self.backbone.read_context(instructor.context(domain), rows)
-        return Steered(domain, Grammar(self.encoder, domain, codec), instructor, Steering(keys, values, context))
+        grammar, steering = Grammar(self.encoder, domain, codec), Steering(keys, values, context)
+        return Steered(domain, grammar, instructor, steering, decoding or self.decoding)
 
     def read(
         self, items: Sequence[tuple[Sentence, Steered]], *, done: Callable[[int], None] | None = None
@@ -103,9 +113,9 @@ class Reader:
         budget = max(16, (self.backbone.max_tokens - used) // 4) if self.backbone.kind == "causal" else 100_000
         return split_windows(
             [len(w) for w in words],
-            window=self.decoding.window,
-            overlap=self.decoding.overlap,
-            max_pieces=min(budget, 24 * self.decoding.window),
+            window=steered.decoding.window,
+            overlap=steered.decoding.overlap,
+            max_pieces=min(budget, 24 * steered.decoding.window),
         )
 
     def _job(self, words: Sequence[tuple[int, ...]], names: Sequence[bool], steered: Steered) -> Job:
@@ -123,17 +133,11 @@ class Reader:
     ) -> Result:
         found = []
         for window, output in zip(windows, generated, strict=True):
-            inside = []
-            for mention in output.mentions:
-                score = 1.0
-                for probability in output.probabilities[mention.start_token : mention.end_token]:
-                    score *= probability
-                first, last = mention.first + window.first, mention.last + window.first
-                inside.append((first, last, mention.label, score))
-            found.append(inside)
+            begin = window.first
+            found.append([(m.first + begin, m.last + begin, m.label, output.score(m)) for m in output.mentions])
         merged = merge_windows(windows, found) if len(windows) > 1 else (found[0] if found else [])
         entities: tuple[Entity, ...] = tuple(sentence.entity(f, last, label, score) for f, last, label, score in merged)
-        capped = sum(len(ids) >= self.encoder.max_pieces for ids in words)
+        capped = sum(self.encoder.capped(word.text) for word in sentence.words)
         incomplete = sum(not output.complete for output in generated)
         diagnostics = {k: n for k, n in (("capped_words", capped), ("incomplete", incomplete)) if n}
         return Result(sentence.text, entities, steered.domain.name, max(1, len(windows)), diagnostics)

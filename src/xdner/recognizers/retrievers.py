@@ -9,9 +9,9 @@ from xdner.prompting.settings import WranerSettings
 from xdner.retrieval.base import Example, Retriever
 from xdner.retrieval.baselines import NoRetriever
 from xdner.retrieval.build import build_retriever, embedder_of, settings_with
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import EMBEDDED
-from xdner.retrieval.words import WordEmbedder
 
 __all__ = ["Retrievers"]
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from xdner.backbone.base import Backbone
-from xdner.backbone.cache import PrefixRows
+from xdner.backbone.store import PrefixRows
 from xdner.codec.instructor import Instructor
 from xdner.errors import TrainingError
 from xdner.library.bundled import bundled_initial
@@ -22,9 +22,9 @@ from xdner.recognizers.warmup import assert_frozen, initial_prefix
 from xdner.settings import Settings
 from xdner.training.augmentation import Augmentation
 from xdner.training.domain_task import DomainTask, Item, make_items
-from xdner.training.instruct import Source, limited, pools, used
 from xdner.training.loop import TrainingResult, train
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource, limited, pools, used
 
 __all__ = ["shipped_start", "train_shared_start"]
 
@@ -41,7 +41,7 @@ def shipped_start(backbone: Backbone, settings: Settings) -> Prefix | None:
 
 def train_shared_start(
     reader: Reader,
-    sources: Sequence[Source],
+    sources: Sequence[LabelledSource],
     settings: Settings,
     run: Run | None = None,
 ) -> tuple[Prefix, TrainingResult]:

@@ -190,7 +190,8 @@ class Transfer:
         )  # fmt: skip
         if self.settings.selector.weighting != "loss":
             return chosen
-        target = WarmUp(self.reader, self.domain, self.sentences, (), self.settings, initial=self.initial)
+        own_sentences = self.dev or self.sentences
+        target = WarmUp(self.reader, self.domain, own_sentences, (), self.settings, initial=self.initial)
         losses = [-target.mean_loss(s.entry.prefix) for s in sources]
         how = self.settings.selector
         weights = softmax_weights(losses, how.effective_temperature, how.top_k)

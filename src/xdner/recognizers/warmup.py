@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.base import Backbone
-from xdner.backbone.cache import PrefixRows
+from xdner.backbone.store import PrefixRows
 from xdner.codec.instructor import Instructor
 from xdner.domain import DEFAULT_INSTRUCTION, Domain
 from xdner.errors import BackboneMismatchError, DomainError, SettingsError, TrainingError
@@ -23,14 +23,15 @@ from xdner.library.entry import DomainEntry, sentence_hashes
 from xdner.prefix.parametrization import DirectParametrization, MLPParametrization, Parametrization
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.reader import Reader
-from xdner.settings import PrefixSettings, Settings
+from xdner.settings import PrefixSettings, Settings, TrainingSettings
 from xdner.text import Sentence
 from xdner.training.augmentation import Augmentation, mention_pool
 from xdner.training.domain_task import DomainTask, make_items
 from xdner.training.loop import TrainingResult, train
 from xdner.training.run import Run
+from xdner.training.sources import limited
 
-__all__ = ["WarmUp", "assert_frozen", "check_labels", "dev_sample", "initial_prefix"]
+__all__ = ["WarmUp", "assert_frozen", "check_labels", "initial_prefix"]
 
 
 def initial_prefix(reader: Reader, settings: PrefixSettings) -> Prefix:
@@ -107,7 +108,7 @@ class WarmUp:
         keys, values = self.parametrization.collapse()
         #: Hash of the prefix that training starts from.
         self.start = replace(self.initial, keys=keys, values=values).hash()
-        self.scored = dev_sample(dev, settings.training.dev_limit)
+        self.scored = limited(dev, settings.training.dev_limit)
 
     def run(self, run: Run | None = None) -> tuple[DomainEntry, TrainingResult]:
         """Train; ``run`` says where checkpoints go, and what is shown.
@@ -133,11 +134,12 @@ class WarmUp:
         return DomainEntry(self.domain, self._prefix(result), self.settings, seen=seen), result
 
     def mean_loss(self, prefix: Prefix) -> float:
-        """Eq. 4 of another prefix on these sentences, all options in their order; nothing is trained."""
+        """Eq. 4 of another prefix on these sentences, all options in their order, without dropout; nothing is trained."""
         dtype, device = self.backbone.dtype, self.backbone.device
         keys, values = ([t.to(device, dtype) for t in part] for part in (prefix.keys, prefix.values))
         rows = PrefixRows.stack([(keys, values)], [0])
-        task = self._task(Augmentation(shuffle=False), lambda: rows)
+        plain = replace(self.settings.training, backbone_dropout=False)
+        task = self._task(Augmentation(shuffle=False), lambda: rows, plain)
         order = sorted(range(len(task.lengths())), key=task.lengths().__getitem__)
         size = self.settings.training.batch_size
         total = 0.0
@@ -164,9 +166,12 @@ class WarmUp:
         return Prefix(self.backbone.geometry, keys, values, identity, initial, notes).rounded()
 
     def _task(
-        self, augmentation: Augmentation | None = None, rows: Callable[[], PrefixRows] | None = None
+        self,
+        augmentation: Augmentation | None = None,
+        rows: Callable[[], PrefixRows] | None = None,
+        training: TrainingSettings | None = None,
     ) -> DomainTask:
-        training, encoder = self.settings.training, self.reader.encoder
+        training, encoder = training or self.settings.training, self.reader.encoder
         instructor = Instructor(encoder, self.settings.codec)
         varied = Augmentation(
             shuffle=training.shuffle_options,
@@ -214,7 +219,8 @@ class WarmUp:
         if not self.scored:
             return None
         with torch.inference_mode():
-            steered = self.reader.steer(self.domain, self.settings.codec, *self.parametrization())
+            keys, values = self.parametrization()
+            steered = self.reader.steer(self.domain, self.settings.codec, keys, values, self.settings.decoding)
         results = self.reader.read([(s, steered) for s in self.scored])
         return evaluate([s.entities for s in self.scored], [r.entities for r in results], samples=0).micro.f1
 
@@ -264,12 +270,3 @@ def check_labels(domain: Domain, *corpora: Sequence[Sentence]) -> None:
             f"the sentences have labels that domain {domain.name!r} does not: {', '.join(unknown)}",
             hint=f"Add them to the domain, or correct the sentences. The domain has: {', '.join(domain.label_names)}.",
         )
-
-
-def dev_sample(dev: Sequence[Sentence], limit: int) -> list[Sentence]:
-    """All of dev, or a sample that is the same for every seed and setting."""
-    if not limit or len(dev) <= limit:
-        return list(dev)
-    generator = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(len(dev), generator=generator)[:limit].tolist()
-    return [dev[i] for i in sorted(chosen)]

@@ -12,9 +12,9 @@ import numpy as np
 
 from xdner.errors import RetrievalError, install_hint
 from xdner.retrieval.base import Example, Hit, text_key
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.examples import unique
 from xdner.retrieval.stop_words import queried_words
-from xdner.retrieval.words import WordEmbedder
 from xdner.text import Sentence
 
 __all__ = ["BM25Retriever", "DensestRetriever", "NoRetriever", "RandomRetriever", "SentenceRetriever", "require_bm25"]
@@ -29,7 +29,7 @@ def _best(examples: Sequence[Example], scores: np.ndarray, query: Sentence, k: i
 
 
 class SentenceRetriever:
-    """By the cosine of sentence embeddings (:meth:`~xdner.retrieval.words.WordEmbedder.embed_sentences`)."""
+    """By the cosine of sentence embeddings (:meth:`~xdner.retrieval.embedder.WordEmbedder.embed_sentences`)."""
 
     def __init__(self, examples: Iterable[Example], embedder: WordEmbedder) -> None:
         self.examples, self.embedder = unique(examples), embedder

@@ -16,11 +16,11 @@ from xdner.retrieval.baselines import (
     SentenceRetriever,
     require_bm25,
 )
+from xdner.retrieval.by_words import WordRetriever
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.stop_words import stop_words
-from xdner.retrieval.word import WordRetriever
-from xdner.retrieval.words import WordEmbedder
 
 __all__ = ["build_retriever", "embedder_of", "own_settings", "require_packages", "settings_with"]
 
@@ -76,8 +76,6 @@ def build_retriever(
     pool: Pool | Sequence[Example],
     settings: RetrievalSettings | None = None,
     embedder: WordEmbedder | None = None,
-    *,
-    device: str = "cpu",
 ) -> Retriever:
     """The retriever that ``settings.method`` names; of no examples, one that shows nothing.
 
@@ -108,8 +106,8 @@ def build_retriever(
     if settings.method == "densest":
         return DensestRetriever(examples)
     if embedder is None and isinstance(pool, Pool):
-        embedder = embedder_of(pool, settings=settings, device=device)
-    embedder = embedder or WordEmbedder(load_encoder(settings.encoder, device=device), settings)
+        embedder = embedder_of(pool, settings=settings)
+    embedder = embedder or WordEmbedder(load_encoder(settings.encoder), settings)
     if settings.method == "sentence":
         return SentenceRetriever(examples, embedder)
     return WordRetriever(pool, embedder, settings)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from xdner.errors import DataError
 from xdner.retrieval.base import Example
+from xdner.retrieval.embedder import Vectors
 from xdner.retrieval.milvus import SHIFT, Row
 from xdner.retrieval.stop_words import content_words
-from xdner.retrieval.words import Vectors
 from xdner.text import Sentence
 
 __all__ = ["checked", "keys_of", "rows_of", "stacked", "unique", "word_labels"]

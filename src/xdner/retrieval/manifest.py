@@ -26,7 +26,7 @@ from typing import Any
 from xdner.errors import DataError, RetrievalError
 from xdner.files import discard, write_atomically
 from xdner.retrieval.base import Example
-from xdner.retrieval.words import Embedding
+from xdner.retrieval.embedder import Embedding
 from xdner.text import Sentence, Word
 
 __all__ = ["CACHE", "MANIFEST", "Manifest", "read_again", "read_examples", "tidy", "write_examples"]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from xdner.backbone.load import native_bfloat16
 from xdner.files import write_atomically
-from xdner.retrieval.words import Vectors
+from xdner.retrieval.embedder import Vectors
 
 __all__ = ["Matrix"]
 
@@ -119,10 +119,10 @@ class Matrix:
     def read(cls, path: Path, of: Mapping[str, Any], rows: int, dimension: int) -> Matrix | None:
         """What :meth:`write` kept; ``None`` if it is not there, damaged, or made of something else."""
         try:
-            with safe_open(path, framework="numpy") as file:
+            with safe_open(path, framework="pt") as file:  # maps; "numpy" would copy
                 if (file.metadata() or {}).get("of") != json.dumps(of, sort_keys=True):
                     return None
-                keys, vectors = file.get_tensor("keys"), file.get_tensor("vectors")
+                keys, vectors = file.get_tensor("keys").numpy(), file.get_tensor("vectors").numpy()
         except (OSError, SafetensorError):
             return None
         if keys.shape != (rows,) or vectors.shape != (rows, dimension) or vectors.dtype != np.float32:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from xdner.errors import RetrievalError, install_hint
 from xdner.retrieval.advice import without_advice
-from xdner.retrieval.words import Vectors
+from xdner.retrieval.embedder import Vectors
 
 __all__ = ["SHIFT", "MilvusRows", "Row", "is_server", "require_client", "shown"]
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from xdner.errors import IndexMismatchError, RetrievalError, StorageError
 from xdner.files import discard
 from xdner.retrieval.base import Example
+from xdner.retrieval.embedder import Embedding, Vectors, WordEmbedder
 from xdner.retrieval.examples import checked, keys_of, rows_of
 from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest, read_again, read_examples, tidy, write_examples
 from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.milvus import SHIFT, MilvusRows, require_client, shown
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.stop_words import stop_words
-from xdner.retrieval.words import Embedding, Vectors, WordEmbedder
 from xdner.retrieval.writers import writing
 from xdner.text import Sentence
 
@@ -57,12 +57,8 @@ def has_pool(folder: str | Path) -> bool:
     return (Path(folder) / MANIFEST).is_file()
 
 
-def open_pool(folder: str | Path, *, timeout: float = 20.0) -> Pool:
-    """The pool in a folder.
-
-    Args:
-        folder: with ``index.json``.
-        timeout: seconds that a Milvus server may take for one call, and that a writer waits for another.
+def open_pool(folder: str | Path) -> Pool:
+    """The pool in a folder with ``index.json``.
 
     Raises:
         RetrievalError: there is none, or it is damaged.
@@ -73,7 +69,7 @@ def open_pool(folder: str | Path, *, timeout: float = 20.0) -> Pool:
         if manifest is None:
             break
         try:
-            return Pool(folder, manifest, timeout=timeout)
+            return Pool(folder, manifest)
         except RetrievalError:
             # A writer may have replaced what the manifest named.
             if look == _LOOKS - 1 or Manifest.read(folder) == manifest:
@@ -88,6 +84,7 @@ class Pool:
 
     Attributes:
         folder, manifest: see ``manifest.py``.
+        timeout: seconds that a Milvus server may take for one call, and that a writer waits for another.
         examples: by number.
     """
 

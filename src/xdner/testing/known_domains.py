@@ -67,11 +67,12 @@ def entries(recognizer: CPNER, names: Sequence[str] = SOURCES) -> list[Source]:
 
 
 def run(
-    recognizer: CPNER, how: Settings, names: Sequence[str] = SOURCES, alphas: Mapping[str, float] | None = None
-) -> Transferred:
+    recognizer: CPNER, how: Settings, names: Sequence[str] = SOURCES, alphas: Mapping[str, float] | None = None,
+    dev: Sequence[Sentence] = (),
+) -> Transferred:  # fmt: skip
     """The target ``rivers`` by the strategy in the settings."""
     domain, sentences = DATA["rivers"]
     return Transfer(
-        recognizer.reader, domain, sentences, (), how, initial=recognizer.initial_prefix(how.prefix),
+        recognizer.reader, domain, sentences, dev, how, initial=recognizer.initial_prefix(how.prefix),
         sources=entries(recognizer, names), alphas=alphas,
     ).run()  # fmt: skip

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xdner.backbone.aliases import MANIFEST, read_manifest
+from xdner.backbone.aliases import MANIFEST, manifest_of
 from xdner.backbone.lora import check_mergeable, merge_lora
 from xdner.backbone.recompute import recomputed
 from xdner.backbone.saving import save_like
@@ -328,7 +328,7 @@ def _write(found: ResolvedBackbone, stage: _Stage, scratch: Path, out: Path, fac
     """The folder appears complete or not at all: it is made beside the checkpoints and then moved."""
     learner, made = stage.learner, scratch / "made"
     manifest: dict[str, Any] = {"name": out.name, "kind": found.kind, "base": facts["base"], "made": facts}
-    if recommended := read_manifest(found.path).get("recommended"):
+    if recommended := manifest_of(found.path).get("recommended"):
         manifest["recommended"] = recommended  # it reads the same prompts as before
     if stage.factors is not None:
         adapter = scratch / "adapter"

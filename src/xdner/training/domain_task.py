@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from xdner.backbone.base import Backbone
-from xdner.backbone.cache import PrefixRows
 from xdner.backbone.recompute import recomputed
+from xdner.backbone.store import PrefixRows
 from xdner.codec.instructor import Instructor
 from xdner.codec.target import Target, TargetCodec
 from xdner.codec.windows import split_between
@@ -135,7 +135,6 @@ class DomainTask:
         self._parameters, self._prefix, self._score, self._penalty = dict(parameters), prefix, score, penalty
         self._instructor, self._dropouts = Instructor(encoder, codec), tuple(dropouts)
         self._budgets: dict[tuple[str, int], int] = {}
-        self.target_tokens = 0
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Exactly what is trained."""
@@ -172,7 +171,6 @@ class DomainTask:
                 context = None
                 sources = [(*contexts[i.domain.name], *s) for i, s in zip(items, sources, strict=True)]
             states = self._backbone.target_states(sources, [t.ids for t in targets], prefix, context)
-        self.target_tokens += len(states)
         loss = target_loss(self._backbone, states, targets, self._training.likelihood)
         return loss if self._penalty is None else loss + self._penalty()
 

@@ -5,7 +5,9 @@ Merging them into the weights makes a new backbone: :func:`xdner.backbone.lora.m
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 from transformers import PreTrainedModel
 
+from xdner.backbone.base import Backbone
 from xdner.backbone.lora import Adapter
-from xdner.errors import TrainingError, install_hint
+from xdner.errors import BackboneMismatchError, TrainingError, install_hint
 
-__all__ = ["Factors", "lora_dropouts", "put_factors"]
+__all__ = ["Factors", "factors_on", "lora_dropouts", "put_factors", "require_peft"]
 
 
 @dataclass
@@ -95,6 +98,28 @@ def put_factors(
         factor.data = factor.data.float()
         factor.requires_grad_(True)
     return Factors(lora, config, factors, lora_dropouts(model))
+
+
+@contextlib.contextmanager
+def factors_on(backbone: Backbone, *, rank: int, alpha: int, seed: int, dropout: float, what: str) -> Iterator[Factors]:
+    """:func:`put_factors` on a backbone for a while; afterwards it is as it was.
+
+    Raises:
+        TrainingError: peft is not installed.
+        BackboneMismatchError: the weights under the factors changed meanwhile.
+    """
+    before = backbone.compute_fingerprint()
+    factors = put_factors(backbone.model, rank=rank, alpha=alpha, seed=seed, dropout=dropout, what=what)
+    try:
+        yield factors
+    finally:
+        factors.remove()
+        backbone.freeze()
+    if backbone.compute_fingerprint() != before:
+        raise BackboneMismatchError(
+            "the weights under the LoRA factors changed during training, although they are frozen",
+            hint="This is a bug, or another thread trains the same model; nothing was written.",
+        )
 
 
 def lora_dropouts(model: nn.Module) -> list[nn.Module]:

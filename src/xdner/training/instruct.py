@@ -10,42 +10,32 @@ The result is a backbone like any other, with its own fingerprint.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from xdner.backbone.base import Backbone
 from xdner.codec.instructor import Instructor
 from xdner.codec.words import WordEncoder
-from xdner.domain import Domain
-from xdner.errors import BackboneMismatchError, TrainingError
+from xdner.errors import TrainingError
 from xdner.files import check_replaceable, holds, replace_folder, write_atomically
 from xdner.settings import Settings
 from xdner.text import Sentence
-from xdner.training.augmentation import Augmentation, mention_pool
+from xdner.training.augmentation import Augmentation
 from xdner.training.domain_task import DomainTask, Item, make_items
-from xdner.training.factors import put_factors
+from xdner.training.factors import factors_on
 from xdner.training.loop import TrainingResult, train
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource, limited, pools, used
 
-__all__ = ["BY", "RECORD", "Instructed", "Source", "instruct", "limited", "pools", "used"]
+__all__ = ["BY", "RECORD", "Instructed", "instruct"]
 
 
 #: How the factors were made; a folder with it may be replaced by new factors.
 RECORD = "instruct.json"
 #: What the record says, so that its folder is known as one that may be made again.
 BY = "xdner instruct"
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source domain: its types and sentences."""
-
-    domain: Domain
-    sentences: Sequence[Sentence]
 
 
 @dataclass(frozen=True)
@@ -58,11 +48,10 @@ class Instructed:
 
 def instruct(
     backbone: Backbone,
-    sources: Sequence[Source],
+    sources: Sequence[LabelledSource],
     out: str | Path,
     *,
     settings: Settings,
-    score: Callable[[], float | None] | None = None,
     run: Run | None = None,
 ) -> Instructed:
     """Tune LoRA factors on the sources, with the backbone frozen under them, and write them in peft's format.
@@ -74,7 +63,6 @@ def instruct(
         sources: domains with their training sentences.
         out: folder of the factors, stored in 16 bits.
         settings: groups ``codec``, ``training`` and ``instruct``.
-        score: dev score of the current weights, or ``None``.
         run: where checkpoints go, and what is shown.
 
     Raises:
@@ -85,14 +73,12 @@ def instruct(
     how = settings.instruct
     encoder = WordEncoder(backbone.tokenizer)
     items = _items(sources, settings, encoder, backbone.max_tokens)
-    before = backbone.compute_fingerprint()
-    factors = put_factors(
-        backbone.model, rank=how.rank, alpha=how.alpha, dropout=how.lora_dropout, seed=settings.training.seed,
-        what="instruction tuning",
-    )  # fmt: skip
     pool = {label.verbalization: label for source in sources for label in source.domain.labels}
     empty = backbone.empty_prefix()
-    try:
+    with factors_on(
+        backbone, rank=how.rank, alpha=how.alpha, dropout=how.lora_dropout, seed=settings.training.seed,
+        what="instruction tuning",
+    ) as factors:  # fmt: skip
         task = DomainTask(
             backbone,
             items,
@@ -109,35 +95,19 @@ def instruct(
             ),
             parameters=factors.parameters,
             prefix=lambda: empty,
-            score=score or (lambda: None),
+            score=lambda: None,
             dropouts=factors.dropouts,
         )
-        result = train(
-            task,
-            settings.training,
-            run,
-            fingerprint=_run_fingerprint(backbone.exact_fingerprint, sources, settings),
-        )
-        with replace_folder(out, holds(RECORD)) as fresh:
-            factors.write(fresh, backbone.name)
-            _describe(backbone, fresh, sources, settings, result)
-            factors.remove()
-            _check_unchanged(backbone, before)
-    finally:
-        factors.remove()
-        backbone.freeze()
+        fingerprint = _run_fingerprint(backbone.exact_fingerprint, sources, settings)
+        result = train(task, settings.training, run, fingerprint=fingerprint)
+        adapter = factors.adapter(backbone.name)
+    with replace_folder(out, holds(RECORD)) as fresh:
+        adapter.write(fresh)
+        _describe(backbone, fresh, sources, settings, result)
     return Instructed(result, Path(out))
 
 
-def _check_unchanged(backbone: Backbone, before: str) -> None:
-    if backbone.compute_fingerprint() != before:
-        raise BackboneMismatchError(
-            "the weights under the LoRA factors changed during training, although they are frozen",
-            hint="This is a bug, or another thread trains the same model; nothing was written.",
-        )
-
-
-def _items(sources: Sequence[Source], settings: Settings, encoder: WordEncoder, most: int) -> list[Item]:
+def _items(sources: Sequence[LabelledSource], settings: Settings, encoder: WordEncoder, most: int) -> list[Item]:
     if not sources:
         raise TrainingError("instruction tuning needs at least one source domain", hint="Give --source FILE.")
     instructor = Instructor(encoder, settings.codec)
@@ -150,25 +120,7 @@ def _items(sources: Sequence[Source], settings: Settings, encoder: WordEncoder, 
     return items
 
 
-def pools(sources: Sequence[Source], per_source: int) -> dict[str, dict[str, tuple[tuple[str, ...], ...]]]:
-    """The mentions of each source's training sentences, by domain and label."""
-    return {s.domain.name: mention_pool(limited(s.sentences, per_source)) for s in sources}
-
-
-def limited(sentences: Sequence[Sentence], limit: int) -> list[Sentence]:
-    """A seeded sample of at most ``limit`` sentences (0 = all), in their order."""
-    if not limit or len(sentences) <= limit:
-        return list(sentences)
-    chosen = torch.randperm(len(sentences), generator=torch.Generator().manual_seed(0))[:limit].tolist()
-    return [sentences[i] for i in sorted(chosen)]
-
-
-def used(sources: Sequence[Source], per_source: int) -> list[dict[str, Any]]:
-    """How many sentences of each source are trained on, for the record."""
-    return [{"domain": s.domain.name, "sentences": len(limited(s.sentences, per_source))} for s in sources]
-
-
-def _run_fingerprint(backbone: str, sources: Sequence[Source], settings: Settings) -> str:
+def _run_fingerprint(backbone: str, sources: Sequence[LabelledSource], settings: Settings) -> str:
     """What a run depends on; a checkpoint of another run is refused."""
 
     def plain(sentence: Sentence) -> list[Any]:
@@ -183,7 +135,7 @@ def _run_fingerprint(backbone: str, sources: Sequence[Source], settings: Setting
 
 
 def _describe(
-    backbone: Backbone, folder: Path, sources: Sequence[Source], settings: Settings, result: TrainingResult
+    backbone: Backbone, folder: Path, sources: Sequence[LabelledSource], settings: Settings, result: TrainingResult
 ) -> None:
     """A manifest that says how the factors were made, and how to prompt the result."""
     manifest = {

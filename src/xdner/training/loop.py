@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import shutil
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -106,27 +105,22 @@ def train(
     run: Run | None = None,
     *,
     fingerprint: str = "",
-    keep_checkpoint: bool = True,
 ) -> TrainingResult:
-    """Train until the epochs are over or dev has not improved for ``patience`` evaluations.
+    """Train until the epochs are over or dev has not improved for ``patience`` evaluations. The checkpoint of a run that ended
+    stays, for a caller who removes it once the result is safe.
 
     Args:
         task: what is trained.
         settings: see :class:`~xdner.settings.TrainingSettings`.
         run: where checkpoints go, and what is shown.
         fingerprint: names data and backbone; a checkpoint of another run (or of other settings or lengths) is refused.
-        keep_checkpoint: leave the checkpoint of a run that ended, for a caller who removes it once the result is safe.
 
     Raises:
         TrainingError: nothing to train, the loss, a gradient or the dev score is no finite number, or the checkpoint
             cannot be used.
         TrainingInterrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
     """
-    loop = _Loop(task, settings, run or Run(), fingerprint)
-    result = loop.go()
-    if loop.folder is not None and not keep_checkpoint:
-        shutil.rmtree(loop.folder, ignore_errors=True)
-    return result
+    return _Loop(task, settings, run or Run(), fingerprint).go()
 
 
 def rate(step: int, total: int, warmup: float) -> float:

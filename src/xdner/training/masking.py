@@ -13,6 +13,7 @@ spans of mean length 3, each replaced by one sentinel; the target is each sentin
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -130,11 +131,13 @@ def _span(words: Sequence[tuple[int, int]], hidden: Sequence[bool], first: int, 
 
 
 def _geometric(rng: random.Random, span: float, longest: int) -> int:
-    """A length from 1 to ``longest``: geometric with p = 1 / span, longer ones cut."""
-    length = 1
-    while length < longest and rng.random() >= 1 / span:
-        length += 1
-    return length
+    """A length from 1 to ``longest``: geometric with p = 1 / span, given that it is no longer (SpanBERT: 3.8 on average for
+    p = 0.2 and 10)."""
+    if span <= 1:
+        return 1
+    more = 1 - 1 / span
+    drawn = rng.random() * (1 - more**longest)
+    return min(longest, 1 + int(math.log1p(-drawn) / math.log(more)))
 
 
 def corrupt_spans(

@@ -13,16 +13,16 @@ from typing import Any
 
 from xdner.backbone.base import Backbone
 from xdner.backbone.lora import Adapter
-from xdner.errors import BackboneMismatchError, DomainError, TrainingError
+from xdner.errors import DomainError, TrainingError
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
 from xdner.retrieval.base import Example, Retriever, text_key
 from xdner.text import Sentence
-from xdner.training.factors import put_factors
-from xdner.training.instruct import Source, limited
+from xdner.training.factors import factors_on
 from xdner.training.loop import TrainingResult, train
 from xdner.training.prompt_task import PromptItem, PromptTask, duplicated
 from xdner.training.run import Run
+from xdner.training.sources import LabelledSource, limited
 
 __all__ = ["RetrieverFactory", "Tuned", "prompt_items", "tune"]
 
@@ -47,7 +47,9 @@ class Tuned:
     lost: Mapping[str, int]
 
 
-def prompt_items(sources: Sequence[Source], settings: WranerSettings, make: RetrieverFactory) -> list[PromptItem]:
+def prompt_items(
+    sources: Sequence[LabelledSource], settings: WranerSettings, make: RetrieverFactory
+) -> list[PromptItem]:
     """The sentences to learn, each with its demonstrations; duplicates last.
 
     Raises:
@@ -80,7 +82,7 @@ def prompt_items(sources: Sequence[Source], settings: WranerSettings, make: Retr
 
 def tune(
     backbone: Backbone,
-    sources: Sequence[Source],
+    sources: Sequence[LabelledSource],
     settings: WranerSettings,
     template: Template,
     make: RetrieverFactory,
@@ -105,32 +107,17 @@ def tune(
     """
     how = settings.tune
     items = prompt_items(sources, settings, make)
-    before = backbone.compute_fingerprint()
-    factors = put_factors(
-        backbone.model, rank=how.rank, alpha=how.alpha, dropout=how.lora_dropout, seed=settings.training.seed,
-        what="tuning",
-    )  # fmt: skip
-    try:
+    with factors_on(
+        backbone, rank=how.rank, alpha=how.alpha, dropout=how.lora_dropout, seed=settings.training.seed, what="tuning"
+    ) as factors:
         task = PromptTask(
             backbone, items, template, settings, parameters=factors.parameters, score=score or (lambda: None),
             dropouts=factors.dropouts,
         )  # fmt: skip
-        result = train(
-            task,
-            settings.training,
-            run,
-            fingerprint=_fingerprint(backbone.exact_fingerprint, items, settings, template),
-        )
+        fingerprint = _fingerprint(backbone.exact_fingerprint, items, settings, template)
+        result = train(task, settings.training, run, fingerprint=fingerprint)
         adapter = factors.adapter(backbone.name)
-        dropped, lost = _account(task)
-    finally:
-        factors.remove()
-        backbone.freeze()
-    if backbone.compute_fingerprint() != before:
-        raise BackboneMismatchError(
-            "the weights under the LoRA factors changed during training, although they are frozen",
-            hint="This is a bug, or another thread trains the same model; nothing was written.",
-        )
+    dropped, lost = _account(task)
     return Tuned(adapter, result, dropped, lost)
 
 

@@ -14,7 +14,7 @@ from xdner.corpora.io import read_corpus
 from xdner.errors import LibraryError, SettingsError, TrainingError
 from xdner.library.bundled import find_prefix, known_entries
 from xdner.library.entry import DomainEntry
-from xdner.library.kinds import Entry
+from xdner.library.kinds import Entry, check_kind
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
@@ -116,9 +116,11 @@ def train_domain(
     options = options or JobOptions()
     # Mistakes in settings and names, before the backbone is loaded.
     asked = _check_use(options, None if ALL in sources else len(set(sources) - set(leave_out)))
+    store = options.store()
     material = files.read(name, asked.training.seed)
+    check_kind(store.path(name), DomainEntry)
     warnings: list[str] = []
-    store, run = options.store(), options.domain_run(name)
+    run = options.domain_run(name)
     if twice := sorted({source for source in sources if list(sources).count(source) > 1}):
         raise TrainingError(f"{', '.join(twice)} is given twice as a source", hint="Name every source once.")
     named = {source: find_prefix(source, store) for source in sources if source != ALL}
@@ -148,7 +150,7 @@ def train_domain(
     remarks = material.remarks(trained.inexpressible, "cannot be expressed", failed)
     result = trained.result
     return Outcome(
-        trained.entry, folder, result.best_dev, result.best_epoch, trained.transfer.seconds, result.padding,
+        trained.entry, folder, trained.dev_f1, result.best_epoch, trained.transfer.seconds, result.padding,
         result.stopped, (*remarks, *warnings), trained.transfer.selection,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from xdner.generation.endpoint import is_endpoint
 from xdner.library.bundled import find_entry
 from xdner.library.entry import sentence_hashes
 from xdner.library.examples_entry import ExamplesEntry
+from xdner.library.kinds import check_kind
 from xdner.library.leftovers import is_begun
 from xdner.library.parts import INDEX
 from xdner.library.store import Library
@@ -22,11 +23,11 @@ from xdner.prompting.template import find_template
 from xdner.recognizers.if_wraner import IFWRANER, check_same_model
 from xdner.recognizers.warmup import check_labels
 from xdner.retrieval.build import own_settings, require_packages
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.pool import Pool, has_pool, open_pool
 from xdner.retrieval.settings import EMBEDDED
-from xdner.retrieval.words import WordEmbedder
 from xdner.training.factors import require_peft
-from xdner.training.instruct import Source
+from xdner.training.sources import LabelledSource
 from xdner.training.tuning import Tuned
 from xdner.workflows.domains import Outcome
 from xdner.workflows.initial import sources_of
@@ -68,11 +69,14 @@ def train_examples(
     store = options.store()
     ready = None if start is None else _start(start, store)
     # Mistakes in settings, files and names, before weights are loaded.
+    check_kind(store.path(name), ExamplesEntry)
     pool = pool_of(store, name)
     base: dict[str, dict[str, Any]] = ready.settings.to_dict() if ready is not None else {}
     if pool is not None:  # an index goes by its own embedding, unless another is asked for (and refused)
         base["retrieval"] = base.get("retrieval", {}) | own_settings(pool)
-    settings = WranerSettings.build(options.config, options.chosen, base)
+    # One seed of everything random, the retriever's too; what --set says of it counts.
+    seeds = [] if options.seed is None else [f"retrieval.seed={options.seed}"]
+    settings = WranerSettings.build(options.config, [*seeds, *options.chosen], base)
     if ready is None:
         find_template(settings.prompt.template)
     require_packages(settings.retrieval)
@@ -206,7 +210,9 @@ def _recognizer(
         if llm is None:
             _confirmed(ready)
         name = model or ready.llm["name"]
-        return IFWRANER.from_pretrained(llm or ready.llm["url"], model=name, settings=settings, template=template)
+        return IFWRANER.from_pretrained(
+            llm or ready.llm["url"], model=name, device=device, settings=settings, template=template
+        )
     made = IFWRANER.from_pretrained(
         llm or ready.llm["source"], model=model, device=device, dtype=dtype, settings=settings, template=template
     )
@@ -233,7 +239,7 @@ def _begun(library: Library, name: str) -> Path | None:
 
 
 def _check(
-    sources: Sequence[Source], ready: ExamplesEntry | None, *, adapter: bool, resume: bool, endpoint: bool
+    sources: Sequence[LabelledSource], ready: ExamplesEntry | None, *, adapter: bool, resume: bool, endpoint: bool
 ) -> None:
     problems = []
     if adapter and (sources or ready is not None):
@@ -259,7 +265,9 @@ def _check_index(pool: Pool, settings: WranerSettings, device: str) -> None:
         pool.require(WordEmbedder(load_encoder(how.encoder, device=device), how).embedding)
 
 
-def _material(name: str, files: DomainFiles, sources: Sequence[Source], pool: Pool | None, seed: int) -> Material:
+def _material(
+    name: str, files: DomainFiles, sources: Sequence[LabelledSource], pool: Pool | None, seed: int
+) -> Material:
     if files.train is not None:
         return files.read(name, seed)
     if files.domain is None and not sources and pool is None:
@@ -288,7 +296,9 @@ def _idle(settings: WranerSettings, default: WranerSettings) -> list[str]:
     ]
 
 
-def _notes(ready: ExamplesEntry | None, sources: Sequence[Source], tuned: Tuned | None, seed: int) -> dict[str, object]:
+def _notes(
+    ready: ExamplesEntry | None, sources: Sequence[LabelledSource], tuned: Tuned | None, seed: int
+) -> dict[str, object]:
     kept = {} if ready is None else {k: ready.notes[k] for k in ("sources", "steps", "losses") if k in ready.notes}
     if tuned is None:
         return kept

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xdner.errors import DataError, RetrievalError
+from xdner.errors import DataError, RetrievalError, SettingsError
 from xdner.library.examples_entry import ExamplesEntry
 from xdner.library.store import Library
 from xdner.retrieval.base import Example, Hit, Retriever, let_go
 from xdner.retrieval.build import build_retriever, settings_with
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.settings import EMBEDDED, IndexSettings, RetrievalSettings
 from xdner.text import Sentence
 from xdner.workflows.indexing import embedder_for, entry_in, known, pool_in
@@ -87,8 +88,7 @@ def explain_text(
     sentence = _sentence(text)
     pool.timeout = settings.timeout
     pool.require_examples()
-    needed = settings.method in EMBEDDED
-    embedder = embedder_for(encoder, settings, device) if needed else None
+    embedder = _embedder(encoder, settings, device)
     if embedder is not None:
         pool.require(embedder.embedding)
     return _explained(build_retriever(pool, settings, embedder), sentence, settings, k)
@@ -112,10 +112,22 @@ def _explain_examples(
             f"domain {entry.domain.name!r} has no examples",
             hint=f"Give it some: xdner index {entry.domain.name} --examples FILE.",
         )
-    needed = settings.method in EMBEDDED
-    embedder = embedder_for(encoder, settings, device) if needed else None
+    embedder = _embedder(encoder, settings, device)
     found = build_retriever([Example.of(s) for s in entry.examples], settings, embedder)
     return _explained(found, sentence, settings, k)
+
+
+def _embedder(encoder: str | Path | None, settings: RetrievalSettings, device: str) -> WordEmbedder | None:
+    """The encoder, for a method that embeds.
+
+    Raises:
+        SettingsError: one was asked for, and the method embeds nothing.
+    """
+    if settings.method in EMBEDDED:
+        return embedder_for(encoder, settings, device)
+    if encoder is not None:
+        raise SettingsError([f"retrieval.method={settings.method} makes no use of --encoder"], hint="Leave it out.")
+    return None
 
 
 def _explained(retriever: Retriever, sentence: Sentence, settings: RetrievalSettings, k: int | None) -> Explanation:

@@ -16,16 +16,16 @@ from xdner.library.examples_entry import EXAMPLES_MANIFEST, ExamplesEntry
 from xdner.library.parts import INDEX, read_text
 from xdner.library.store import Library
 from xdner.retrieval.build import own_settings
+from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.examples import checked
 from xdner.retrieval.milvus import shown
 from xdner.retrieval.pool import Change, Pool, Told, has_pool, open_pool
 from xdner.retrieval.settings import INDEXING, REMOVING, IndexSettings, RetrievalSettings
-from xdner.retrieval.words import WordEmbedder
 from xdner.text import Sentence
 from xdner.workflows.index_types import check_types, types_of, write_types
 from xdner.workflows.material import SAMPLE
 
-__all__ = ["Indexed", "index_examples"]
+__all__ = ["Indexed", "embedder_for", "entry_in", "index_examples", "known", "pool_in"]
 
 
 @dataclass(frozen=True)

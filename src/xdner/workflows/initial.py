@@ -13,8 +13,8 @@ from xdner.prefix.prefix import Prefix
 from xdner.recognizers.reader import Reader
 from xdner.recognizers.shared_start import train_shared_start
 from xdner.settings import START, Settings
-from xdner.training.instruct import Source
 from xdner.training.loop import TrainingResult
+from xdner.training.sources import LabelledSource
 from xdner.workflows.material import domain_of
 from xdner.workflows.options import JobOptions
 
@@ -24,7 +24,7 @@ __all__ = ["sources_of", "train_initial"]
 INITIAL_DEFAULTS: dict[str, dict[str, Any]] = {"training": {"drop_options": 0.3, "patience": 0, "epochs": 3}}
 
 
-def sources_of(files: Sequence[str | Path], *, format: str | None = None) -> list[Source]:
+def sources_of(files: Sequence[str | Path], *, format: str | None = None) -> list[LabelledSource]:
     """Source domains from files of labelled sentences, one a domain.
 
     A domain's name is the file's stem, or its folder's name where the stem is ``train`` or ``data``.
@@ -38,7 +38,7 @@ def sources_of(files: Sequence[str | Path], *, format: str | None = None) -> lis
         path = Path(file)
         name = path.parent.name if path.stem in ("train", "data") and path.parent.name else path.stem
         corpus = read_corpus(path, format=format)
-        sources.append(Source(domain_of(name, None, corpus, str(path)), corpus))
+        sources.append(LabelledSource(domain_of(name, None, corpus, str(path)), corpus))
     if len({s.domain.name for s in sources}) != len(sources):
         raise TrainingError(
             "two source files would make domains of one name",

@@ -19,7 +19,7 @@ from xdner.prefix.selector import Selection
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.laner import LANER
-from xdner.settings import Settings
+from xdner.settings import SELECTION, Settings
 from xdner.text import Sentence
 from xdner.workflows.domains import ALL
 from xdner.workflows.examples_domain import open_examples
@@ -34,7 +34,6 @@ def open_domain(
     library: str | Path | None = None,
     dtype: str = "float32",
     device: str = "cpu",
-    settings: Settings | None = None,
     beam: int | None = None,
 ) -> CPNER | LANER | IFWRANER:
     """The recognizer of domains of a library or shipped, with them ready, on the backbone that they were trained on.
@@ -74,7 +73,7 @@ def open_domain(
     if examples:
         return open_examples(examples, store, llm=backbone, dtype=dtype, device=device)
     source = backbone if backbone is not None else _loaded_from(entries[0])
-    recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=settings or entries[0].settings)
+    recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=entries[0].settings)
     for entry in entries:
         recognizer.add(entry)
     return recognizer
@@ -150,6 +149,7 @@ def select_sources(
         SettingsError: an impossible α, or one for a domain that is no source.
     """
     store, warnings = Library(library), []
+    Settings.build(config, overrides, use=SELECTION)  # mistakes, before weights are loaded
     chosen = {name: find_prefix(name, store) for name in [*targets, *(s for s in sources if s != ALL)]}
     first = chosen[targets[0]]
     source = backbone if backbone is not None else _loaded_from(first)
@@ -161,7 +161,9 @@ def select_sources(
         sources = list(known)
     origin = next((o for o in (store.initial_prefix(), bundled_initial(model.fingerprint, first.prefix.length))
                    if o is not None and o.hash() == first.prefix.initial), None)  # fmt: skip
-    recognizer = CPNER(model, settings=Settings.build(config, overrides, model.recommended), initial=origin)
+    recognizer = CPNER(
+        model, settings=Settings.build(config, overrides, model.recommended, use=SELECTION), initial=origin
+    )
     for entry in chosen.values():
         recognizer.add(entry)
     if stray := sorted(set(alphas or {}) - set(sources)):

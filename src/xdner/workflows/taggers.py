@@ -8,6 +8,7 @@ from pathlib import Path
 from xdner.errors import LibraryError
 from xdner.library.bundled import find_entry
 from xdner.library.entry import sentence_hashes
+from xdner.library.kinds import check_kind
 from xdner.library.store import Library
 from xdner.library.tagger_entry import TaggerEntry
 from xdner.recognizers.laner import LANER
@@ -52,6 +53,7 @@ def train_tagger(
     # Mistakes in settings and names, before weights are loaded.
     settings = LanerSettings.build(options.config, options.chosen)
     material = files.read(name, settings.training.seed)
+    check_kind(options.store().path(name), TaggerEntry)
     warnings: list[str] = []
     sources = sources_of(source_files, format=files.format)
     if idle := settings.tagger.idle():

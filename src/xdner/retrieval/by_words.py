@@ -10,13 +10,13 @@ import numpy as np
 
 from xdner.retrieval.aggregate import Brought, choose
 from xdner.retrieval.base import Example, Hit, text_key
+from xdner.retrieval.embedder import Vectors, WordEmbedder
 from xdner.retrieval.examples import keys_of, stacked, unique, word_labels
 from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.milvus import SHIFT, MilvusRows
 from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.stop_words import content_words, queried_words
-from xdner.retrieval.words import Vectors, WordEmbedder
 from xdner.text import Sentence
 
 __all__ = ["WordRetriever"]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from xdner.backbone.encoder import Encoder
 from xdner.errors import SettingsError
+from xdner.retrieval.embedder import WordEmbedder, layer_of
 from xdner.retrieval.settings import IndexSettings, RetrievalSettings
 from xdner.retrieval.stop_words import content_words, queried_words
-from xdner.retrieval.words import WordEmbedder, layer_of
 from xdner.testing.pools import SENTENCES
 from xdner.text import Sentence
 

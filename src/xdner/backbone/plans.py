@@ -1,14 +1,10 @@
-"""What the rows of a batch attend to: prefixes, contexts, and the store of keys and values of earlier steps.
-
-Three plans for :func:`~xdner.backbone.attention.prefix_attention`:
+"""What the queries of a pass see: plans for :func:`~xdner.backbone.attention.prefix_attention`.
 
 * :class:`Fresh` - every key is computed in this pass or handed over whole; gradients flow (training, encoders).
 * :class:`Stored` - keys go into a preallocated store and stay there (generation).
-* :class:`Crossed`, :class:`CrossedStore` - cross-attention to an encoder's keys (T5's decoder), in one pass or kept.
 
-In a store, row b holds its prefix in the first ``n`` places and its text behind it, place ``n + i`` for the text's
-position i: no holes, so the causal mask is a comparison of positions. Rows come and go (in-flight batching): a new row
-takes the next slot, and when one leaves, the last one moves into its place.
+A decoder that also attends to an encoder (T5's) has with either what its cross-attention sees, :class:`Crossed` in one pass or
+:class:`CrossedStore` kept; the plan hands the sites of that kind on to it.
 
 A pass is one line of tokens without padding (``layout.py``); only attention spreads them over rows.
 
@@ -17,7 +13,6 @@ Shapes: B rows, T queries, G key-value heads, d head size, n prefix keys, C cont
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,79 +21,9 @@ from torch import Tensor
 
 from xdner.backbone.attention import Site, additive, join, rows_of
 from xdner.backbone.layout import Layout
+from xdner.backbone.store import Context, PrefixRows, Store
 
-__all__ = ["Context", "Crossed", "CrossedStore", "Fresh", "PrefixRows", "Store", "Stored"]
-
-
-@dataclass(frozen=True, eq=False)
-class PrefixRows:
-    """One prefix for each row of a batch, or one for all of them.
-
-    Attributes:
-        keys, values: per site [B or 1, G, n, d]; shorter prefixes are padded at the front.
-        lengths: [B or 1], each row's own n.
-    """
-
-    keys: Sequence[Tensor]
-    values: Sequence[Tensor]
-    lengths: Tensor
-
-    @property
-    def width(self) -> int:
-        """n of the longest prefix."""
-        return self.keys[0].shape[2] if len(self.keys) else 0
-
-    def visible(self) -> Tensor:
-        """[B or 1, n]: which keys are real."""
-        n = self.width
-        return torch.arange(n, device=self.lengths.device) >= (n - self.lengths)[:, None]
-
-    @classmethod
-    def empty(cls, shapes: Sequence[tuple[int, int]], like: Tensor) -> PrefixRows:
-        """No prefix at all, for sites of these (heads, head size)."""
-        nothing = [like.new_zeros(1, heads, 0, dim) for heads, dim in shapes]
-        return cls(nothing, nothing, torch.zeros(1, dtype=torch.long, device=like.device))
-
-    @classmethod
-    def stack(cls, prefixes: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]], rows: Sequence[int]) -> PrefixRows:
-        """Rows that each take one of a few distinct prefixes: ``prefixes[i] = (keys, values)`` per site [G, n_i, d]."""
-        lengths = [keys[0].shape[1] for keys, _ in prefixes]
-        width = max(lengths)
-        device = prefixes[0][0][0].device
-        index = torch.tensor(list(rows), device=device)
-
-        def table(part: int, site: int) -> Tensor:
-            tensors = [p[part][site] for p in prefixes]
-            padded = [
-                t if t.shape[1] == width else torch.cat([t.new_zeros(t.shape[0], width - t.shape[1], t.shape[2]), t], 1)
-                for t in tensors
-            ]
-            return torch.stack(padded)[index]
-
-        sites = range(len(prefixes[0][0]))
-        return cls(
-            [table(0, s) for s in sites], [table(1, s) for s in sites], torch.tensor(lengths, device=device)[index]
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """The part of the prompt that all sentences of a domain share (instruction and options), already read.
-
-    Attributes:
-        ids: its tokens.
-        keys, values: per site [1, G, C, d], given the domain's prefix; empty for an encoder-decoder model, whose
-            encoder reads context and sentence together.
-    """
-
-    ids: tuple[int, ...]
-    keys: Sequence[Tensor] = ()
-    values: Sequence[Tensor] = ()
-
-    @property
-    def length(self) -> int:
-        """C: keys that need not be computed again."""
-        return self.keys[0].shape[2] if len(self.keys) else 0
+__all__ = ["Crossed", "CrossedStore", "Fresh", "Stored"]
 
 
 class Bias(Protocol):
@@ -216,78 +141,6 @@ class Fresh:
         return join(keys, rows), join(values, rows), mask, self.prefix.width
 
 
-class Store:
-    """Preallocated keys and values for rows that come and go; the rows that are there are always the first ones.
-
-    Args:
-        shapes: (heads, head size) of each stored site, by its index.
-        slots: rows at most.
-        width: prefix places; a shorter prefix stands at their end.
-        capacity: text places per row.
-        like: gives type and device.
-    """
-
-    def __init__(
-        self, shapes: Mapping[int, tuple[int, int]], slots: int, width: int, capacity: int, like: Tensor
-    ) -> None:
-        self.width, self.count = width, 0
-        self.lengths = torch.zeros(slots, dtype=torch.long, device=like.device)
-        self.visible = torch.zeros(slots, width, dtype=torch.bool, device=like.device)
-        # Zeros, not uninitialized: a masked place still enters the weighted sum, and 0 * nan is nan.
-        # Places before heads: what a token writes is then one run of memory.
-        self.keys, self.values = (
-            {site: like.new_zeros(slots, width + capacity, heads, dim) for site, (heads, dim) in shapes.items()}
-            for _ in range(2)
-        )
-
-    def admit(self, prefix: PrefixRows, rows: int) -> slice:
-        """Give the next ``rows`` slots to new rows, with these prefixes.
-
-        Returns:
-            Where they are.
-        """
-        place = slice(self.count, self.count + rows)
-        self.count += rows
-        start = self.width - prefix.width
-        for table, source in ((self.keys, prefix.keys), (self.values, prefix.values)):
-            for site, tensor in table.items():
-                tensor[place, start : self.width] = rows_of(source[site], rows).transpose(1, 2)
-        self.lengths[place] = prefix.lengths
-        self.visible[place] = torch.arange(self.width, device=self.lengths.device) >= (
-            self.width - self.lengths[place, None]
-        )
-        return place
-
-    def put_context(self, row: int, context: Context) -> None:
-        """Copy a domain's context into the first text places of ``row``."""
-        if context.length:
-            end = self.width + context.length
-            for site in self.keys:
-                self.keys[site][row, self.width : end] = context.keys[site][0].transpose(0, 1)
-                self.values[site][row, self.width : end] = context.values[site][0].transpose(0, 1)
-
-    def write(self, site: int, key: Tensor, value: Tensor, rows: Tensor, places: Tensor) -> None:
-        """Put [1, G, N, d] at the text places [N] of the rows [N]."""
-        for table, new in ((self.keys[site], key), (self.values[site], value)):
-            _, size, heads, dim = table.shape
-            flat = new[0].transpose(0, 1).reshape(-1, heads * dim)
-            table.view(-1, heads * dim).index_copy_(0, rows * size + self.width + places, flat)
-
-    def read(self, site: int, rows: slice, reach: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [R, G, n + reach, d] of the prefix and the first ``reach`` text places; no copy."""
-        end = self.width + reach
-        return self.keys[site][rows, :end].transpose(1, 2), self.values[site][rows, :end].transpose(1, 2)
-
-    def leave(self, row: int, reach: int) -> None:
-        """Free a slot: the last row, of which ``reach`` text places are written, moves into it."""
-        self.count -= 1
-        if row != self.count:
-            end = self.width + reach
-            for table in (*self.keys.values(), *self.values.values()):
-                table[row, :end] = table[self.count, :end]
-            self.lengths[row], self.visible[row] = self.lengths[self.count].clone(), self.visible[self.count].clone()
-
-
 class Stored:
     """One step of some rows of a :class:`Store`: each row's new tokens, from place ``start[b]`` on.
 
@@ -314,7 +167,7 @@ class Stored:
         self.record: dict[str, Tensor] | None = None
         self.folded: tuple[Tensor, Tensor] | None = None
         self.places = start[layout.rows] + layout.places
-        self._slots = layout.rows + rows.start
+        self._where = store.locate(layout.rows + rows.start, self.places)
         self.reach = int(self.places.max()) + 1
         self.queries = start[:, None] + torch.arange(layout.longest, device=start.device)
         self.keys = torch.arange(self.reach, device=start.device)[None]
@@ -332,7 +185,7 @@ class Stored:
             assert self.crossed is not None
             return self.crossed.attend(site, key, value, query, window)
         store = self.store
-        store.write(site.index, key, value, self._slots, self.places)
+        store.write(site.index, key, value, self._where)
         keys, values = store.read(site.index, self.rows, self.reach)
         prefix = store.visible[self.rows] if store.width else None
         mask = self._masks.get(site, window, self.queries, self.keys, self.visible, prefix, query.dtype)
@@ -350,7 +203,8 @@ class CrossedStore:
     """
 
     def __init__(self, store: Store, rows: slice, lengths: Tensor, fresh: Layout | None) -> None:
-        self.store, self.rows, self.fresh = store, rows, fresh
+        self.store, self.rows = store, rows
+        self._where = None if fresh is None else store.locate(fresh.rows + rows.start, fresh.places)
         self.reach = int(lengths.max())
         seen = torch.arange(self.reach, device=lengths.device) < lengths[:, None]
         self._seen = torch.cat([store.visible[rows], seen], dim=1) if store.width else seen
@@ -359,8 +213,8 @@ class CrossedStore:
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
-        if self.fresh is not None:
-            self.store.write(site.index, key, value, self.fresh.rows + self.rows.start, self.fresh.places)
+        if self._where is not None:
+            self.store.write(site.index, key, value, self._where)
         keys, values = self.store.read(site.index, self.rows, self.reach)
         if self._mask is None:
             mask = additive(self._seen, query.dtype)[:, None, None, :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ def test_domains_are_made_from_one_start_with_cards_that_compare(
         weak = entry.prefixes[0].notes["dev_f1"] < 0.4
         assert entry.card.startswith("**Weak: F1 0.00 on dev.**" if weak else f"# {name}\n")
         assert f"# {name}\n" in entry.card
-        assert "the epoch was chosen on " in entry.card
+        told = re.search(r"(\d+) sentences, seed 1; the epoch was chosen on (\d+) of them\.", entry.card)
+        assert told is not None
+        assert int(told[2]) == min(int(told[1]), entry.settings.training.dev_limit or int(told[1]))
         assert f"python benchmarks/prewarm.py --only {name} --cap 2 --set epochs=1 length=2" in entry.card
         assert prewarm.RIVAL not in entry.card
     assert "music: dev F1" in capsys.readouterr().out

@@ -56,7 +56,7 @@ def test_index_and_explain(files: Path, encoder: Path) -> None:
     again = run("index", "sea", "--examples", str(files / "two.jsonl"), *where)
     assert "2 there already" in again.stderr
     assert again.stdout == ""
-    assert "'../library/sea' cannot be the name of a domain" in refused("explain", "x", "-d", "../library/sea", *where)
+    assert "'../library/sea' has no index" in refused("explain", "x", "-d", "../library/sea", *where)
     none = ["--set", "method=random", "--encoder", str(encoder)]
     assert "retrieval.method=random makes no use of --encoder" in refused("explain", "x", "-d", "sea", *where, *none)
     found = json.loads(run("explain", "a ship at sea", "-d", "sea", "-k", "2", *where, "--json").stdout)
@@ -143,9 +143,7 @@ def test_mistakes_give_one_error_with_the_next_step(files: Path, encoder: Path, 
     down = [*index(files, encoder, "all.txt", "--encoder", str(encoder)), "--index", "http://127.0.0.1:1", "--replace"]
     assert "the Milvus server http://127.0.0.1:1" in refused(*down, "--set", "timeout=1.0")
     assert json.loads(run("explain", "ship", "-d", "sea", *where, "--json").stdout)["examples"]
-    assert "'../x' cannot be the name of a domain" in refused(
-        "index", "../x", "--examples", str(files / "all.txt"), *where
-    )
+    assert "is not one word" in refused("index", "../x", "--examples", str(files / "all.txt"), *where)
     assert "there is no text" in refused("explain", " ", "-d", "sea", *where)
     assert "retrieval.aggregation must be one of" in refused(
         "explain", "x", "-d", "sea", "--set", "aggregation=y", *where
@@ -277,9 +275,8 @@ def test_what_is_left_of_an_index_can_be_removed(files: Path, encoder: Path) -> 
     assert run("domains", "remove", "sea", "--yes", *where).exit_code == 0
     (library / "corpus").mkdir()
     (library / "corpus" / "domain.toml").write_text("")
-    assert "no domain 'corpus'" in refused("domains", "remove", "corpus", "--yes", *where)
-    for name in (".lock", "../all.txt", "."):
-        assert f"{name!r} cannot be the name of a domain" in refused("domains", "remove", name, "--yes", *where)
+    for name in ("corpus", ".lock", "../all.txt", "."):
+        assert "no domain" in refused("domains", "remove", name, "--yes", *where)
     assert sorted(p.name for p in library.iterdir()) == [".lock", "corpus"]
 
 

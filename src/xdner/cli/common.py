@@ -272,7 +272,7 @@ def chosen_over(overrides: list[str], set_: list[str] | None) -> list[str]:
         other = next((k for k in said if key in (k, k.partition(".")[2])), None)
         if other is not None and said[other] != value:
             raise SettingsError(
-                [f"--set {setting} is the opposite of what another option asks for ({other}={said[other]})"],
+                [f"--set {setting} says something else than another option asks for ({other}={said[other]})"],
                 hint="Leave one of the two out.",
             )
     return [*overrides, *(set_ or [])]

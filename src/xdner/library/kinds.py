@@ -14,12 +14,17 @@ __all__ = ["Entry", "check_kind", "load_entry", "with_prefix"]
 #: A domain with a prefix (CP-NER), with a tagger (LANER), or of examples (IF-WRANER).
 Entry = DomainEntry | TaggerEntry | ExamplesEntry
 
-#: For each kind that a folder can be: the name of what it holds, and the files that only this kind has.
-_OWN = {
-    "a prefix": ("prefix.json", "prefix.safetensors"),
-    "a tagger": (MANIFEST, WEIGHTS),
-    "a domain of examples": (EXAMPLES_MANIFEST,),
+#: Each kind that a folder can be: what it holds, in words, and the files that only this kind has.
+_KINDS: dict[type[Entry], tuple[str, tuple[str, ...]]] = {
+    DomainEntry: ("a prefix", ("prefix.json", "prefix.safetensors")),
+    TaggerEntry: ("a tagger", (MANIFEST, WEIGHTS)),
+    ExamplesEntry: ("a domain of examples", (EXAMPLES_MANIFEST,)),
 }
+
+
+def _kinds_in(folder: Path) -> list[type[Entry]]:
+    """The kinds of which a folder has files; one, unless it is damaged or no domain."""
+    return [kind for kind, (_, names) in _KINDS.items() if any((folder / name).is_file() for name in names)]
 
 
 def load_entry(folder: str | Path) -> Entry:
@@ -29,18 +34,13 @@ def load_entry(folder: str | Path) -> Entry:
         LibraryError: it holds files of several kinds.
         XdnerError: it is damaged.
     """
-    folder = Path(folder)
-    found = [what for what, names in _OWN.items() if any((folder / name).is_file() for name in names)]
+    found = _kinds_in(Path(folder))
     if len(found) > 1:
         raise LibraryError(
-            f"{folder} holds {' and '.join(found)}", hint="Restore the folder as it was made, or train again."
+            f"{folder} holds {' and '.join(_KINDS[kind][0] for kind in found)}",
+            hint="Restore the folder as it was made, or train again.",
         )
-    kind: type[Entry] = DomainEntry
-    if found == ["a tagger"]:
-        kind = TaggerEntry
-    elif found == ["a domain of examples"]:
-        kind = ExamplesEntry
-    return kind.load(folder)
+    return (found[0] if found else DomainEntry).load(folder)
 
 
 def check_kind(folder: Path, kind: type[Entry]) -> None:
@@ -53,11 +53,10 @@ def check_kind(folder: Path, kind: type[Entry]) -> None:
     Raises:
         LibraryError: there is one.
     """
-    own = {DomainEntry: "a prefix", TaggerEntry: "a tagger", ExamplesEntry: "a domain of examples"}[kind]
-    other = next((w for w, names in _OWN.items() if w != own and any((folder / n).is_file() for n in names)), None)
+    other = next((_KINDS[found][0] for found in _kinds_in(folder) if found is not kind), None)
     if other is not None:
         raise LibraryError(
-            f"{folder} holds {other}, made by another method; {own} would take its place",
+            f"{folder} holds {other}, made by another method; {_KINDS[kind][0]} would take its place",
             hint=f"Choose another name, or remove it first: xdner domains remove {folder.name}.",
         )
 

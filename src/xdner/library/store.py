@@ -63,13 +63,7 @@ class Library:
         self.timeout = timeout
 
     def path(self, name: str) -> Path:
-        """Where a domain is, or would be.
-
-        Raises:
-            LibraryError: the name leads elsewhere.
-        """
-        if not inside(name):
-            raise LibraryError(f"{name!r} cannot be the name of a domain", hint="Choose another name.")
+        """Where a domain is, or would be."""
         return self.folder / name
 
     # -- reading -------------------------------------------------------------------------------------------------

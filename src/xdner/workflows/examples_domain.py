@@ -15,8 +15,7 @@ from xdner.library.bundled import find_entry
 from xdner.library.entry import sentence_hashes
 from xdner.library.examples_entry import ExamplesEntry
 from xdner.library.kinds import check_kind
-from xdner.library.leftovers import is_begun
-from xdner.library.parts import INDEX
+from xdner.library.leftovers import inside, is_begun
 from xdner.library.store import Library
 from xdner.prompting.settings import LlmSettings, WranerSettings
 from xdner.prompting.template import find_template
@@ -24,12 +23,13 @@ from xdner.recognizers.if_wraner import IFWRANER, check_same_model
 from xdner.recognizers.warmup import check_labels
 from xdner.retrieval.build import own_settings, require_packages
 from xdner.retrieval.embedder import WordEmbedder
-from xdner.retrieval.pool import Pool, has_pool, open_pool
+from xdner.retrieval.pool import Pool
 from xdner.retrieval.settings import EMBEDDED
 from xdner.training.factors import require_peft
 from xdner.training.sources import LabelledSource
 from xdner.training.tuning import Tuned
 from xdner.workflows.domains import Outcome
+from xdner.workflows.indexing import pool_in
 from xdner.workflows.initial import sources_of
 from xdner.workflows.material import DomainFiles, Material, domain_of
 from xdner.workflows.options import JobOptions
@@ -69,7 +69,6 @@ def train_examples(
     store = options.store()
     ready = None if start is None else _start(start, store)
     # Mistakes in settings, files and names, before weights are loaded.
-    check_kind(store.path(name), ExamplesEntry)
     pool = pool_of(store, name)
     base: dict[str, dict[str, Any]] = ready.settings.to_dict() if ready is not None else {}
     if pool is not None:  # an index goes by its own embedding, unless another is asked for (and refused)
@@ -84,6 +83,7 @@ def train_examples(
         require_peft("tuning a language model")
     files = replace(files, domain=files.domain or _begun(store, name))
     material = _material(name, files, sources, pool, settings.training.seed)
+    check_kind(store.path(name), ExamplesEntry)
     remote = is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint")
     _check(sources, ready, adapter=adapter is not None, resume=options.resume, endpoint=remote)
     check_labels(material.domain, material.sentences, material.dev or ())
@@ -184,8 +184,7 @@ def pool_of(library: Library, name: str) -> Pool | None:
     Raises:
         RetrievalError: it is damaged.
     """
-    folder = library.path(name) / INDEX
-    return open_pool(folder) if has_pool(folder) else None
+    return pool_in(library.path(name)) if inside(name) else None
 
 
 def _recognizer(

@@ -9,6 +9,7 @@ from typing import Any
 
 from xdner.errors import DataError, RetrievalError, SettingsError
 from xdner.library.examples_entry import ExamplesEntry
+from xdner.library.leftovers import inside
 from xdner.library.store import Library
 from xdner.retrieval.base import Example, Hit, Retriever, let_go
 from xdner.retrieval.build import build_retriever, settings_with
@@ -78,7 +79,8 @@ def explain_text(
         IndexMismatchError: it was made with another encoder, layer or pooling.
     """
     folder = Library(library).path(name)
-    pool, entry = pool_in(folder), entry_in(folder)
+    # Never look outside of the library.
+    pool, entry = (pool_in(folder), entry_in(folder)) if inside(name) else (None, None)
     if entry is not None and (pool is None or not pool.holds(entry.examples)):
         return _explain_examples(text, entry, k=k, encoder=encoder, config=config, overrides=overrides, device=device)
     pool = known(pool, name)

@@ -62,7 +62,9 @@ def notes(runs: Sequence[Run]) -> list[str]:
     ]
     dropped = sorted({f"{run['target']}: {flat(run['dropped'])}" for run in runs if run.get("dropped")})
     if dropped:
-        made.append("Sentences taken out of the sources because the target has them: " + "; ".join(dropped) + ".")
+        also = ", ".join(asked.get("drop_also", []))
+        whose = f"the target has them, or one of {also}" if also else "the target has them"
+        made.append(f"Sentences taken out of the sources because {whose}: " + "; ".join(dropped) + ".")
     made += [
         f"{run['method']} on {run['target']} {run['k']}, seed {run['seed']} failed: {run['error']}."
         for run in runs

@@ -47,6 +47,8 @@ class Options:
         initial: δ₀: the instruction's keys and values, or trained on the sources together.
         epoch: whether the last epoch counts or the one that is best on dev.
         drop_shared: whether sentences that the target has too are taken out of the sources.
+        drop_also: further targets whose sentences are taken out of the sources, so that all of them share δ₀ and the
+            sources' prefixes.
         overrides: of the settings, over the backbone's recommended ones.
         dtype, device: of the frozen weights.
         limit: the first so many sentences of every file only (a trial).
@@ -65,6 +67,7 @@ class Options:
     initial: Literal["instruction", "shared"] = "instruction"
     epoch: Literal["last", "best"] = "last"
     drop_shared: bool = False
+    drop_also: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     dtype: str = "float32"
     device: str = "cpu"
@@ -92,14 +95,14 @@ class Options:
             "track": self.track, "backbone": self.backbone, "sources": list(self.sources), "steps": self.steps,
             "source_steps": self.source_steps, "conll_cap": self.conll_cap, "dev_cap": self.dev_cap,
             "initial": self.initial, "initial_steps": self.initial_steps, "epoch": self.epoch, "drop_shared": self.drop_shared,
-            "overrides": list(self.overrides), "dtype": self.dtype, "limit": self.limit,
+            "drop_also": list(self.drop_also), "overrides": list(self.overrides), "dtype": self.dtype, "limit": self.limit,
         }  # fmt: skip
 
     @classmethod
     def from_asked(cls, asked: Mapping[str, Any], data: Path, out: Path) -> Options:
         """The options that a run was made with, to look at its data again."""
-        plain = dict(asked) | {"sources": tuple(asked["sources"]), "overrides": tuple(asked["overrides"])}
-        return cls(data=data, out=out, **plain)
+        lists = {key: tuple(values) for key, values in asked.items() if isinstance(values, list)}
+        return cls(data=data, out=out, **(dict(asked) | lists))
 
     def settings(self, seed: int, own: Iterable[str] = (), base: Mapping[str, Any] | None = None) -> Settings:
         """Defaults, then the overrides, then what the program decides itself.
@@ -143,7 +146,9 @@ def add_options(made: argparse.ArgumentParser) -> None:
         help="optimizer steps on all sources together, with --initial shared")  # fmt: skip
     add("--dev-cap", type=_count, default=300, metavar="N", help="dev sentences of a target, at most")
     add("--epoch", choices=["last", "best"], default="last", help="which epoch counts: the last, or the best on dev")
-    add("--drop-shared", action="store_true", help="take sentences that the target has too out of the sources")
+    add("--drop-shared", nargs="*", metavar="NAME",
+        help="take sentences that the target has too out of the sources, and those of the targets named here, which then "
+             "share δ₀ and the sources' prefixes")  # fmt: skip
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of sources and targets")
     add("--dtype", default="float32", help="of the frozen weights: float32, bfloat16 or auto")
     add("--device", default="cpu", help="cpu, cuda, ...")
@@ -160,8 +165,8 @@ def options_of(given: argparse.Namespace) -> Options:
         given.track, getattr(given, given.track), given.data, given.out,
         tuple(given.sources), given.steps, given.source_steps, given.conll_cap, given.dev_cap,
         initial_steps=given.initial_steps, initial=given.initial,
-        epoch=given.epoch, drop_shared=given.drop_shared, overrides=tuple(given.set), dtype=given.dtype,
-        device=given.device, limit=given.limit,
+        epoch=given.epoch, drop_shared=given.drop_shared is not None, drop_also=tuple(given.drop_shared or ()),
+        overrides=tuple(given.set), dtype=given.dtype, device=given.device, limit=given.limit,
     )  # fmt: skip
 
 

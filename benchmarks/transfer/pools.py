@@ -51,7 +51,7 @@ class Known:
         domain: types that occur in its file.
         sentences: to train on.
         files: see :class:`Target`.
-        dropped: sentences that were taken out because the target has them.
+        dropped: sentences that were taken out because the target has them, or another of ``drop_also``.
     """
 
     domain: Domain
@@ -111,6 +111,7 @@ class Pools:
 
         Raises:
             SettingsError: nothing is left of it.
+            CorpusError: a file of a target cannot be read.
         """
         if (source, target) not in self._known:
             self._known[source, target] = self._read_known(source, target)
@@ -169,7 +170,7 @@ class Pools:
         whole = Known(Domain.from_corpus(source, corpus), kept.sentences, {f"{source}/train.txt": corpus.sha256})
         if not self.options.drop_shared:
             return whole
-        there = self._seen(target)
+        there = frozenset[str]().union(*(self._seen(name) for name in {target, *self.options.drop_also}))
         left = tuple(s for s in kept if sentence_hashes([s]).isdisjoint(there))
         if not left:
             raise SettingsError(

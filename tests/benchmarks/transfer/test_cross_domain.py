@@ -150,6 +150,15 @@ def test_sources_that_know_the_answers_are_refused_or_cleaned(
         assert shared_sentences(DomainEntry.load(folder), target.pool, target.dev) == 0
     # Another target has nothing in common with it, and keeps the sentence.
     assert pools.known("literature", "ai").dropped == 0
+    # Unless it is taken out whatever the target is: then all targets share what was prepared.
+    capsys.readouterr()
+    asked = ("--targets", "ai", "science", "--strategies", "collaborative", "--drop-shared", "science")
+    assert program(*asked, "--out", str(tmp_path / "same")) == 0
+    assert (
+        "because the target has them, or one of science: ai: literature 1; science: literature 1."
+        in capsys.readouterr().out
+    )
+    assert len(list((tmp_path / "same/prepared").glob("literature-*/"))) == 1
 
 
 def test_other_options_and_other_data_are_refused(

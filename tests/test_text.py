@@ -60,6 +60,11 @@ def test_every_code_point_alone_is_a_word_unless_it_is_white_space():
     ("text", "words"),
     [
         ("opinion-based O'Brien 3.5 AT&T and/or", ["opinion-based", "O'Brien", "3.5", "AT&T", "and/or"]),
+        (
+            "Google's BERT, AT&T's, Bell’s; IBM'S",
+            ["Google", "'s", "BERT", ",", "AT&T", "'s", ",", "Bell", "’s", ";", "IBM", "'S"],
+        ),
+        ("O'Shea's 's rock'sy x's-y don't", ["O'Shea", "'s", "'", "s", "rock'sy", "x", "'s", "-", "y", "don't"]),
         ("3,000 but a,b", ["3,000", "but", "a", ",", "b"]),
         ("a--b 'quoted'", ["a", "-", "-", "b", "'", "quoted", "'"]),
         ("The U.S. and É.U. (e\u0301.u.)", ["The", "U.S.", "and", "É.U.", "(", "e\u0301.u.", ")"]),

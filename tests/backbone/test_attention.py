@@ -7,6 +7,8 @@ import copy
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import BloomConfig, BloomForCausalLM, DynamicCache
 
 from xdner.backbone import attention
@@ -280,6 +282,30 @@ def test_t5_sites_and_head_sizes_come_from_the_modules() -> None:
         "encoder.0", "encoder.1", "decoder.0", "decoder.1", "cross.0", "cross.1",
     ]  # fmt: skip
     assert {(s.heads, s.head_dim) for s in backbone.sites} == {(4, 12)}
+
+
+class Largest(TorchDispatchMode):
+    """How many numbers the largest tensor has that is made in the meantime."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        sizes = [t.numel() for t in tree_leaves(made) if isinstance(t, Tensor)]
+        self.numbers = max(self.numbers, *sizes, 0)
+        return made
+
+
+@pytest.mark.parametrize("architecture", SEQ2SEQ)
+def test_memory_grows_with_the_batch_and_not_with_its_square(architecture: str) -> None:
+    """Rows stand in one line; T5's own bias would be for all pairs of its tokens."""
+    backbone, _ = make(architecture)
+    sizes = []
+    for count in (8, 32):
+        with torch.no_grad(), Largest() as largest:
+            backbone.target_states([[*range(5, 35)]] * count, [[*range(40, 60), 1]] * count, backbone.empty_prefix())
+        sizes.append(largest.numbers)
+    assert sizes[1] <= 4 * sizes[0]
 
 
 def test_calling_the_model_without_a_plan_is_refused() -> None:

@@ -126,6 +126,16 @@ def test_white_space_aside_characters_are_exact_and_words_are_whole() -> None:
     assert placed.notes == {"absent_mentions": 2}  # other capitals; the inside of a word
 
 
+def test_mentions_are_written_as_the_sentence_has_them() -> None:
+    """A demonstration that spaced words apart would teach a model behind an endpoint to copy so."""
+    text = "She left St. John's and\tNew\n York."
+    spans = [(9, 19, "place"), (24, 33, "place")]
+    sentence = Sentence.from_text(text, [Entity(a, b, label, text[a:b]) for a, b, label in spans])
+    assert write(sentence, D).text == '{"place": ["St. John\'s", "New York"]}'
+    words = ["in", "St", ".", "John", "'s"]
+    assert write(Sentence.from_words(words, [(1, 5, "place")]), D).text == '{"place": ["St . John \'s"]}'
+
+
 @pytest.mark.parametrize(
     ("answer", "notes"),
     [

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from xdner.codec.words import WordEncoder
 from xdner.errors import CodecError
-from xdner.testing.tokenizers import byte_level_tokenizer
+from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
 from xdner.text import Sentence
 
 relaxed = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -61,6 +61,21 @@ def test_a_tokenizer_that_adds_its_own_space_gets_no_second_one() -> None:
     encoder = WordEncoder(wrapped)
     assert wrapped.convert_ids_to_tokens(list(encoder.word("a"))) == ["▁a"]
     assert wrapped.convert_ids_to_tokens([*encoder.separators.inner, *encoder.separators.outer]) == ["<0x09>", "<0x0A>"]
+
+
+def test_a_token_for_the_newline_itself_goes_before_that_of_its_byte() -> None:
+    """As in Gemma, which wrote the byte's token never in its life."""
+    vocabulary = {"<unk>": 0, "</s>": 1, "<0x09>": 2, "<0x0A>": 3, "\t": 4, "\n": 5, "▁": 6, "a": 7}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    encoder = WordEncoder(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>"))
+    assert (encoder.separators.inner, encoder.separators.outer) == ((4,), (5,))
+
+
+def test_an_unknown_character_leaves_the_rest_of_its_word_whole() -> None:
+    encoder = WordEncoder(t5_like_tokenizer())
+    pieces = encoder.tokenizer.convert_ids_to_tokens(list(encoder.word("linguerž")))
+    assert pieces == ["▁", "l", "ing", "u", "er", "<unk>"]
 
 
 def test_a_tokenizer_without_end_or_separators_is_refused() -> None:

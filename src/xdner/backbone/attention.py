@@ -242,6 +242,11 @@ def _no_mask(*args: Any, **kwargs: Any) -> None:
     """The plan owns the mask."""
 
 
+def _no_bias(*args: Any, **kwargs: Any) -> Tensor:
+    """The plan has the bias."""
+    return torch.zeros(1, 1, 1, 1)
+
+
 AttentionInterface.register(IMPLEMENTATION, prefix_attention)
 AttentionMaskInterface.register(IMPLEMENTATION, _no_mask)
 
@@ -262,6 +267,11 @@ def instrument(model: PreTrainedModel) -> tuple[Site, ...]:
         )
     for site in sites:
         site.module.xdner_site = site  # type: ignore[assignment]
+        if hasattr(site.module, "compute_bias"):
+            # T5's module makes a bias, or zeros if it has no table, for all pairs of tokens of the line, those of different
+            # rows too: gigabytes for a large batch, and for nothing, because the plan has the bias.
+            site.module.compute_bias = _no_bias  # type: ignore[assignment]
+            site.module.has_relative_attention_bias = True  # type: ignore[assignment]
     model.set_attn_implementation(IMPLEMENTATION)
     # set_attn_implementation only warns where it cannot do what it was asked, so look at every module's own config.
     for site in sites:

@@ -39,7 +39,7 @@ class RelativeBias:
 
     def __call__(self, site: Site, queries: Tensor, keys: Tensor) -> Tensor | None:
         module = site.module
-        if module.has_relative_attention_bias:
+        if hasattr(module, "relative_attention_bias"):
             relative = keys[:, None, :] - queries[:, :, None]
             bidirectional = site.kind == "encoder"
             if "bidirectional" in inspect.signature(module._relative_position_bucket).parameters:  # type: ignore[arg-type]

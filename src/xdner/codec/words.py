@@ -66,7 +66,11 @@ class WordEncoder:
         # Some sentencepiece tokenizers put their own space before every text; another would become a token.
         self._lead = "" if self._raw(" a")[1:] == self._raw("a") and len(self._raw("a")) else " "
         self.separators = self._find_separators()
-        self._forbidden = self._special | set(self.separators.inner) | set(self.separators.outer)
+        structure = {*self.separators.inner, *self.separators.outer, self.separators.end}
+        unknown = tokenizer.unk_token_id
+        # Some have one token for the unknown and for the end (GPT-2): then nothing stands for the unknown.
+        self._unknown = () if unknown is None or unknown in structure else (unknown,)
+        self._forbidden = (self._special | structure).difference(self._unknown)
 
     @property
     def lead(self) -> str:
@@ -112,11 +116,7 @@ class WordEncoder:
         ids = self._raw(self._lead + clean)
         if not self._forbidden.isdisjoint(ids):
             ids = [i for n, c in enumerate(clean) for i in self._raw((self._lead if n == 0 else "") + c)]
-            unknown = self.tokenizer.unk_token_id
-            replaced = () if unknown is None or unknown in self._forbidden - {unknown} else (unknown,)
-            ids = [j for i in ids for j in ((i,) if i not in self._forbidden or i == unknown else replaced)]
-            if unknown == self.separators.end:  # GPT-2 like: one token for everything special
-                ids = [i for i in ids if i != unknown]
+            ids = [j for i in ids for j in (self._unknown if i in self._forbidden else (i,))]
         return tuple(ids[: self.max_pieces])
 
     def _raw(self, text: str) -> list[int]:
@@ -142,12 +142,13 @@ class WordEncoder:
         )
 
     def _whitespace(self, character: str, byte: str, vocabulary: dict[str, int]) -> int | None:
-        """The one token for a white-space character. Words hold no white space, so they never contain it."""
-        if byte in vocabulary:
-            return vocabulary[byte]
+        """The one token for a white-space character. Words hold no white space, so they never contain it.
+
+        Gemma has a token of its own for it besides that of the byte, which it never saw in training.
+        """
         ids = self._raw(character)
         exact = len(ids) == 1 and self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) == character
-        return ids[0] if exact and ids[0] not in self._special else None
+        return ids[0] if exact and ids[0] not in self._special else vocabulary.get(byte)
 
 
 def _encodable(text: str) -> str:

@@ -267,6 +267,29 @@ def test_ctrl_c_saves_and_resuming_ends_as_if_nothing_had_happened(files: Path, 
     assert not (tmp_path / "one" / ".runs" / "towns").exists()
 
 
+def test_a_domain_that_is_being_trained_is_left_alone(files: Path, backbone: str, tmp_path: Path) -> None:
+    from xdner.training.run import Run
+
+    args = [
+        "train",
+        "towns",
+        "--train",
+        str(files / "train.txt"),
+        "--backbone",
+        backbone,
+        *QUICK,
+        "--library",
+        str(tmp_path),
+    ]
+    with Run(tmp_path / ".runs" / "towns").claimed():
+        result = run(*args)
+        assert result.exit_code == 1
+        assert f"another process is training in {tmp_path / '.runs' / 'towns'}" in result.stderr
+        assert "→ Wait until it has ended, or choose another name." in result.stderr
+    assert run(*args).exit_code == 0
+    assert not (tmp_path / ".runs" / "towns").exists()
+
+
 def test_bundled_examples_are_whole() -> None:
     from xdner.corpora import find_leaks, read_corpus
     from xdner.domain import Domain

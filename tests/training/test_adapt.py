@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,9 +37,10 @@ from xdner.errors import (
     TrainingError,
     XdnerError,
 )
+from xdner.settings import TrainingSettings
 from xdner.testing.encoders import save_tiny_encoder, word_piece_tokenizer
 from xdner.testing.models import save_tiny_backbone
-from xdner.training.adapt import Adapted, dealt
+from xdner.training.adapt import Adapted, TextTask, dealt
 from xdner.training.adapt_settings import AdaptationSettings, AdaptSettings
 from xdner.training.learners import EncoderLearner, load_learner
 from xdner.training.progress import SilentProgress
@@ -433,6 +435,20 @@ def test_odd_text_is_counted(base: dict[str, Path], tmp_path: Path) -> None:
     run(base, "bare", path, tmp_path / "out", "max_blocks=8", progress=notes)
     assert notes.notes[0] == "1 lines are longer than 65,536 characters; they were read in pieces"
     assert notes.notes[1].endswith("% of the tokens are unknown to the tokenizer: is this its language?")
+
+
+def test_a_batch_in_which_nothing_can_be_asked_teaches_nothing(base: dict[str, Path]) -> None:
+    """Unknown words are never hidden: there is nothing to tell them by."""
+    reader = learner(base, "whole")
+    unknown = [reader.tokenizer.unk_token_id] * 12
+    store = SimpleNamespace(block=[unknown, BLOCKS[0]].__getitem__)
+    batches = [np.array([0]), np.array([0, 1])]
+    task = TextTask(reader, store, batches, reader.weights(), TrainingSettings())  # type: ignore[arg-type]
+    nothing = task.loss([0], random.Random(0))
+    nothing.backward()
+    assert nothing.item() == 0
+    assert not any(p.grad.any() for p in task.parameters().values() if p.grad is not None)
+    assert task.loss([1], random.Random(0)).item() > 1
 
 
 def test_settings_are_read_and_checked() -> None:

@@ -318,3 +318,19 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tiny, tmp_path):
     assert sum(facts.get("kills", 0) for facts in runs.values()) >= 5
     assert all(len(facts["files"]) == 2 for facts in runs.values()), "nothing half-written is left behind"
     assert told["rich"] is False, "a silent run does not load rich"
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with Run(folder).claimed():
+        with pytest.raises(TrainingError, match="another process is training in"), Run(folder).claimed():
+            pass
+        assert folder.is_dir()
+        (folder / "run.json").write_text("{}")
+    assert (folder / "run.json").is_file(), "what a stopped run needs stays"
+    Run(folder).check()  # and is a run's
+    with Run(folder).claimed():
+        (folder / "run.json").unlink()
+    assert not folder.exists(), "a training that came to no checkpoint leaves nothing"
+    with Run().claimed():
+        pass

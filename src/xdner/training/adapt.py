@@ -102,7 +102,7 @@ class TextTask:
         again = recomputed(self.learner.model, how.gradient_checkpointing)
         with self.learner.dropout(how.backbone_dropout), again, self._products():
             total, count = self.learner.loss(blocks, rng)
-        return total / count
+        return total / max(count, 1)  # where a tokenizer knows no word, there is nothing to ask
 
     def evaluate(self) -> None:
         """There is no dev score: the last epoch counts."""
@@ -175,19 +175,20 @@ def adapt(
     _check(found, plain, out, settings)
     run.check()
     learner = load_learner(found, settings.adapt, device=device)
-    store = open_store(
-        plain, learner.tokenizer, scratch, room=learner.room, separator=learner.separator, vocabulary=learner.vocabulary,
-        told=told,
-    )  # fmt: skip
-    for note in _oddities(store):
-        run.progress.note(note)
-    stage = _Stage(found, learner, store, settings, autocast, run)
-    for note in stage.shortages():
-        run.progress.note(note)
-    result, losses = stage.go()
-    facts = _facts(found, stage, result, losses)
-    _write(found, stage, scratch, out, facts)
-    run.remove()
+    with run.claimed():
+        store = open_store(
+            plain, learner.tokenizer, scratch, room=learner.room, separator=learner.separator, vocabulary=learner.vocabulary,
+            told=told,
+        )  # fmt: skip
+        for note in _oddities(store):
+            run.progress.note(note)
+        stage = _Stage(found, learner, store, settings, autocast, run)
+        for note in stage.shortages():
+            run.progress.note(note)
+        result, losses = stage.go()
+        facts = _facts(found, stage, result, losses)
+        _write(found, stage, scratch, out, facts)
+        run.remove()
     return Adapted(result, out, facts)
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from xdner.errors import TrainingError
 from xdner.files import check_replaceable, storage_errors
 from xdner.training.progress import Progress, SilentProgress
 
 __all__ = ["Run"]
 
+_LOCK = ".lock"
 #: What stands in a run's folder, or in that of one of its parts: checkpoints and the record (``loop.py``), and of continued
 #: pre-training the text as tokens and the new weights (``token_store.py``, ``adapt.py``).
-_FILES = frozenset({"run.json", "tokens.json", "tokens.bin", "tokens.part"})
+_FILES = frozenset({_LOCK, "run.json", "tokens.json", "tokens.bin", "tokens.part"})
 _FOLDERS = frozenset({"checkpoint", "adapter", "made"})
 
 
@@ -67,6 +73,35 @@ class Run:
         """
         if self.folder is not None:
             check_replaceable(self.folder, _only_of_runs)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep others out: two trainings in one folder would delete each other's checkpoints. The system frees the folder
+        however a process ends.
+
+        Raises:
+            TrainingError: another process trains in this folder.
+            StorageError: it cannot be written.
+        """
+        if self.folder is None:
+            yield
+            return
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / _LOCK)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise TrainingError(
+                    f"another process is training in {self.folder}",
+                    hint="Wait until it has ended, or choose another name.",
+                ) from None
+        try:
+            yield
+        finally:
+            if [path.name for path in self.folder.glob("*")] == [_LOCK]:  # it came to no checkpoint
+                self.remove()
+            lock.release()
 
     def remove(self) -> None:
         """Take away what the run has written, once its result is safe."""

@@ -17,6 +17,7 @@ from xdner.errors import DomainError, TrainingError
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
 from xdner.retrieval.base import Example, Retriever, text_key
+from xdner.retrieval.examples import unique
 from xdner.text import Sentence
 from xdner.training.factors import factors_on
 from xdner.training.loop import TrainingResult, train
@@ -66,7 +67,7 @@ def prompt_items(
                 f"the sentences of {source.domain.name!r} have labels that the domain does not: {', '.join(strange)}",
                 hint="Add them to the domain, or correct the sentences.",
             )
-        pool = list({e.id: e for e in map(Example.of, source.sentences)}.values())
+        pool = unique(map(Example.of, source.sentences))
         chosen = limited(source.sentences, settings.tune.per_source)
         k = settings.retrieval.k
         found = make(pool, settings).retrieve(chosen, k) if k else [()] * len(chosen)

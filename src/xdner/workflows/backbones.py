@@ -63,16 +63,17 @@ def instruct_backbone(
     # How this kind of model is asked (its codec) is its own; how it is trained here is not how its prefixes are.
     own = {group: values for group, values in model.recommended.items() if group not in INSTRUCT_DEFAULTS}
     settings = Settings.build(options.config, options.chosen, {**own, **INSTRUCT_DEFAULTS}, use=INSTRUCTION)
-    made = instruct(model, sources, out.with_name(out.name + "-adapter"), settings=settings, run=run)
-    manifest = {
-        "name": out.name,
-        "kind": model.kind,
-        "base": {"name": base.name, "fingerprint": model.fingerprint},
-        "recommended": {"codec": settings.to_dict()["codec"]},
-        "made": json.loads((made.folder / RECORD).read_text(encoding="utf-8")),
-    }
-    merge_lora(base.path, made.folder, out, manifest)
-    run.remove()
+    with run.claimed():
+        made = instruct(model, sources, out.with_name(out.name + "-adapter"), settings=settings, run=run)
+        manifest = {
+            "name": out.name,
+            "kind": model.kind,
+            "base": {"name": base.name, "fingerprint": model.fingerprint},
+            "recommended": {"codec": settings.to_dict()["codec"]},
+            "made": json.loads((made.folder / RECORD).read_text(encoding="utf-8")),
+        }
+        merge_lora(base.path, made.folder, out, manifest)
+        run.remove()
     return made
 
 

@@ -142,10 +142,13 @@ def train_domain(
     drawn = [Source(entry, data.get(source, ())) for source, entry in named.items()]
     warnings += _doubts(drawn, material, settings)
     recognizer = CPNER(model, settings=settings, initial=initial)
-    trained = recognizer.train(material.domain, material.sentences, material.dev, sources=drawn, alphas=alphas, run=run)
-    if store.initial_prefix() is None:
-        store.set_initial(initial)
-    folder = material.keep(store, trained.entry, run)
+    with run.claimed():
+        trained = recognizer.train(
+            material.domain, material.sentences, material.dev, sources=drawn, alphas=alphas, run=run
+        )
+        if store.initial_prefix() is None:
+            store.set_initial(initial)
+        folder = material.keep(store, trained.entry, run)
     failed = sum(phase.result.failed_checkpoints for phase in trained.transfer.phases)
     remarks = material.remarks(trained.inexpressible, "cannot be expressed", failed)
     result = trained.result

@@ -93,13 +93,14 @@ def train_examples(
     recognizer = _recognizer(
         ready, settings, llm=llm, model=model, adapter=adapter, dtype=options.dtype, device=options.device
     )
-    tuned = None
-    if sources:
-        dev = None if not material.dev else (material.domain, material.sentences, material.dev)
-        tuned = recognizer.tune(sources, dev=dev, run=run)
-    entry = recognizer.add_domain(material.domain, material.sentences)
-    entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, settings.training.seed)})
-    folder = material.keep(store, entry, run)
+    with run.claimed():
+        tuned = None
+        if sources:
+            dev = None if not material.dev else (material.domain, material.sentences, material.dev)
+            tuned = recognizer.tune(sources, dev=dev, run=run)
+        entry = recognizer.add_domain(material.domain, material.sentences)
+        entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, settings.training.seed)})
+        folder = material.keep(store, entry, run)
     remarks = [*material.warnings, *_remarks(entry, material, tuned, settings)]
     if tuned is None and (idle := _idle(settings, WranerSettings.build(base=base))):
         remarks.append(f"there is no --source, and so no training: {', '.join(idle)} have no effect")

@@ -83,7 +83,8 @@ def train_initial(
         base[group] = base.get(group, {}) | values
     settings = Settings.build(options.config, options.chosen, base, use=START)
     run = options.domain_run("initial")
-    made, result = train_shared_start(Reader(model, settings.decoding), sources, settings, run)
-    store.set_initial(made)
-    run.remove()
+    with run.claimed():
+        made, result = train_shared_start(Reader(model, settings.decoding), sources, settings, run)
+        store.set_initial(made)
+        run.remove()
     return made, result

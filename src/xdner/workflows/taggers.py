@@ -73,8 +73,11 @@ def train_tagger(
         seen |= ready.seen
     if shared := len(seen & sentence_hashes([*material.sentences, *(material.dev or ())])):
         warnings.append(f"the sources have {shared} of these sentences; scores will flatter them")
-    trained = recognizer.train(material.domain, material.sentences, material.dev, sources=sources, start=start, run=run)
-    folder = material.keep(store, trained.entry, run)
+    with run.claimed():
+        trained = recognizer.train(
+            material.domain, material.sentences, material.dev, sources=sources, start=start, run=run
+        )
+        folder = material.keep(store, trained.entry, run)
     failed = sum(result.failed_checkpoints for _, result in trained.run.phases)
     remarks = material.remarks(trained.inexpressible, "have no BIO tags", failed)
     result = trained.result

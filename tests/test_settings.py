@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from xdner.errors import SettingsError
 from xdner.groups import GroupedSettings, Use, Within
 from xdner.prompting.settings import WranerSettings
+from xdner.retrieval.settings import INDEXING, IndexSettings
 from xdner.settings import (
     DOMAIN,
     INSTRUCTION,
@@ -226,6 +227,30 @@ def test_a_job_may_say_what_to_do_instead():
         with pytest.raises(SettingsError) as caught:
             Settings.build(overrides=asked, use=use)
         assert (caught.value.hint or "").startswith(hint)
+
+
+@pytest.mark.parametrize("kind", [IndexSettings, WranerSettings])
+def test_settings_of_another_retrieval_method_are_refused(kind):
+    def told(*asked, **more):
+        with pytest.raises(SettingsError) as caught:
+            kind.build(overrides=asked, **more)
+        return caught.value.problems
+
+    assert told("aggregation=max", "method=random") == ["retrieval.method=random makes no use of retrieval.aggregation"]
+    assert told("retrieval.seed=2") == ["retrieval.method=word makes no use of retrieval.seed"]
+    assert told("method=sentence", "layer=2") == ["retrieval.method=sentence makes no use of retrieval.layer"]
+    assert told("nprobe=4", "search=memory") == ["retrieval.search=memory makes no use of retrieval.nprobe"]
+    bm25 = {"retrieval": {"method": "bm25", "layer": 2}}
+    assert told("layer=1", base=bm25) == ["retrieval.method=bm25 makes no use of retrieval.layer"]
+    for asked in (
+        ["method=random", "retrieval.seed=2", "k=3"],
+        ["aggregation=max", "rows=all", "candidates=4", "nprobe=4", "layer=1", "pooling=max"],
+        ["method=sentence", "encoder=x", "sentence_pooling=cls"],
+        ["method=bm25", "stop_words=none", "retrieval.timeout=3"],
+    ):
+        kind.build(overrides=asked)
+    # The words of a domain that is asked otherwise can be indexed: who looks for them later says so.
+    assert IndexSettings.build(overrides=["layer=1"], base=bm25, use=INDEXING).retrieval.layer == 1
 
 
 @pytest.mark.parametrize(

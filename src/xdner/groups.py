@@ -229,11 +229,11 @@ class _Builder:
             self._put(group, name, _parse(value.strip()))
 
     def beside(self, groups: Mapping[str, Any]) -> list[str]:
-        """Overrides that have no effect beside the other settings of their groups."""
+        """Overrides that have no effect beside the other settings of their groups, where the job goes by those."""
         found = []
         for name, key in dict.fromkeys(self.overridden):
             reason = groups[name].idle_beside().get(key) if hasattr(groups[name], "idle_beside") else None
-            if reason is not None:
+            if reason is not None and not self._is_idle(name, reason.partition("=")[0]):
                 found.append(f"{name}.{reason} {_IDLE} {name}.{key}")
         return found
 

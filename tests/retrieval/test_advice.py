@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import random
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from xdner.retrieval import milvus
+from xdner.retrieval.advice import without_advice
 from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.pool import Pool
 from xdner.testing.pools import SENTENCES
+from xdner.text import Sentence
+
+Make = Callable[..., WordEmbedder]
 
 
-def test_only_what_clusters_is_held_back(
-    pool: Pool, embedder: Callable[..., WordEmbedder], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_what_clusters_is_held_back(pool: Pool, embedder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process wrote before it crashed is wanted."""
     held = []
 
@@ -48,3 +53,25 @@ def test_a_disk_that_is_full_for_messages_costs_no_result() -> None:
     """
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "went on\n")
+
+
+def test_clusters_of_few_rows_are_nobodys_worry(
+    tmp_path: Path, embedder: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(0)
+    many = [
+        Sentence.from_words(["".join(rng.choices("abcdef", k=3)) for _ in range(8)], [(0, 1, "x")]) for _ in range(50)
+    ]
+    pool = Pool.create(tmp_path / "i", embedder().embedding)
+    pool.add(many[:49], embedder())
+    assert pool.manifest.kind == "IVF_FLAT"
+    capfd.readouterr()
+    pool.add(many[49:], embedder())
+    assert "clustering" not in capfd.readouterr().err
+    # Whatever else is written meanwhile comes out afterwards.
+    with without_advice():
+        os.write(2, b"one\nWARNING clustering 8 points\ntwo")
+        with without_advice():
+            os.write(2, b" three\n")
+        assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == "one\ntwo three\n"

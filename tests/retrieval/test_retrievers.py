@@ -212,3 +212,19 @@ def test_copies_of_the_query_are_left_out_whatever_their_spaces_and_case(
             (hits,) = retriever.retrieve([query], 7)
             assert hits
             assert not {h.example.sentence.text for h in hits} & {s.text for s in (SENTENCES[0], *copies)}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_two_labellings_the_last_is_shown_from_an_index_and_from_memory(
+    embedder: Make, tmp_path: Path, method: str
+) -> None:
+    """A correction that stands below what it corrects."""
+    corrected = SENTENCES[1].with_entities([SENTENCES[1].entity(1, 2, "vessel")])
+    both = [SENTENCES[0], SENTENCES[1], corrected]
+    pool = Pool.create(tmp_path / "index", embedder().embedding)
+    pool.add(both, embedder())
+    assert pool.holds(both)
+    assert not pool.holds([*both, SENTENCES[2]])
+    for of in (pool, [Example.of(s) for s in both]):
+        (hits,) = build_retriever(of, settings(method=method), embedder()).retrieve([Sentence.from_text("a ship")], 3)
+        assert [h.example.sentence for h in hits if h.example.sentence.text == corrected.text] == [corrected]

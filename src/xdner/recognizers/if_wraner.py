@@ -35,6 +35,7 @@ from xdner.recognizers.base import Recognizer, Request, Result
 from xdner.recognizers.retrievers import Retrievers
 from xdner.recognizers.warmup import check_labels
 from xdner.retrieval.base import Example, let_go, text_key
+from xdner.retrieval.examples import unique
 from xdner.retrieval.pool import Pool
 from xdner.text import Sentence
 from xdner.training.run import Run
@@ -165,15 +166,16 @@ class IFWRANER(Recognizer[ExamplesEntry]):
 
         Args:
             domain: its types.
-            examples: labelled sentences; of copies one is kept. Without any, the model is asked without demonstrations.
+            examples: labelled sentences; of several labellings of a text the last counts. Without any, the model is asked
+                without demonstrations.
 
         Raises:
             DomainError: labels in the examples that the domain does not have.
         """
         check_labels(domain, examples, ())
-        distinct = {Example.of(s).id: s for s in examples}
+        distinct = tuple(e.sentence for e in unique(map(Example.of, examples)))
         entry = ExamplesEntry(
-            domain, self.settings, self.template, tuple(distinct.values()), dict(self.llm.identity), self.adapter,
+            domain, self.settings, self.template, distinct, dict(self.llm.identity), self.adapter,
             {"domain": domain.name, "train_sentences": len(distinct)}, self.seen,
         )  # fmt: skip
         self.add(entry)

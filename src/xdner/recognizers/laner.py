@@ -102,16 +102,19 @@ class LANER(Recognizer[TaggerEntry]):
             DomainError, SettingsError: these files are broken.
         """
         entry = TaggerEntry.load(folder)
+        ready = self._built(entry)  # what does not fit together is told now, and takes nobody's place
         self.add(entry)
-        self._tagger(entry.domain.name)  # what does not fit together is told now
+        self._ready[entry.domain.name] = ready
         return entry.domain.name
 
     def _tagger(self, name: str) -> tuple[TaggerNetwork, WordPieces]:
         if name not in self._ready:
-            entry = self._entry(name)
-            network, encoder = entry.build(self.device)
-            self._ready[name] = network, entry.pieces(encoder)
+            self._ready[name] = self._built(self._entry(name))
         return self._ready[name]
+
+    def _built(self, entry: TaggerEntry) -> tuple[TaggerNetwork, WordPieces]:
+        network, encoder = entry.build(self.device)
+        return network, entry.pieces(encoder)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

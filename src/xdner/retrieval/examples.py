@@ -20,12 +20,12 @@ _WORDS = 1 << SHIFT
 
 
 def checked(sentences: Iterable[Sentence]) -> list[Example]:
-    """Sentences as examples, each text once; of several labellings of a text the last counts, as a correction does.
+    """Sentences as examples, each text once (:func:`unique`).
 
     Raises:
         DataError: no sentence; one without entities, without words or with too many.
     """
-    found: dict[str, Example] = {}
+    found: list[Example] = []
     empty: list[Sentence] = []
     for sentence in sentences:
         if not sentence.entities or not sentence.words:
@@ -35,7 +35,7 @@ def checked(sentences: Iterable[Sentence]) -> list[Example]:
             raise DataError(
                 f"sentence {sentence.id!r} has {len(sentence.words):,} words", hint="Split it: no model reads that."
             )
-        found[sentence.text] = Example.of(sentence)
+        found.append(Example.of(sentence))
     if empty:
         raise DataError(
             f"{len(empty)} examples have no entities, the first is {empty[0].id!r}: {empty[0].text[:60]!r}",
@@ -43,7 +43,7 @@ def checked(sentences: Iterable[Sentence]) -> list[Example]:
         )
     if not found:
         raise DataError("there is no example", hint="Give labelled sentences.")
-    return list(found.values())
+    return unique(found)
 
 
 def word_labels(sentence: Sentence) -> list[str]:
@@ -86,8 +86,5 @@ def stacked(vectors: Sequence[Vectors], dimension: int) -> Vectors:
 
 
 def unique(examples: Iterable[Example]) -> list[Example]:
-    """The first of each text."""
-    found: dict[str, Example] = {}
-    for example in examples:
-        found.setdefault(example.sentence.text, example)
-    return list(found.values())
+    """Each text once, where it first stood; of several labellings of a text the last counts, as a correction does."""
+    return list({example.sentence.text: example for example in examples}.values())

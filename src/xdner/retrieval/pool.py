@@ -18,7 +18,7 @@ from xdner.errors import IndexMismatchError, RetrievalError, StorageError
 from xdner.files import discard
 from xdner.retrieval.base import Example
 from xdner.retrieval.embedder import Embedding, Vectors, WordEmbedder
-from xdner.retrieval.examples import checked, keys_of, rows_of
+from xdner.retrieval.examples import checked, keys_of, rows_of, unique
 from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest, read_again, read_examples, tidy, write_examples
 from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.milvus import SHIFT, MilvusRows, require_client, shown
@@ -155,8 +155,8 @@ class Pool:
             )
 
     def holds(self, sentences: Iterable[Sentence]) -> bool:
-        """Are its examples these sentences, and no others?"""
-        return {e.id for e in self.examples.values()} == {Example.of(s).id for s in sentences}
+        """Are its examples these sentences, each text once, and no others?"""
+        return {e.id for e in self.examples.values()} == {e.id for e in unique(map(Example.of, sentences))}
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -12,6 +12,13 @@ __all__ = ["EMBEDDED", "INDEXING", "REMOVING", "IndexSettings", "RetrievalSettin
 
 #: Methods that need an encoder.
 EMBEDDED = ("word", "sentence")
+#: Settings that only some methods go by. Vectors of sentences are made of the last layer's states.
+_OWN = {
+    "word": {"encoder", "layer", "pooling", "aggregation", "rows", "stop_words", "candidates", "search", "nprobe"},
+    "sentence": {"encoder", "sentence_pooling"},
+    "bm25": {"stop_words"},
+    "random": {"seed"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,12 @@ class RetrievalSettings:
     nprobe: Annotated[int, Within(1, 65536)] = 16
     seed: Count = 1
     timeout: Annotated[float, Within(0, 3600, above=True)] = 20.0
+
+    def idle_beside(self) -> Mapping[str, str]:
+        """Settings that have no effect beside the method: which one makes no use of each. How an index is held and asked
+        (``timeout``) is all methods', and so is ``k``."""
+        idle = dict.fromkeys(set[str]().union(*_OWN.values()) - _OWN.get(self.method, set()), f"method={self.method}")
+        return {"nprobe": "search=memory"} | idle if self.search == "memory" else idle
 
     def problems(self) -> Iterable[str]:
         if not self.encoder.strip():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from xdner.prompting.settings import WranerSettings
+from xdner.prompting.template import Template
+from xdner.recognizers.if_wraner import IFWRANER
 from xdner.retrieval.base import Example, Hit, Retriever, text_key
 from xdner.text import Sentence
 
-__all__ = ["SHORT", "SharedWords", "people", "shared_words"]
+__all__ = ["SHORT", "SharedWords", "people", "people_recognizer", "quick", "shared_words"]
 
 #: A template of few words: tiny tokenizers have hardly more than bytes.
 SHORT = """
@@ -54,3 +58,15 @@ def people(count: int = 12) -> list[Sentence]:
         words = [names[i % 5], ("saw", "left", "likes")[i % 3], towns[i % 4], "."]
         made.append(Sentence.from_words(words, [(0, 1, "person"), (2, 3, "place")], id=f"p{i}"))
     return [*made, Sentence.from_words(["it", "rained", "."], id="none")]
+
+
+def quick(*overrides: str) -> WranerSettings:
+    """Settings of a tuning that takes seconds, with two demonstrations."""
+    few = ["epochs=3", "training.batch_size=4", "accumulation=1", "rank=4", "retrieval.k=2", "learning_rate=0.02"]
+    return WranerSettings.build(None, [*few, *overrides])
+
+
+def people_recognizer(llm: Path, *overrides: str, **options: Any) -> IFWRANER:
+    """A recognizer that asks in few words, and shows what shares words with a text."""
+    how: dict[str, Any] = {"retriever": shared_words, "template": Template.parse(SHORT), "settings": quick(*overrides)}
+    return IFWRANER.from_pretrained(llm, **how | options)

@@ -1,10 +1,11 @@
-"""Small labelled sentences that can be retrieved, in the words of the tiny encoder."""
+"""Small labelled sentences that can be retrieved, in the words of the tiny encoder, and what a pool made of them holds."""
 
 from __future__ import annotations
 
+from xdner.retrieval.pool import Pool
 from xdner.text import Sentence
 
-__all__ = ["SENTENCES"]
+__all__ = ["SENTENCES", "stored", "texts"]
 
 SENTENCES = [
     Sentence.from_words(words.split(), spans, id=f"s{number}")
@@ -17,3 +18,15 @@ SENTENCES = [
         ]
     )
 ]
+
+
+def stored(pool: Pool) -> set[int]:
+    """The keys of all rows that Milvus really holds."""
+    with pool.rows() as rows:
+        found = rows._client.query(pool.manifest.collection, filter="id >= 0", output_fields=["id"], limit=16000)
+    return {row["id"] for row in found}
+
+
+def texts(pool: Pool) -> list[str]:
+    """Of its examples, by their numbers."""
+    return [e.sentence.text for _, e in sorted(pool.examples.items())]

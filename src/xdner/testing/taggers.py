@@ -8,9 +8,10 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from xdner.tagger.settings import LanerSettings
 from xdner.text import Sentence
 
-__all__ = ["TOWNS", "letter_tokenizer", "save_letter_encoder"]
+__all__ = ["SEAS", "TOWNS", "letter_tokenizer", "quick", "save_letter_encoder"]
 
 #: Persons and cities, told by their words alone; two of them long.
 TOWNS = tuple(
@@ -26,6 +27,26 @@ TOWNS = tuple(
         ]
     )
 )
+
+#: Of another domain, which shares a type.
+SEAS = (
+    Sentence.from_words(["Ann", "saw", "Baltic"], [(0, 1, "person"), (2, 3, "sea")]),
+    Sentence.from_words(["Bob", "Lee", "saw", "no", "one"], [(0, 2, "person")]),
+)
+
+
+def quick(*overrides: str) -> LanerSettings:
+    """Settings of a training that takes a second."""
+    few = (
+        "epochs=2",
+        "training.batch_size=3",
+        "label_size=8",
+        "evaluate_from=1",
+        "evaluate_every=1",
+        "learning_rate=0.01",
+        "warmup=0",
+    )
+    return LanerSettings.build(None, [*few, "source_epochs=1", *overrides])
 
 
 def letter_tokenizer() -> PreTrainedTokenizerFast:

@@ -1,0 +1,152 @@
+"""IF-WRANER: which examples a text is shown, from memory or an index, whole or in windows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xdner.backbone.encoder import load_encoder
+from xdner.domain import Domain
+from xdner.generation.answers import Question
+from xdner.prompting.template import Template
+from xdner.recognizers.if_wraner import IFWRANER
+from xdner.recognizers.retrievers import Retrievers
+from xdner.retrieval.base import Example, Hit
+from xdner.retrieval.embedder import WordEmbedder
+from xdner.retrieval.pool import Pool
+from xdner.testing.encoders import save_tiny_encoder
+from xdner.testing.examples import SHORT, people, people_recognizer, quick
+from xdner.text import Sentence
+
+TEMPLATE = Template.parse(SHORT)
+EXAMPLES = people()
+DOMAIN = Domain.from_corpus("people", EXAMPLES)
+TEXTS = ["Ann saw Oslo .", 'Bob "left" Rome {quickly}', "x", "Eve likes Bonn and Lima and Rome", "nothing here at all"]
+
+
+def test_what_is_shown_changes_what_is_read(llm: Path) -> None:
+    made = people_recognizer(llm)
+    questions: list[Question] = []
+    answer = made.llm.answer
+    made.llm.answer = lambda qs, done=None: questions.extend(qs) or answer(qs, done=done)  # type: ignore[method-assign]
+    made.add_domain(DOMAIN, [*EXAMPLES, *EXAMPLES])
+    assert len(made._entry("people").examples) == len({Example.of(s).id for s in EXAMPLES})
+    made.predict([EXAMPLES[0].text, "it rained"])
+    assert [len(q.demonstrations) for q in questions] == [2, 2]
+    assert EXAMPLES[0].text not in {s.text for s in questions[0].demonstrations}
+    assert questions[1].demonstrations[0].text == "it rained ."
+    made.add_domain(DOMAIN)  # none to show
+    made.predict("it rained")
+    assert questions[-1].demonstrations == ()
+
+
+def test_a_prompt_longer_than_the_model_drops_demonstrations_and_says_so(llm: Path) -> None:
+    made = people_recognizer(llm, "retrieval.k=5", "prompt.max_tokens=330")
+    made.add_domain(DOMAIN, EXAMPLES)
+    (result,) = made.predict("Ann saw Oslo .")
+    assert 0 < result.diagnostics["dropped_demonstrations"] < 5
+    assert result.windows == 1
+    wide = people_recognizer(llm, "retrieval.k=5")
+    wide.add_domain(DOMAIN, EXAMPLES)
+    assert "dropped_demonstrations" not in wide.predict("Ann saw Oslo .")[0].diagnostics
+    assert json.dumps(result.to_dict())
+
+
+def test_a_window_of_an_example_is_not_shown_the_whole_example(llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retriever leaves out what is asked about; a window of it has another text."""
+    long = Sentence.from_text("Ann saw Oslo and Bob left Rome . " * 8)
+    labelled = replace(long, entities=(long.entity(0, 1, "person", None),))
+    made = people_recognizer(llm, "retrieval.k=3", "prompt.max_tokens=900", "decoding.window=20", "decoding.overlap=4")
+    made.add_domain(DOMAIN, [*EXAMPLES, labelled])
+    asked: list[Question] = []
+    answer = made.llm.answer
+    monkeypatch.setattr(made.llm, "answer", lambda questions, done=None: asked.extend(questions) or answer(questions))
+    (result,) = made.predict([long.text])
+    assert result.windows == len(asked) > 1
+    assert all(len(q.demonstrations) == 3 for q in asked)
+    assert long.text not in {d.text for q in asked for d in q.demonstrations}
+
+
+@pytest.mark.parametrize("method", ["word", "random"])
+def test_what_a_text_is_shown_does_not_depend_on_a_long_neighbour(
+    llm: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    made = people_recognizer(
+        llm, "retrieval.k=3", f"retrieval.method={method}", "decoding.window=20", "decoding.overlap=4"
+    )
+    made.add_domain(DOMAIN, EXAMPLES)
+    asked: list[Question] = []
+    answer = made.llm.answer
+    monkeypatch.setattr(made.llm, "answer", lambda questions, done=None: asked.extend(questions) or answer(questions))
+    made.predict(["Cy saw Lima ."])
+    made.predict(["Cy saw Lima .", "Ann saw Oslo and Bob left Rome . " * 8])
+    alone, beside, *windows = asked
+    assert len(windows) > 1
+    assert alone.demonstrations == beside.demonstrations
+    assert all(len(q.demonstrations) == 3 for q in asked)
+
+
+def test_the_baselines_by_name() -> None:
+    pool = [Example.of(s) for s in EXAMPLES]
+    queries = [EXAMPLES[0], Sentence.from_text("new")]
+    drawn = Retrievers()(pool, quick("retrieval.method=random")).retrieve(queries, 4)
+    assert [len({h.example.sentence.text for h in hits}) for hits in drawn] == [4, 4]
+    assert EXAMPLES[0].text not in {h.example.sentence.text for h in drawn[0]}
+    assert Retrievers()(pool, quick("retrieval.method=random")).retrieve(queries[1:], 4) == drawn[1:]
+    assert Retrievers()(pool, quick("retrieval.method=random", "retrieval.seed=2")).retrieve(queries, 4) != drawn
+    assert Retrievers()(pool, quick("retrieval.method=none")).retrieve(queries, 4) == [(), ()]
+
+
+def test_an_index_shows_what_examples_in_memory_show(llm: Path, tmp_path: Path) -> None:
+    encoder = save_tiny_encoder(tmp_path / "encoder")
+    settings = quick(f"retrieval.encoder={encoder}", "retrieval.layer=1", "retrieval.k=3")
+    pool = Pool.create(
+        tmp_path / "index", (embedder := WordEmbedder(load_encoder(encoder), settings.retrieval)).embedding
+    )
+    known = [s for s in EXAMPLES if s.entities]
+    pool.add(known, embedder)
+    asked: list[tuple[Any, ...]] = []
+
+    def shown(entries: Sequence[Sentence], index: Pool | None) -> Any:
+        made = IFWRANER.from_pretrained(llm, template=TEMPLATE, settings=settings)
+        made.add(made.add_domain(DOMAIN, entries), index)
+        monkey = made.llm.answer
+        made.llm.answer = lambda questions, **how: (
+            asked.append(tuple(q.demonstrations for q in questions))
+            or monkey(  # type: ignore
+                questions, **how
+            )
+        )
+        return made.predict(TEXTS), asked[-1]
+
+    assert shown(known, pool) == shown(known, None)
+    assert {len(demonstrations) for demonstrations in asked[0]} == {3}
+    # A text with two labellings is one example in both: the last.
+    twice = [known[0].with_entities(known[0].entities[:1]), *known]
+    assert shown(twice, pool) == shown(known, None)
+    # An index of other examples than the domain's is not asked.
+    assert not {s.text for d in shown(known[:3], pool)[1] for s in d} - {s.text for s in known[:3]}
+
+
+def test_a_domain_that_is_replaced_lets_go_of_its_index(llm: Path) -> None:
+    class Open:
+        closed = 0
+
+        def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+            return [()] * len(queries)
+
+        def close(self) -> None:
+            self.closed += 1
+
+    waiting = [Open(), Open()]
+    first, second = waiting
+    recognizer = people_recognizer(llm, retriever=lambda *_: waiting.pop(0))
+    for _ in range(2):
+        recognizer.add_domain(DOMAIN, EXAMPLES)
+        recognizer.predict(["x"], domain="people")
+    assert (first.closed, second.closed) == (1, 0)

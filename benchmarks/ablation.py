@@ -6,6 +6,8 @@
 
 Runs lie where ``cross_domain.py`` has its own: what it made (the full method, the ends of the sweep over α) is not made
 again. Without options, δ₀ and the sources are prepared anew, as their prompts have no options either.
+
+It needs what ``cross_domain.py`` needs; 108 runs of four to six minutes of a core, less what is there already.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
     python benchmarks/cases.py --targets science --top 5 --evidence 1
 
 A case is a gold mention that ``none`` misses in most seeds and ``collaborative`` finds in most. Beside it stand training
-sentences of the sources with the same mention or the same words, or failing that with words of it.
+sentences of the sources with the same mention or the same words, or failing that with words of it. It needs the data that
+the runs were made from, and takes seconds.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def find(runs: Sequence[Run], data: Path, evidence: int = 2) -> dict[Condition, 
 
 
 def _of(none: Mapping[int, Run], collaborative: Mapping[int, Run], data: Path, evidence: int) -> Found:
+    from benchmarks.transfer.costs import mean_weights
     from benchmarks.transfer.evidence import Found, Sources, cases
     from benchmarks.transfer.options import Options
     from benchmarks.transfer.pools import Pools
@@ -78,9 +80,8 @@ def _of(none: Mapping[int, Run], collaborative: Mapping[int, Run], data: Path, e
             f"the runs on {run['target']} were made from other data than those in {data}",
             hint="Give the folder of the runs with --data.",
         )
-    chosen = [{s["name"]: s["weight"] for s in r["selection"]["sources"]} for r in collaborative.values()]
-    weights = {name: sum(one[name] for one in chosen) / len(chosen) for name in run["sources"]}
-    sources = Sources([pools.known(name, run["target"]) for name in run["sources"]], weights)
+    known = [pools.known(name, run["target"]) for name in run["sources"]]
+    sources = Sources(known, mean_weights(collaborative.values()))
     dev, domain = target.dev, target.domain
     lost = cases(dev, domain, collaborative, none, Sources([], {}), 0)
     seeds = len(none.keys() & collaborative.keys())

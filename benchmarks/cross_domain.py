@@ -9,6 +9,9 @@
 
 Every strategy makes the same number of optimizer steps on the target. δ₀ and the sources' prefixes are made once and
 kept. A run whose file is there is not made again, so the same command goes on where it was stopped.
+
+It needs the data, `xdner backbones pull` of the track's backbone, and for figures the extra `plots`. On a core, a run takes four
+to six minutes and a source up to half an hour: the core plan (24 runs) three to four hours, the full one (210) most of a day.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class Grid(Generic[V]):
                 ", ".join(map(str, found.seeds))]  # fmt: skip
 
     def swept(self, at: Callable[[V, Row], Iterable[tuple[V, float]]]) -> Sweep[V]:
-        """Lines of more than one point.
+        """Lines of more than one point, targets and lines in the order of the tables.
 
         Args:
             at: where a row stands: line and value; several, or nothing, if it is part of several sweeps, or of none.
@@ -148,7 +148,10 @@ class Grid(Generic[V]):
         for (variant, target), row in self.rows.items():
             for line, value in at(variant, row):
                 found.setdefault(target, {}).setdefault(line, {})[value] = row.scores
-        made = {t: {v: p for v, p in lines.items() if len(p) > 1} for t, lines in found.items()}
+        made = {
+            t: {v: found[t][v] for v in sorted(found[t], key=self.order) if len(found[t][v]) > 1}
+            for t in self.targets if t in found
+        }  # fmt: skip
         return {t: lines for t, lines in made.items() if lines}
 
     def _marked(self, variant: V) -> str:

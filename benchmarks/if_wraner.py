@@ -9,6 +9,9 @@
 The language model is tuned on the sources once for each regularization, retriever and k in tuning, rate and seed, and all
 arms that read with it share it. Nothing is trained on a target: its train file is the pool, its dev file is read. A run whose
 file is there is not made again: the same command goes on where it was stopped, tuning from its last checkpoint.
+
+It needs the data, `xdner backbones pull` of smollm2-135m and minilm-l6, and the extras `instruct`, `retrieval` and `plots`. On a
+core in bfloat16, tuning takes 70 to 90 minutes and a sentence two seconds: core is about eleven hours.
 """
 
 from __future__ import annotations
@@ -95,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work(options: argparse.Namespace) -> None:
-    from benchmarks.program import say
+    from benchmarks.program import tell_drawn
     from benchmarks.tables import load_runs
     from benchmarks.wraner.report import draw, markdown
 
@@ -103,8 +106,7 @@ def _work(options: argparse.Namespace) -> None:
         _run(options)
     runs = load_runs(options.out)
     print(markdown(runs), end="")
-    for path in draw(runs, options.out):
-        say(f"drawn: {path}")
+    tell_drawn(draw(runs, options.out))
 
 
 def _run(options: argparse.Namespace) -> None:

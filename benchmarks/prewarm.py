@@ -6,7 +6,7 @@
 For one backbone: δ₀, a prefix trained on the four sources together (CoNLL-2003, politics, music, literature), and from it
 one prefix for each domain, on train splits only. MIT's corpora have no dev split: one is carved from train with a fixed
 seed. A domain that is there is not made again. The result is a library folder; copied to
-``src/xdner/data/<backbone>/domains`` it ships.
+``src/xdner/data/<backbone>/domains`` it ships. It needs the data and `xdner backbones pull` of smollm2-135m-ner and minilm-l6.
 """
 
 from __future__ import annotations

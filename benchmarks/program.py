@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from xdner.__main__ import prepare_environment
 from xdner.errors import TrainingInterrupted, XdnerError
 
-__all__ = ["budget", "common_options", "guarded", "run", "say"]
+__all__ = ["budget", "common_options", "guarded", "run", "say", "tell_drawn"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,6 +18,15 @@ ROOT = Path(__file__).resolve().parents[1]
 def say(line: str) -> None:
     """A line for a person, beside the tables on standard output."""
     print(line, file=sys.stderr, flush=True)
+
+
+def tell_drawn(figures: Iterable[Path]) -> None:
+    """Draw figures, and say where they are. The tables are there already: without matplotlib, that is all that is said."""
+    try:
+        for path in figures:
+            say(f"drawn: {path}")
+    except XdnerError as error:
+        say(f"no figure: {error}")
 
 
 def guarded(work: Callable[[], None], *, left: str = "what is missing") -> int:

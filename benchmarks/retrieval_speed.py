@@ -9,6 +9,8 @@ come again, with other words in their places: words of the same sentences, drawn
 (what is found is then nonsense; how long it takes is not). Queries are dev sentences. A retrieval is measured end to end:
 embedding the sentence, searching the rows of its words, and choosing examples, which is the rest. Wall time is the median of the
 rounds, with the fastest and the slowest; the processor's time, of all threads, is told beside it, since machines are seldom idle.
+
+It needs the data, `xdner backbones pull minilm-l6` and the extra `retrieval`.
 """
 
 from __future__ import annotations

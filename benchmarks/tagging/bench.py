@@ -69,7 +69,7 @@ class Stage:
 
     Attributes:
         entry: the source's tagger.
-        facts: ``sources``, ``sentences``, ``dropped``, ``seconds`` (of all stages before it, too), ``steps``, ``types``.
+        facts: ``sources``; ``sentences``, ``dropped``, ``steps`` and ``seconds`` of all of them together; ``types`` of the last.
     """
 
     entry: TaggerEntry
@@ -191,10 +191,11 @@ class Bench:
                 run=run,
             )  # fmt: skip
             made.entry.save(folder)
+            own = {"sentences": len(known.sentences), "dropped": known.dropped, "steps": made.result.steps,
+                   "seconds": made.result.seconds}  # fmt: skip
             facts = {
                 "key": key, "sources": [*(before.facts["sources"] if before else []), known.domain.name],
-                "sentences": len(known.sentences), "dropped": known.dropped, "steps": made.result.steps,
-                "seconds": round(made.result.seconds + (before.facts["seconds"] if before else 0.0), 2),
+                **{name: round(value + (before.facts[name] if before else 0), 2) for name, value in own.items()},
                 "rate": own_rate, "epochs": self.source_epochs, "types": list(known.domain.label_names),
             }  # fmt: skip
             write_json(record, {"facts": facts, "depends": depends, **circumstances()})

@@ -18,7 +18,8 @@ __all__ = ["Bars", "Line", "Panel", "draw_bars", "draw_groups", "draw_lines"]
 # Colors that people with any color vision can tell apart (Okabe and Ito), each with its own mark.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
-GRAY = "#666666"
+STROKES = ("-", "--", ":")  # when all colors have been used
+ACROSS = 3  # fields side by side
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def draw_lines(
     panels: Sequence[Panel], path: Path, *, across: str, ticks: Sequence[float],
     up: str = "dev micro-F1 in %, mean ± sd over seeds",
 ) -> Path:  # fmt: skip
-    """One field beside the other, with one legend.
+    """Fields in rows of three, with one legend; a point of one seed has no error bar.
 
     Args:
         panels: at least one.
@@ -62,28 +63,33 @@ def draw_lines(
     Raises:
         XdnerError: matplotlib is not installed.
     """
-    figure = _figure((1.6 + 4.2 * len(panels), 3.9))
-    fields = figure.subplots(1, len(panels), squeeze=False)[0]
+    columns = min(ACROSS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = _figure((1.6 + 4.2 * columns, 0.7 + 3.2 * rows))
+    fields = [field for row in figure.subplots(rows, columns, squeeze=False) for field in row]
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
     places = {value: place for place, value in enumerate(ticks)}
     shown: dict[str, Any] = {}
-    for field, panel in zip(fields, panels, strict=True):
+    for field, panel in zip(fields, panels, strict=False):
         for line in panel.lines:
             which = names.index(line.name)
             # Beside each other, so that error bars do not hide each other.
-            shift = 0.06 * (which - (len(names) - 1) / 2)
+            shift = min(0.06, 0.5 / len(names)) * (which - (len(names) - 1) / 2)
             shown[line.name] = field.errorbar(
                 [places[x] + shift for x, _ in line.points], [100 * s.mean for _, s in line.points],
-                yerr=[_deviation(s) for _, s in line.points], color=COLORS[which % len(COLORS)],
-                marker=MARKS[which % len(MARKS)], markersize=5, linewidth=1.5, capsize=3, elinewidth=1,
+                yerr=[_deviation(s) for _, s in line.points], markersize=5, linewidth=1.5, capsize=3, elinewidth=1,
+                **_style(which),
             )  # fmt: skip
         field.set_xticks(range(len(ticks)), [f"{x:g}" for x in ticks])
         field.set_xlim(-0.4, len(ticks) - 0.6)
         _dress(field, panel.title, across)
-    fields[0].set_ylabel(up, fontsize=9)
-    columns = min(5 if len(panels) > 1 else 4, len(shown))
+    for field in fields[0 : len(panels) : columns]:
+        field.set_ylabel(up, fontsize=9)
+    for field in fields[len(panels) :]:
+        field.set_visible(False)
+    beside = min(5 if len(panels) > 1 else 4, len(shown))
     figure.legend(
-        list(shown.values()), list(shown), loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+        list(shown.values()), list(shown), loc="outside lower center", ncols=beside, fontsize=8, frameon=False
     )  # fmt: skip
     return _save(figure, path)
 
@@ -101,6 +107,7 @@ def draw_bars(groups: Sequence[Bars], path: Path) -> Path:
     for field, group in zip(fields, groups, strict=False):
         heights = [100 * s.mean for _, s in group.bars]
         spread = [_deviation(s) for _, s in group.bars]
+        reach = [0.0 if math.isnan(s) else s for s in spread]
         field.bar(
             range(len(heights)), heights, yerr=spread, color=COLORS[4], edgecolor=COLORS[0], linewidth=0.8, capsize=3,
             error_kw={"elinewidth": 1, "ecolor": "#222222"},
@@ -109,8 +116,8 @@ def draw_bars(groups: Sequence[Bars], path: Path) -> Path:
         field.set_xticks(
             range(len(heights)), [name for name, _ in group.bars], rotation=35, ha="right", rotation_mode="anchor"
         )
-        ends = [100 * group.level.mean, *(h - s for h, s in zip(heights, spread, strict=True))]
-        tops = [100 * group.level.mean, *(h + s for h, s in zip(heights, spread, strict=True))]
+        ends = [100 * group.level.mean, *(h - s for h, s in zip(heights, reach, strict=True))]
+        tops = [100 * group.level.mean, *(h + s for h, s in zip(heights, reach, strict=True))]
         room = max(1.0, 0.25 * (max(tops) - min(ends)))
         field.set_ylim(max(0.0, min(ends) - 2 * room), max(tops) + room)
         _dress(field, group.title, "")
@@ -148,6 +155,12 @@ def draw_groups(names: Sequence[str], groups: Sequence[tuple[str, Sequence[SeedS
     return _save(figure, path)
 
 
+def _style(which: int) -> dict[str, str]:
+    """Color, mark and stroke of a line: no two of the first 24 are the same."""
+    number, place = divmod(which, len(COLORS))
+    return {"color": COLORS[place], "marker": MARKS[place], "linestyle": STROKES[number % len(STROKES)]}
+
+
 def _figure(size: tuple[float, float]) -> Any:
     try:
         from matplotlib.figure import Figure
@@ -167,7 +180,8 @@ def _dress(field: Any, title: str, across: str) -> None:
 
 
 def _deviation(scores: SeedSummary) -> float:
-    return 100 * (scores.standard_deviation or 0.0)
+    """In percent; not a number with one seed, of which no error bar is drawn: a bar of no length would say that it is sure."""
+    return math.nan if scores.standard_deviation is None else 100 * scores.standard_deviation
 
 
 def _save(figure: Any, path: Path) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.program import say
+from benchmarks.program import say, tell_drawn
 
 if TYPE_CHECKING:
     from benchmarks.transfer.comparison import Run
@@ -42,8 +42,7 @@ def run_and_report(
         _make_runs(given, options, specs(given, options))
     runs = load(options.folder)
     print(markdown(runs), end="")
-    for path in draw(runs, options.folder):
-        say(f"drawn: {path}")
+    tell_drawn(draw(runs, options.folder))
 
 
 def _make_runs(given: argparse.Namespace, options: Options, specs: Sequence[Spec]) -> None:

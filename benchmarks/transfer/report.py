@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.layout import table
 from benchmarks.transfer.comparison import Results, by_seed, mean_difference, mean_scores, spread
+from benchmarks.transfer.costs import times, weights
 from benchmarks.transfer.figures import Line, Panel, draw_lines
 from benchmarks.transfer.notes import BOOTSTRAP, caption, notes
 from benchmarks.transfer.specs import Condition
@@ -131,14 +132,20 @@ def markdown(runs: Sequence[Run]) -> str:
         if where:
             lines = score_table(results, [row for _, row in sweep], where, groups_of(where), first_column)
             parts += ["", f"## {title}", "", *lines]
+    named = {name: m for name, m in _named_methods(sources).items() if m in results.methods()}
+    for title, lines in (
+        ("What the selector weighs: mean over seeds", weights(results, several, sources)),
+        ("Seconds to a new domain", times(results, named)),
+    ):
+        parts += ["", f"## {title}", "", *lines] if lines else []
     return "\n".join([*parts, "", "## Notes", "", *(f"- {note}" for note in notes(own))]) + "\n"
 
 
 def strategies(results: Results, sources: Sequence[str]) -> list[Row]:
     """The rows of Table 2; the last one is the method of the paper."""
-    singles = [always(f"single: {s}", f"single-{s}") for s in sources]
-    best = Row("single, the best", results.best_single)
-    return [always("none"), *singles, best, always("chain"), always("ensemble"), always("collaborative")]
+    named = [always(name, method) for name, method in _named_methods(sources).items()]
+    at = 1 + len(sources)
+    return [*named[:at], Row("single, the best", results.best_single), *named[at:]]
 
 
 def alpha_rows(runs: Sequence[Run]) -> list[tuple[float, Row]]:
@@ -190,6 +197,12 @@ def draw(runs: Sequence[Run], folder: Path) -> Iterator[Path]:
             panels.append(Panel(target, [line for line in points if line.points]))
     if panels:
         yield draw_lines(panels, folder / "k.png", across="mentions per type (k)", ticks=[float(k) for k in sizes])
+
+
+def _named_methods(sources: Sequence[str]) -> dict[str, str]:
+    """What a strategy's row is called → its method."""
+    several = ("chain", "ensemble", "collaborative")
+    return {"none": "none"} | {f"single: {s}": f"single-{s}" for s in sources} | {name: name for name in several}
 
 
 def _swept(results: Results, where: Sequence[Condition], sweep: Sequence[tuple[float, Row]]) -> list[Condition]:

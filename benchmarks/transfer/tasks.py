@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.transfer.options import Options
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from benchmarks.transfer.bench import Bench
 
 __all__ = ["Task", "perform", "preparations"]
+
+Key = tuple[str, ...]  # all that a thing depends on
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,28 @@ def perform(bench: Bench, task: Task, progress: Progress) -> dict[str, Any]:
 
 
 def preparations(options: Options, pools: Pools, specs: Iterable[Spec]) -> list[list[Task]]:
-    """What the runs need, stage by stage: δ₀, sources, chains. Within a stage nothing is made twice."""
-    initials: dict[tuple[str, ...], Task] = {}
-    sources: dict[tuple[str, ...], Task] = {}
-    chains: dict[tuple[str, ...], Task] = {}
+    """What the runs need, stage by stage: δ₀, sources, then chains, link by link: two chains may begin alike. Within a stage
+    nothing is made twice, so that its tasks can be done at the same time."""
+    initials: dict[Key, Task] = {}
+    sources: dict[Key, Task] = {}
+    chains: dict[int, dict[Key, Task]] = {}
+
+    @cache
+    def data(source: str, target: str) -> str:
+        return digest(pools.known(source, target).sentences)
+
     for spec in specs:
         codec = spec.without if spec.without == "options" else ""
         shared = options.initial == "shared"
         named = options.sources_of(spec.target) if shared else ()
-        start = (*named, digest(*(pools.known(n, spec.target).sentences for n in named)), codec if shared else "")
+        start = (*named, *(data(n, spec.target) for n in named), codec if shared else "")
         initials.setdefault(start, Task("initial", spec))
-        made = [(n, digest(pools.known(n, spec.target).sentences), codec, *start) for n in spec.sources]
+        made = [(n, data(n, spec.target), codec, *start) for n in spec.sources]
         for name, key in zip(spec.sources, made, strict=True):
             sources.setdefault(key, Task("source", spec, name))
-        if spec.strategy == "chain":
-            chains.setdefault(tuple(part for key in made for part in key), Task("chain", spec))
-    return [stage for stage in (list(initials.values()), list(sources.values()), list(chains.values())) if stage]
+        for length in range(2, len(made) + 1) if spec.strategy == "chain" else ():
+            begun = replace(spec, sources=spec.sources[:length])
+            links = chains.setdefault(length, {})
+            links.setdefault(tuple(part for key in made[:length] for part in key), Task("chain", begun))
+    stages = (initials, sources, *(chains[length] for length in sorted(chains)))
+    return [list(stage.values()) for stage in stages if stage]

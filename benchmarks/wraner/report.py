@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.grid import GOAL_NAMES, Grid, Sweep, failures, sweep_table
 from benchmarks.layout import flat, table
 from benchmarks.runs import Run
-from benchmarks.tables import Row
+from benchmarks.tables import Row, refuse_mixed
 from benchmarks.transfer.figures import Line, Panel, draw_lines
 from benchmarks.transfer.notes import BOOTSTRAP
 from benchmarks.wraner.variants import RETRIEVERS, RULES, TUNINGS, Variant
@@ -20,14 +20,17 @@ __all__ = ["draw", "grid_of", "markdown"]
 
 WORD, RANDOM, PLAIN = Variant("word"), Variant("random"), Variant("word", tuning="plain")
 REGULARIZED = ("", "dup", "shuf", "plain")
+#: What all arms of a table have in common; those that are tuned otherwise say so in their names.
+ALIKE = ("llm", "dtype", "overrides", "template", "dev_cap", "sources", "tune_with", "tune_k")
 
 
 def grid_of(runs: Sequence[Run]) -> Grid[Variant]:
     """Retrievers in their order, each with its own variants.
 
     Raises:
-        DataError: no run succeeded.
+        DataError: no run succeeded, or they were made with different options.
     """
+    refuse_mixed(runs, lambda run: {name: value for name, value in run.get("asked", {}).items() if name in ALIKE})
     rules, tunings = ["", *RULES], list(TUNINGS)
     return Grid.of(runs, Variant.parse, lambda v: (
         tunings.index(v.tuning), v.own, RETRIEVERS.index(v.retriever), v.encoder, v.n or 0, -1 if v.k is None else v.k,
@@ -39,7 +42,7 @@ def markdown(runs: Sequence[Run]) -> str:
     """Every table that the runs have something for.
 
     Raises:
-        DataError: no run succeeded.
+        DataError: no run succeeded, or they were made with different options.
     """
     grid = grid_of(runs)
     unseen = grid.seen_as("unseen")

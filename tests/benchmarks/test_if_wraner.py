@@ -14,7 +14,7 @@ from benchmarks import if_wraner
 from benchmarks.wraner.bench import Bench, WranerArm, encoders_of
 from benchmarks.wraner.report import grid_of, markdown
 from benchmarks.wraner.variants import PLANS, Variant, chosen
-from xdner.errors import SettingsError, TrainingInterrupted
+from xdner.errors import DataError, SettingsError, TrainingInterrupted
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.testing.examples import SHORT
 from xdner.testing.taggers import save_letter_encoder
@@ -277,6 +277,21 @@ def test_goals_are_judged_by_the_means_and_unseen_types_by_their_own_report() ->
     scores = unseen.scores(Variant("word"), "ai")
     assert scores is not None
     assert scores.mean == 0.5
+
+
+@pytest.mark.parametrize("name", ["llm", "dev_cap", "overrides"])
+def test_arms_of_different_options_share_no_table(name: str) -> None:
+    runs = [run("word", "ai", 1, 5, 5, asked={name: "a"}), run("random", "ai", 1, 5, 5, asked={name: "b"})]
+    with pytest.raises(DataError, match=f"were made with different options: {name} is 'a' and 'b'"):
+        markdown(runs)
+
+
+def test_sweeps_have_the_order_of_the_other_tables() -> None:
+    """Not that of the alphabet: words come first, and targets stand as in the paper."""
+    runs = [run(f"{m}{k}", t, 1, 5, 5, settings={"retrieval": {"k": int(k[2:] or 5)}})
+            for t in ("ai", "science") for m in ("bm25", "random", "word") for k in ("", "+k1")]  # fmt: skip
+    assert "| target | k | word | bm25 | random |" in (text := markdown(runs))
+    assert text.index("| science | 1 |") < text.index("| ai | 1 |")
 
 
 def test_curves_begin_at_none_and_end_at_the_whole_pool() -> None:

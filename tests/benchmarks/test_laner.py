@@ -136,6 +136,8 @@ def test_few_sentences_dimensions_chains_and_ensembles(
     chain, ensemble = (runs[f"laner+{s}+k2/mit-movie/seed1-rate0.01.json"] for s in ("chain", "ensemble"))
     assert [s["sources"] for s in chain["sources"]] == [["conll2003", "literature"]]
     assert [s["sources"] for s in ensemble["sources"]] == [["conll2003"], ["literature"]]
+    for what in ("sentences", "steps"):  # a chain has read what both have
+        assert chain["sources"][0][what] == sum(s[what] for s in ensemble["sources"])
     assert ensemble["trained_weights"] == 2 * chain["trained_weights"]
     assert chain["dev_sentences"] == 8
     assert list(chain["data"]) == ["mit-movie/train.txt"]

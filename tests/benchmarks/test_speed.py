@@ -391,6 +391,28 @@ def test_peak_memory_is_that_of_a_process_of_its_own(plan_for: Callable[..., Pla
     assert 0 <= found["above_model"] < found["peak"]
 
 
+def test_making_prefixes_up_is_in_no_arms_time(
+    plan_for: Callable[..., Plan], backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's prefixes are there; noise that tells domains of a stream apart is the benchmark's."""
+
+    class Watch:
+        running = False
+
+        def now(self) -> float:
+            self.running = not self.running
+            return 0.0
+
+    _, bench = bench_for(plan_for(backbone))
+    watch, make, seen = Watch(), bench.workload.keys_values, list[bool]()
+    monkeypatch.setattr(bench.workload, "keys_values", lambda domain: seen.append(watch.running) or make(domain))
+    for arm in (bench.stock, bench.ours):
+        monkeypatch.setattr(arm, "clock", watch)
+    for name in ("generate", "xdner"):
+        bench.prepare(name, 2)
+    assert seen == [False] * 4
+
+
 def test_a_stream_in_one_domain_sees_one_domain_for_the_first_time() -> None:
     prepared = {"generate": 3.0, "xdner": 8.0}
     assert {name: first_sight(name, 4, prepared) for name in ARMS} == {

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import pytest
 
 from benchmarks import cross_domain
 from benchmarks.transfer.bench import epochs_for
-from benchmarks.transfer.options import options_of
+from benchmarks.transfer.options import Options, options_of
+from benchmarks.transfer.pools import Pools
+from benchmarks.transfer.specs import conditions, planned
+from benchmarks.transfer.tasks import preparations
 from xdner.errors import SettingsError
 
 
@@ -41,6 +45,18 @@ def test_epochs_are_the_same_for_every_strategy_and_divide_among_an_ensemble() -
     assert epochs_for(200, 16, 1) == 13
     assert epochs_for(200, 16, 0) == 13
     assert epochs_for(10, 100, 4) == 8  # a warm-up and an epoch for each member
+
+
+def test_chains_that_begin_alike_share_their_links(options: Callable[..., Options]) -> None:
+    """Two workers would else train the same link at the same time, in one folder."""
+    given = options("--sources", "conll2003", "politics", "literature", "--drop-shared")
+    specs = planned(given, conditions(["ai", "science"], (), [None]), ["chain"], [1, 2])
+    stages = [[task.title(given) for task in stage] for stage in preparations(given, Pools(given), specs)]
+    assert stages[2:] == [
+        ["chain conll2003 → politics for ai"],
+        # Science has a sentence of literature.
+        [f"chain conll2003 → politics → literature for {target}" for target in ("ai", "science")],
+    ]
 
 
 def test_help_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:

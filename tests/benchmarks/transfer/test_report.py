@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 from benchmarks.record import write_json
 from benchmarks.transfer import report
 from benchmarks.transfer.comparison import Results, load, mean_difference
+from benchmarks.transfer.figures import _deviation, _style
 from benchmarks.transfer.report import draw, markdown
 from benchmarks.transfer.specs import Condition
 from xdner.errors import DataError
+from xdner.evaluation import seed_summary
 
 Make = Callable[..., dict[str, Any]]
 EIGHT = [[1, 1, 1]] * 8 + [[0, 1, 1]] * 2  # F1 0.8
@@ -22,7 +25,8 @@ FIVE = [[1, 1, 1]] * 5 + [[0, 1, 1]] * 5  # 0.5
 
 
 def cells(text: str, first: str) -> list[str]:
-    (line,) = (line for line in text.splitlines() if line.startswith(f"| {first} |"))
+    scores = text.split("## What the selector")[0].split("## Seconds")[0]
+    (line,) = (line for line in scores.splitlines() if line.startswith(f"| {first} |"))
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
@@ -86,6 +90,33 @@ def test_captions_tell_what_was_seen(made_run: Make) -> None:
     trial = made_run("none", 1, SIX)
     trial["asked"] = trial["asked"] | {"limit": 8}
     assert "A trial: the first 8 sentences of each file only." in markdown([trial])
+
+
+def test_a_domain_has_its_price_and_its_sources_their_weights(made_run: Make) -> None:
+    def chosen(first: float, effective: float) -> dict[str, Any]:
+        of = zip(("conll2003", "music"), (first, 1 - first), strict=True)
+        return {"sources": [{"name": n, "weight": w} for n, w in of], "effective_sources": effective}
+
+    runs = [made_run("none", seed, SIX) for seed in (1, 2)]
+    spent = {"target": 100.0, "reading": 2.0, "sources": {"initial": 20.0, "conll2003": 600.0, "music": 60.0}}
+    runs += [made_run("collaborative", seed, EIGHT, seconds=spent, selection=chosen(first, 2 * first))
+             for seed, first in ((1, 0.7), (2, 0.9))]  # fmt: skip
+    failed = {"dev": None, "error": "diverged", "seconds": {}, "selection": None}
+    text = markdown([*runs, made_run("none", 3, SIX) | failed])
+    assert "| none | 90 | 120 | 0 | 2.5 |" in text  # 20 sentences in 8 seconds
+    assert "| collaborative | 100 | 100 | 680 | 5.0 |" in text
+    assert "| target | conll2003 | politics | literature | music | effective number |" in text
+    assert "| ai | 0.80 | 0.00 | 0.00 | 0.20 | 1.60 |" in text
+
+
+def test_colors_marks_and_strokes_tell_lines_apart() -> None:
+    assert len({tuple(_style(which).values()) for which in range(24)}) == 24
+
+
+def test_one_seed_has_no_error_bar() -> None:
+    """A bar of no length would say that seeds do not matter."""
+    assert math.isnan(_deviation(seed_summary([0.5])))
+    assert _deviation(seed_summary([0.5, 0.5])) == 0.0
 
 
 def test_figures_from_json(made_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

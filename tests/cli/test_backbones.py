@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from xdner.__main__ import prepare_environment
@@ -58,6 +59,19 @@ def test_list_shows_what_is_there(cache):
     assert not rows["smollm2-135m"]["pulled"]
     assert [name for name, row in rows.items() if row["default"]] == [aliases.DEFAULT_BACKBONE]
     assert "smollm2-135m" in run("backbones", "list").output
+
+
+@pytest.mark.parametrize("width", ["60", "80"])
+def test_names_stay_whole_on_a_narrow_terminal(width, monkeypatch):
+    monkeypatch.setattr(backbones, "stdout", Console(width=int(width)))
+    lines = run("backbones", "list").output.splitlines()
+    assert {line.split()[0] for line in lines if line[:1].strip()} >= aliases.aliases().keys()
+    assert "…" not in "".join(lines)
+    monkeypatch.setattr(doctor, "stdout", Console(width=int(width)))
+    told = run("doctor").output
+    assert "…" not in told
+    found = " ".join(cells[3].strip() for line in told.splitlines() if len(cells := line.split("│")) == 5)
+    assert "not pulled → xdner backbones pull minilm-l6" in found
 
 
 def test_pull_of_what_is_there_prints_its_folder():

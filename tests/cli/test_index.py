@@ -252,6 +252,16 @@ def test_an_index_is_removed_with_its_rows_on_a_server(files: Path, encoder: Pat
         assert run("domains", "remove", "sea", "--yes", *where).exit_code == 0
         assert client.list_collections() == []
         assert not folder.exists()
+        # So does one whose place an import takes, which brings no server along.
+        assert run(*make).exit_code == 0
+        assert run("domains", "export", "music", "--out", str(files), *where).exit_code == 0
+        take = ["domains", "import", str(files / "music.xdner"), "--name", "sea", *where]
+        assert "has an index of examples 'sea' already" in refused(*take)
+        assert len(client.list_collections()) == 1
+        assert "sea is in" in run(*take, "--replace").stderr
+        assert client.list_collections() == []
+        assert not (folder / "index").exists()
+        assert run("domains", "remove", "sea", "--yes", *where).exit_code == 0
         assert run(*make).exit_code == 0
     finally:
         server.stop(grace=0)

@@ -75,6 +75,16 @@ def test_many_files_are_shown_a_few_at_a_time(files, tmp_path):
     assert max(map(len, output.splitlines())) <= 80
 
 
+def test_leaks_are_readable_on_a_narrow_terminal(tmp_path):
+    names = [f"sentences-of-the-{what}.txt" for what in ("sea", "shore")]
+    for name in names:
+        (tmp_path / name).write_text(TRAIN)
+    leaks = shown([tmp_path / name for name in names], width=60).partition("Leaks: ")[2].partition("Conflicts")[0]
+    assert all(name in leaks for name in names), "whole"
+    told = " ".join(cells[2].strip() for line in leaks.splitlines() if len(cells := line.split("│")) == 4)
+    assert told.startswith("4 of the first, 4 of the second: 4 exactly, 0 with other labels; such as")
+
+
 def test_clean_files_get_lines_instead_of_empty_tables(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "a", "spans": []}\n')
     output = shown([tmp_path / "a.jsonl"])

@@ -82,6 +82,24 @@ def test_long_lists_of_errors_are_cut():
     assert "and 6 more pairs of types, in the JSON form" in flowing(text)
 
 
+LONG = "musicalinstrument"  # the longest of CrossNER's types
+
+
+@pytest.mark.parametrize("width", [60, 70, 80])
+def test_a_narrow_terminal_breaks_no_number_and_no_type(width):
+    gold = [[Entity(0, 3, LONG, "lute")], [Entity(0, 4, "song", "Aria")]] * 1200
+    tables = report_tables(evaluate(gold, [gold[0], []] * 1200), width=width)
+    text = shown(*tables, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert row(text, LONG)[:4] == [LONG, "100.00", "100.00", "100.00"]
+    assert row(text, "missed") == ["missed", *["1,200"] * 4]
+    assert ("1,200" in row(text, LONG)) == (width == 80), "in less, counts are left to JSON"
+    errors = text[text.index("Errors") :]
+    assert row(errors, "all")[-2:] == ["1,200", "0"]
+    assert LONG in [line.split("│")[0].strip() for line in errors.splitlines()]
+
+
 def test_many_sources_share_a_column_of_the_nearest_types():
     def selection(*found: tuple[str, float]) -> Selection:
         sources = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -83,6 +84,12 @@ def test_sentences_or_all_that_dev_leaves(file: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["dev.sample.json", "dev.txt", "train.txt"]
 
 
+def test_the_next_command_can_be_pasted(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "Mein Korpus"
+    told = run("sample", str(file), "--k", "2", "--dev", "5", "--out", str(out)).stdout
+    assert shlex.split(told.splitlines()[-1])[-4:] == ["--train", str(out / "train.txt"), "--dev", str(out / "dev.txt")]
+
+
 def test_other_formats_stay_what_they_are(tmp_path: Path) -> None:
     path = tmp_path / "spans.jsonl"
     rows = [{"id": f"n{i}", "text": f"Ann  {i}", "entities": [[0, 3, "person"]]} for i in range(5)]
@@ -97,6 +104,8 @@ def test_other_formats_stay_what_they_are(tmp_path: Path) -> None:
 def test_mistakes_are_told_and_nothing_is_overwritten(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "there is nothing to draw" in refused("sample", str(file), "--out", str(out))
+    idle = refused("sample", str(file), "--dev", "5", "--unit", "mentions", "--out", str(out))
+    assert "--unit mentions says what --k counts, and there is no --k → Give --k NUMBER, too." in idle
     assert "100 sentences were asked for" in refused(
         "sample", str(file), "--k", "100", "--unit", "sentences", "--out", str(out)
     )

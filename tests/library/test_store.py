@@ -39,6 +39,14 @@ def test_what_is_added_is_read_back(small: ModuleType, tmp_path: Path, members: 
         library.remove("seas")
 
 
+def test_the_environment_says_where_the_library_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDNER_LIBRARY", "~/domains")  # as in a file of settings, where no shell puts the home in
+    assert Library().folder == tmp_path / "domains"
+    monkeypatch.setenv("XDNER_LIBRARY", "")
+    assert Library().folder == Path("xdner-library")
+
+
 def test_asking_a_library_that_is_not_there_does_not_make_one(tmp_path: Path) -> None:
     library = Library(tmp_path / "library")
     assert (library.names(), library.verify(), library.load_all()) == ([], [], ({}, {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,19 +33,7 @@ def list_backbones(json_: JsonOption = False) -> None:
         if json_:
             print_json(rows)
             return
-        table = Table(
-            "backbone", "kind", "what it is", "license", Column("MB", justify="right"), "pulled", box=box.SIMPLE
-        )
-        for row in rows:
-            table.add_row(
-                row["name"] + ("\n[dim]the default[/]" if row["default"] else ""),
-                row["kind"],
-                row["summary"],
-                row["license"],
-                f"{row['megabytes']:.0f}",
-                "yes" if row["pulled"] else "no",
-            )
-        stdout.print(table)
+        stdout.print(_listing(rows))
         say(f"cache: {cache_folder()}")
         say("Any hub id or folder of a causal or T5 model is a backbone, too.")
 
@@ -84,6 +72,24 @@ def pull_backbone(
             return
         say_done(f"{chosen} is in the cache")
         stdout.print(str(folder), highlight=False, markup=False, soft_wrap=True)
+
+
+def _listing(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Where it is narrow, only what a backbone is becomes longer: names are there to be copied."""
+    short: dict[str, Any] = {"no_wrap": True}
+    table = Table(
+        Column("backbone", **short), Column("kind", **short), "what it is", Column("MB", justify="right", **short),
+        Column("pulled", **short), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True,
+    )  # fmt: skip
+    for row in rows:
+        table.add_row(
+            row["name"] + ("\n[dim]the default[/]" if row["default"] else ""),
+            row["kind"],
+            f"{row['summary']} [dim]({row['license']})[/]",
+            f"{row['megabytes']:.0f}",
+            "yes" if row["pulled"] else "no",
+        )
+    return table
 
 
 def _facts(name: str) -> dict[str, Any]:

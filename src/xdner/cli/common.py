@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ __all__ = [
     "chosen_over",
     "counting",
     "guarded",
+    "in_library",
     "pairs",
     "print_json",
     "read_lines",
@@ -183,6 +185,11 @@ def _say_error(text: object, hint: object = "") -> None:
     stderr.print(Text.assemble(("error: ", "bold red"), unstyled(text)), soft_wrap=True)
     if hint:
         stderr.print(Text.assemble(("→ ", "cyan"), unstyled(hint)), soft_wrap=True)
+
+
+def in_library(folder: Path | None) -> str:
+    """The option of a next command that finds the same library."""
+    return "" if folder is None else f" --library {shlex.quote(str(folder))}"
 
 
 def unread_answer(answer: str, why: str) -> str:

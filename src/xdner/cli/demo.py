@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -138,8 +139,9 @@ def _home(library: Path | None, domain: str) -> Iterator[Path]:
 
 
 def _next(domain: str, known: list[str], home: Path, library: Path | None) -> None:
-    lines = [f'xdner predict --domain {name} --library {home} "your text"' for name in (domain, *known[:1])]
-    own = "" if library is None else f" --library {library}"
+    place = shlex.quote(str(home))
+    lines = [f'xdner predict --domain {name} --library {place} "your text"' for name in (domain, *known[:1])]
+    own = "" if library is None else f" --library {place}"
     lines.append(f"xdner train NAME --train your.jsonl --dev your-dev.jsonl --from all{own}")
     for begin, line in zip(("next:", *[""] * len(lines)), lines, strict=False):
         say(f"{begin:5} {line}")

@@ -46,9 +46,10 @@ def doctor(
         if json_:
             print_json({"ok": not errors, "findings": [asdict(f) for f in findings]})
         else:
-            table = Table("", "what", Column("found", overflow="fold"), Column("next step", overflow="fold"))
+            table = Table("", Column("what", overflow="fold"), Column("what was found", overflow="fold"))
             for f in findings:
-                table.add_row(_MARKS[f.state], f.what, escape(f.found), escape(f.step))
+                step = f"\n[cyan]→ {escape(f.step)}[/]" if f.step else ""
+                table.add_row(_MARKS[f.state], f.what, escape(f.found) + step)
             stdout.print(table)
         if errors:
             stderr.print(f"{len(errors)} essential {'thing is' if len(errors) == 1 else 'things are'} wrong:")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -77,16 +78,12 @@ def list_domains(library: LibraryOption = None, json_: JsonOption = False) -> No
 
 
 def _listing(entries: Iterable[Entry], title: str) -> Table:
+    names = {"domain", "backbone"}  # where it is narrow, these are broken: all of a name is there to be read
     table = Table(
-        Column("domain", no_wrap=True),
-        "recognizer",
-        "types",
-        "train",
-        "dev F1",
-        "backbone",
-        "kB",
-        title=unstyled(title),
-    )
+        *(Column(n, overflow="fold", no_wrap=n not in names)
+          for n in ("domain", "recognizer", "types", "train", "dev F1", "backbone", "kB")),
+        title=unstyled(title), box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True,
+    )  # fmt: skip
     for facts in map(_facts, entries):
         table.add_row(
             unstyled(facts["name"]),
@@ -179,13 +176,17 @@ def import_(
     name: Annotated[str | None, typer.Option("--name", help="Another name for the domain.", show_default=False)] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of a domain of that name.")] = False,
 ) -> None:
-    """Add a domain from an exported file; everything in it is checked first."""
-    with guarded():
-        from xdner.library.store import Library
+    """Add a domain from an exported file; everything in it is checked first.
 
-        store = Library(library)
-        made = store.import_(file, name=name, replace=replace)
-        say_done(f"{made} is in {store.folder}")
+    What it replaces goes with its rows on a Milvus server.
+    """
+    with guarded():
+        from xdner.workflows import import_domain
+
+        folder, left = import_domain(file, library, name=name, replace=replace)
+        if left:
+            say_note(left)
+        say_done(f"{folder.name} is in {folder.parent}")
 
 
 @app.command("remove")

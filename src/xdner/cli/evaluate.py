@@ -60,7 +60,7 @@ def evaluate(
         if json_:
             print_json(report.to_dict() | ({} if failure is None else {"error": failure.message}))
         else:
-            for table in report_tables(report):
+            for table in report_tables(report, width=stdout.width):
                 stdout.print(table)
             for what, count in report.notes.items():
                 say_note(f"{what.replace('_', ' ')}: {count}")

@@ -14,6 +14,8 @@ from xdner.cli.common import (
     SetOption,
     SourceOption,
     guarded,
+    in_library,
+    say,
     say_done,
 )
 
@@ -44,3 +46,4 @@ def initial(
         made, result = train_initial(source, options, backbone=backbone, format=format)
         names = ", ".join(s["domain"] for s in made.notes["sources"])
         say_done(f"shared start of {names} trained in {result.seconds:.0f} s ({result.steps} steps)")
+        say(f"  next: xdner train NAME --train FILE{in_library(library)}")

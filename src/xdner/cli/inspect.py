@@ -104,14 +104,18 @@ def _lengths(lengths: Lengths | None) -> str:
 
 
 def _print_leaks(inspection: Inspection, of: dict[str, str], console: Console) -> None:
-    columns = ["files", "in first", "in second", "exactly", "other labels", "such as"]
+    # Two columns, as names of files are long and terminals narrow.
     rows: Rows = [
-        [f"{of[x.first]}\n{of[x.second]}", x.in_first, x.in_second, x.identical, x.differing, "\n".join(x.examples[0])]
+        [
+            f"{of[x.first]}\n{of[x.second]}",
+            f"{x.in_first:,} of the first, {x.in_second:,} of the second: {x.identical:,} exactly, {x.differing:,} with other "
+            f"labels; such as {' and '.join(x.examples[0])}",
+        ]
         for x in inspection.leaks
     ]
     many = len(inspection.files) > 1
     none = "Leaks: no sentence is in two files." if many else "Leaks: name more than one file to look for them."
-    _print(console, "Leaks: sentences that two files share", columns, rows, none)
+    _print(console, "Leaks: sentences that two files share", ["files", "sentences"], rows, none)
 
 
 def _print_conflicts(inspection: Inspection, of: dict[str, str], console: Console) -> None:

@@ -20,17 +20,22 @@ __all__ = ["matches_table", "report_tables", "selection_table"]
 _CONFUSIONS = 10  # pairs of types that are shown; JSON has all
 _ERRORS = 6  # errors of one sentence that are shown
 _COLUMNS = 3  # sources that have a column of types each; of more, so many matches of a type are shown
+#: Columns of counts, and what they are called in a report.
+_COUNTS = {"correct": "true_positives", "predicted": "predicted", "gold": "gold"}
+_WIDE = 80  # characters; in less, counts are left to JSON
 _KINDS = ("correct", "boundary", "type", "both", "missed", "spurious")
 
 
-def report_tables(report: Report | Mapping[str, Any]) -> list[Table]:
+def report_tables(report: Report | Mapping[str, Any], *, width: int = _WIDE) -> list[Table]:
     """Scores, counts by scheme, errors, confused types and the worst sentences; empty tables are left out.
 
     Args:
         report: a report, or what its ``to_dict()`` gave.
+        width: characters that there is room for. Below 80, scores come without counts: names of types need the room.
     """
     data = report.to_dict() if isinstance(report, Report) else report
-    tables = [_scores(data), _schemes(data), _errors(data), _confusions(data), _worst(data)]
+    wide = width >= _WIDE
+    tables = [_scores(data, wide), _schemes(data), _errors(data, wide), _confusions(data), _worst(data)]
     return [table for table in tables if table.row_count]
 
 
@@ -80,44 +85,46 @@ def _match(match: Match) -> str:
     return f"= {match.source}" if match.same else f"{match.source} {match.cosine:.2f}"
 
 
-def _scores(data: Mapping[str, Any]) -> Table:
+def _scores(data: Mapping[str, Any], wide: bool) -> Table:
     left_out = [f"{count:,} {reason.replace('_', ' ')}" for reason, count in data["left_out"].items()]
     caption = f"{data['rule']} {data['sentences']:,} sentences."
     caption += f" Not scored: {', '.join(left_out)}." if left_out else ""
     interval = data["interval"]
     if interval is not None:
         caption += f" Interval: {interval['samples']:,} samples, seed {interval['seed']}."
-    columns = ["", "precision", "recall", "F1", "correct", "predicted", "gold"]
-    table = _table("Scores (%)", columns, caption=caption)
-    _row(table, "micro", *_score(data["micro"]), style="bold")
+    counts = _COUNTS if wide else {}
+    table = _table("Scores (%)", ["", "precision", "recall", "F1", *counts], caption=caption)
+    _row(table, "micro", *_score(data["micro"], counts), style="bold")
     if interval is not None:
-        _row(table, "  95 %, from", "", "", _percent(interval["low"]), "", "", "")
-        _row(table, "  95 %, to", "", "", _percent(interval["high"]), "", "", "")
-    _row(table, f"macro ({data['macro']['types']} types)", *_score(data["macro"]))
+        _row(table, "  95 %, from", "", "", _percent(interval["low"]))
+        _row(table, "  95 %, to", "", "", _percent(interval["high"]))
+    _row(table, f"macro ({data['macro']['types']} types)", *_score(data["macro"], counts))
     if data["string_level"] is not None:
-        _row(table, "string-level", *_score(data["string_level"]))
+        _row(table, "string-level", *_score(data["string_level"], counts))
     table.add_section()
     for label, score in data["per_type"].items():
-        _row(table, label, *_score(score))
+        _row(table, label, *_score(score, counts))
     return table
 
 
 def _schemes(data: Mapping[str, Any]) -> Table:
-    counts = ("correct", "incorrect", "partial", "missed", "spurious")
-    table = _table("Schemes (F1 in %)", ["", *counts, "F1"])
-    for scheme, found in data["schemes"].items():
-        _row(table, scheme, *(f"{found[name]:,}" for name in counts), _percent(found["f1"]))
+    schemes = data["schemes"]
+    table = _table("Schemes (F1 in %)", ["", *schemes])
+    for name in ("correct", "incorrect", "partial", "missed", "spurious"):
+        _row(table, name, *(f"{found[name]:,}" for found in schemes.values()))
+    _row(table, "F1", *(_percent(found["f1"]) for found in schemes.values()), style="bold")
     return table
 
 
-def _errors(data: Mapping[str, Any]) -> Table:
+def _errors(data: Mapping[str, Any], wide: bool) -> Table:
     caption = "boundary: same type, overlapping span. type: same span, other type. both: overlap, other type."
-    table = _table("Errors", ["", *_KINDS], caption=caption)
+    kinds = _KINDS if wide else _KINDS[1:]
+    table = _table("Errors", ["", *kinds], caption=caption, tight=not wide)
     if not data["errors_per_type"]:
         return table
-    _row(table, "all", *(f"{data['errors'][kind]:,}" for kind in _KINDS), style="bold")
+    _row(table, "all", *(f"{data['errors'][kind]:,}" for kind in kinds), style="bold")
     for label, counts in data["errors_per_type"].items():
-        _row(table, label, *(f"{counts[kind]:,}" for kind in _KINDS))
+        _row(table, label, *(f"{counts[kind]:,}" for kind in kinds))
     return table
 
 
@@ -140,7 +147,7 @@ def _confusions(data: Mapping[str, Any]) -> Table:
 
 def _worst(data: Mapping[str, Any]) -> Table:
     table = _table("Sentences with the most errors", ["sentence", "errors", "what"], left=1)
-    table.columns[2].justify = "left"
+    table.columns[2].justify, table.columns[2].no_wrap = "left", False
     for sentence in data["worst"]:
         errors = sentence["errors"]
         lines = [_error(case) for case in errors[:_ERRORS]]
@@ -163,24 +170,26 @@ def _mention(entity: Mapping[str, Any] | None) -> str:
     return f"{words} ({entity['label']})"
 
 
-def _score(score: Mapping[str, Any]) -> Iterable[str]:
+def _score(score: Mapping[str, Any], counts: Mapping[str, str]) -> Iterable[str]:
     yield from (_percent(score[name]) for name in ("precision", "recall", "f1"))
-    yield from (f"{score[name]:,}" if name in score else "" for name in ("true_positives", "predicted", "gold"))
+    yield from (f"{score[name]:,}" if name in score else "" for name in counts.values())
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def _table(title: str, columns: list[str], *, left: int = 1, caption: str | None = None) -> Table:
-    """A table whose first ``left`` columns are text; the others are numbers and stand to the right."""
-    # Few lines: eight columns have to fit into 80 characters.
+def _table(title: str, columns: list[str], *, left: int = 1, caption: str | None = None, tight: bool = False) -> Table:
+    """A table whose first ``left`` columns are text; the others are numbers, stand to the right and are never broken."""
+    # Few lines: seven columns and the name of a type have to fit into 80 characters.
     table = Table(
-        title=unstyled(title), title_justify="left", title_style="bold", caption_justify="left", box=box.MINIMAL
-    )
+        title=unstyled(title), title_justify="left", title_style="bold", caption_justify="left", box=box.MINIMAL,
+        show_edge=False, padding=(0, 0, 0, 1) if tight else (0, 1),
+    )  # fmt: skip
     table.caption = None if caption is None else unstyled(caption)
     for index, column in enumerate(columns):
-        table.add_column(unstyled(column), justify="left" if index < left else "right", overflow="fold")
+        text = index < left
+        table.add_column(unstyled(column), justify="left" if text else "right", overflow="fold", no_wrap=not text)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,7 +18,7 @@ def sample(
     file: Annotated[Path, typer.Argument(help="Labelled sentences.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder for train and dev, and the lists of their sentences.", show_default=False)],
     k: Annotated[int | None, typer.Option("--k", help="Mentions of each type (at least), or sentences; without it, all that dev leaves.", show_default=False)] = None,
-    unit: Annotated[Literal["mentions", "sentences"], typer.Option("--unit", help="What --k counts.")] = "mentions",
+    unit: Annotated[Literal["mentions", "sentences"] | None, typer.Option("--unit", help="What --k counts (default: mentions).", show_default=False)] = None,
     dev: Annotated[int, typer.Option("--dev", help="Carve out so many sentences for dev; none of their texts is in train.")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the draw.")] = 1,
     format: FormatOption = None,
@@ -38,10 +39,9 @@ def sample(
             if part is not None:
                 _tell(part)
         stdout.print(f"{made.unused} sentences are in neither (seed {seed})", highlight=False, soft_wrap=True)
-        more = "" if made.dev is None else f" --dev {made.dev.path}"
-        stdout.print(
-            f"next: xdner train NAME --train {made.train.path}{more}", highlight=False, markup=False, soft_wrap=True
-        )
+        more = "" if made.dev is None else f" --dev {shlex.quote(str(made.dev.path))}"
+        text = f"next: xdner train NAME --train {shlex.quote(str(made.train.path))}{more}"
+        stdout.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _tell(part: Part) -> None:

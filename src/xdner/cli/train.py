@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import enum
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +24,7 @@ from xdner.cli.common import (
     ablations,
     chosen_over,
     guarded,
+    in_library,
     pairs,
     print_json,
     say,
@@ -169,5 +169,4 @@ def _tell(name: str, outcome: Outcome[Any], library: Path | None, json_: bool) -
     say_done(f"domain {name} {done}")
     size = f"  ({outcome.kilobytes:.0f} kB)" if outcome.kilobytes else ""  # examples alone have no weights
     say(f"  {outcome.folder}{size}")
-    where = "" if library is None else f" --library {shlex.quote(str(library))}"
-    say(f'  next: xdner predict --domain {name}{where} "your text"')
+    say(f'  next: xdner predict --domain {name}{in_library(library)} "your text"')

@@ -25,7 +25,9 @@ SPAN_KEYS = ("spans", "entities", "label")
 
 _SHAPE = 'A line is {"text": "Ada went home.", "spans": [{"start": 0, "end": 3, "label": "person"}]}.'
 _INSIDE = "spans that begin or end inside a word (kept, but no recognizer can give them)"
-_OFFSETS = "Offsets count characters (not bytes, not words), half-open: text[start:end] is the mention."
+_OFFSETS = (
+    "Offsets count characters (not bytes, not UTF-16 units, not words), half-open: text[start:end] is the mention."
+)
 
 
 def read_spans(source: Source) -> Corpus:

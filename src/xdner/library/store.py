@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 def default_library() -> Path:
     """``$XDNER_LIBRARY``, or ``xdner-library`` in the current folder."""
-    return Path(os.environ.get("XDNER_LIBRARY") or "xdner-library")
+    return Path(os.environ.get("XDNER_LIBRARY") or "xdner-library").expanduser()
 
 
 class Library:
@@ -253,12 +253,17 @@ class Library:
         write_atomically(file, pack(self._steady(name, files)))
         return Path(file)
 
-    def import_(self, file: str | Path, *, name: str | None = None, replace: bool = False) -> str:
+    def import_(
+        self, file: str | Path, *, name: str | None = None, replace: bool = False,
+        giving_way: Callable[[Path], None] = lambda folder: None,
+    ) -> str:  # fmt: skip
         """Add a domain from a file that :meth:`export` wrote. A library without a δ₀ takes over the one in the file.
 
         Args:
             name: another name for it.
-            replace: take the place of a domain, or an index of examples, of that name.
+            replace: take the place of a domain, or an index of examples, of that name. Rows on a server stay there
+                (:func:`xdner.workflows.import_domain`).
+            giving_way: told the folder of what is replaced, while it is still there.
 
         Returns:
             Its name.
@@ -284,6 +289,7 @@ class Library:
                         hint="Take its place with --replace, or choose another name with --name.",
                     )
                 with at_rest(target, self.timeout), replace_folder(target, may_give_way) as fresh:
+                    giving_way(target)
                     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
                         write_atomically(fresh / path.relative_to(folder), path.read_bytes())
                 adopt(initial, self.folder / INITIAL, known)

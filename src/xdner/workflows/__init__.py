@@ -11,7 +11,7 @@ from xdner.workflows.initial import train_initial
 from xdner.workflows.material import DomainFiles
 from xdner.workflows.options import JobOptions
 from xdner.workflows.reading import evaluate_domain, open_domain, select_sources
-from xdner.workflows.removing import remove_domain
+from xdner.workflows.removing import import_domain, remove_domain
 from xdner.workflows.sampling import Sampled, sample_file
 from xdner.workflows.taggers import TAGGER_ABLATIONS, train_tagger
 
@@ -27,6 +27,7 @@ __all__ = [
     "evaluate_domain",
     "example_folder",
     "explain_text",
+    "import_domain",
     "index_examples",
     "instruct_backbone",
     "open_domain",

@@ -71,7 +71,7 @@ def sample_file(
     out: str | Path,
     *,
     k: int | None = None,
-    unit: Definition = "mentions",
+    unit: Definition | None = None,
     dev: int = 0,
     seed: int = 1,
     format: str | None = None,
@@ -84,21 +84,23 @@ def sample_file(
     Args:
         file: labelled sentences.
         k: mentions of each type, at least, or sentences, by ``unit``; ``None``: all that dev leaves.
-        unit: ``mentions`` or ``sentences``; both are defined in ``corpora/splits.py``.
+        unit: what ``k`` counts, ``mentions`` (also if ``None``) or ``sentences``; both are defined in ``corpora/splits.py``.
         dev: sentences of the dev split; 0 is without.
         seed: of the drawing.
         format: of the file; by content if ``None``.
 
     Raises:
-        SettingsError: neither ``k`` nor ``dev``.
+        SettingsError: neither ``k`` nor ``dev``, or ``unit`` without ``k``.
         CorpusError: the file cannot be read, or has too few sentences or no mentions.
         StorageError: one of the files is there already, or cannot be written.
     """
     if k is None and not dev:
         raise SettingsError(["there is nothing to draw"], hint="Give --k NUMBER, --dev NUMBER, or both.")
+    if k is None and unit is not None:
+        raise SettingsError([f"--unit {unit} says what --k counts, and there is no --k"], hint="Give --k NUMBER, too.")
     corpus = read_corpus(file, format=format)
     rest, carved = carve_dev(corpus, count=dev, seed=seed) if dev else (corpus, None)
-    drawn, manifest = (rest, None) if k is None else sample(rest, unit, k, seed)
+    drawn, manifest = (rest, None) if k is None else sample(rest, unit or "mentions", k, seed)
     folder, suffix = Path(out), _SUFFIX[corpus.format]
     planned = [("train", drawn, manifest)]
     if carved is not None:

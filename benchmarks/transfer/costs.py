@@ -25,7 +25,7 @@ def mean_weights(runs: Iterable[Run]) -> dict[str, float]:
 
 
 def times(results: Results, named: Mapping[str, str]) -> list[str]:
-    """Seconds to a new domain, a line for each method that has runs.
+    """Seconds to a new domain, mean over seeds: a line for each method that has runs, a column for each target.
 
     Args:
         results: of one folder.
@@ -33,18 +33,15 @@ def times(results: Results, named: Mapping[str, str]) -> list[str]:
     """
     rows = []
     for name, method in named.items():
-        runs = [run for condition in results.conditions for run in results.get(condition, method).values()]
-        seconds = [run["seconds"] for run in runs if run.get("seconds")]
-        if not seconds:
+        runs = {c: [r for r in results.get(c, method).values() if r.get("seconds")] for c in results.conditions}
+        before = [sum(run["seconds"]["sources"].values()) for found in runs.values() for run in found]
+        if not before:
             continue
-        target = [s["target"] for s in seconds]
-        before = [sum(s["sources"].values()) for s in seconds]
-        read = sum(run["dev_sentences"] for run in runs) / max(1e-9, sum(s["reading"] for s in seconds))
-        rows.append([
-            name, f"{statistics.fmean(target):,.0f}", f"{max(target):,.0f}", f"{statistics.fmean(before):,.0f}",
-            f"{read:.1f}",
-        ])  # fmt: skip
-    names = ["strategy", "training on the target, s", "the longest", "δ₀ and sources, once, s", "dev sentences/s"]
+        target = [[run["seconds"]["target"] for run in found] for found in runs.values()]
+        rows.append(
+            [name, *(f"{statistics.fmean(t):,.0f}" if t else "–" for t in target), f"{statistics.fmean(before):,.0f}"]
+        )
+    names = ["strategy", *map(str, results.conditions), "δ₀ and sources, once"]
     return table(names, rows, left=1) if rows else []
 
 

@@ -135,7 +135,7 @@ def markdown(runs: Sequence[Run]) -> str:
     named = {name: m for name, m in _named_methods(sources).items() if m in results.methods()}
     for title, lines in (
         ("What the selector weighs: mean over seeds", weights(results, several, sources)),
-        ("Seconds to a new domain", times(results, named)),
+        ("Seconds to a new domain: training on it, mean over seeds", times(results, named)),
     ):
         parts += ["", f"## {title}", "", *lines] if lines else []
     return "\n".join([*parts, "", "## Notes", "", *(f"- {note}" for note in notes(own))]) + "\n"

@@ -102,9 +102,11 @@ def test_a_domain_has_its_price_and_its_sources_their_weights(made_run: Make) ->
     runs += [made_run("collaborative", seed, EIGHT, seconds=spent, selection=chosen(first, 2 * first))
              for seed, first in ((1, 0.7), (2, 0.9))]  # fmt: skip
     failed = {"dev": None, "error": "diverged", "seconds": {}, "selection": None}
-    text = markdown([*runs, made_run("none", 3, SIX) | failed])
-    assert "| none | 90 | 120 | 0 | 2.5 |" in text  # 20 sentences in 8 seconds
-    assert "| collaborative | 100 | 100 | 680 | 5.0 |" in text
+    # Another target takes another time, and is not to be mixed with this one.
+    text = markdown([*runs, made_run("none", 3, SIX) | failed, made_run("none", 1, SIX, target="mit-movie", k=10)])
+    assert "| strategy | ai | mit-movie 10 | δ₀ and sources, once |" in text
+    assert "| none | 90 | 60 | 0 |" in text
+    assert "| collaborative | 100 | – | 680 |" in text
     assert "| target | conll2003 | politics | literature | music | effective number |" in text
     assert "| ai | 0.80 | 0.00 | 0.00 | 0.20 | 1.60 |" in text
 

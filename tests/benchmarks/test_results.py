@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from benchmarks import quality
+from benchmarks import cross_domain, quality
+from benchmarks.record import read_json
+from xdner.library.entry import DomainEntry
+from xdner.prefix.prefix import Prefix
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 QUALITY = sorted((RESULTS / "quality").rglob("*.json"))
+TRANSFER = sorted((RESULTS / "transfer").glob("raw-*/*/*/*/seed*.json"))
+PREPARED = sorted((RESULTS / "transfer" / "prepared").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", QUALITY, ids=lambda p: f"{p.parent.parent.name}-{p.parent.name}-{p.stem}")
@@ -31,3 +37,45 @@ def test_the_runs_belong_together_and_make_a_table(capsys: pytest.CaptureFixture
     assert quality.main(["--table", "--out", str(RESULTS / "quality")]) == 0
     shown = capsys.readouterr().out
     assert "| science | prefix-instructed | 230,400 | 0.02 |" in shown
+
+
+@pytest.mark.parametrize(
+    "path", TRANSFER, ids=lambda p: "-".join(p.relative_to(RESULTS / "transfer").parts[:4]) + f"-{p.stem}"
+)
+def test_a_run_of_transfer_says_what_it_is_and_quotes_no_sentence(path: Path) -> None:
+    run = json.loads(path.read_text(encoding="utf-8"))
+    size = "all" if run["k"] == "all" else f"k{run['k']}"
+    place = (f"{run['track']}-{run['initial']}", run["target"], size, run["method"], f"seed{run['seed']}.json")
+    assert path.relative_to(RESULTS / "transfer").parts == place
+    assert (run["error"], run["asked"]["limit"], run["asked"]["drop_shared"]) == (None, None, True)
+    assert run["steps"]["made"] == run["steps"]["planned"]
+    assert run["dev"]["worst"] == []
+    counts = run["dev"]["sentence_counts"]
+    assert len(counts) == run["dev_sentences"] == len(run["dev_ids"]) == len(run["predicted"])
+    right, predicted, gold = (sum(column) for column in zip(*counts, strict=True))
+    assert predicted == sum(map(len, run["predicted"]))
+    assert run["dev"]["micro"]["f1"] == pytest.approx(2 * right / (predicted + gold))
+
+
+def test_what_runs_of_transfer_began_from_is_here() -> None:
+    """So that the same command goes on without an hour of preparing."""
+    hashes = set()
+    for path in PREPARED:
+        record, folder = read_json(path), path.with_suffix("")
+        prefix = Prefix.load(folder) if record["name"] == "initial" else DomainEntry.load(folder).prefix
+        assert prefix.hash() == record["hash"]
+        hashes.add(record["hash"])
+    used = [
+        part["hash"] for path in TRANSFER for part in json.loads(path.read_text())["prepared"].values() if part["steps"]
+    ]
+    assert len(used) > 3
+    assert set(used) <= hashes
+
+
+def test_the_runs_of_transfer_make_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(RESULTS / "transfer", tmp_path / "runs")  # figures are drawn beside the runs
+    asked = ("--table", "--out", str(tmp_path / "runs"), "--initial", "shared", "--beside", "instruction")
+    assert cross_domain.main(asked) == 0
+    shown = capsys.readouterr().out
+    assert "| none, δ₀ the instruction: no source was seen |" in shown
+    assert "one of science: " in shown

@@ -138,9 +138,11 @@ class Bench:
             raise SettingsError([f"the arm {variant.name} needs an encoder named {variant.encoder!r}"],
                                 hint=f"Give --encoders {variant.encoder}=BACKBONE.")  # fmt: skip
         encoder = self.encoders[variant.encoder] if variant.encoder else ()
-        own = [*self.overrides, *TUNINGS[variant.tuning], *encoder, *variant.retrieval]
-        made = resolved((), own, seed, rate, groups=WranerSettings)
-        return WranerSettings.build(None, [f"retrieval.seed={seed}"], made.to_dict())
+        given = [*self.overrides, *TUNINGS[variant.tuning], *encoder]
+        # What all arms are given is no mistake in one whose method makes no use of it.
+        base = resolved((), given, seed, rate, groups=WranerSettings).to_dict()
+        made = WranerSettings.build(None, variant.retrieval, base)
+        return replace(made, retrieval=replace(made.retrieval, seed=seed))
 
     def recognizer(self, settings: WranerSettings) -> IFWRANER:
         """With the language model as it came: an adapter is merged in place, so each run loads its own."""

@@ -70,6 +70,17 @@ def library(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Path:
     return folder
 
 
+def test_a_seed_is_everybodys(files: Path, tmp_path: Path) -> None:
+    """Also where the examples are not drawn, and there is nothing to draw."""
+    own = ["--llm", files / "llm", "--examples", files / "towns.txt", "--seed", "3"]
+    for method, more, seed in (("none", [], 3), ("random", [], 3), ("random", ["--set", "retrieval.seed=5"], 5)):
+        asked = train("towns", tmp_path, *own, "--set", f"retrieval.method={method}", *more, "--json")
+        result = run(*asked)
+        assert result.exit_code == 0, result.stderr
+        settings = json.loads(result.stdout)["settings"]
+        assert (settings["training"]["seed"], settings["retrieval"]["seed"]) == (3, seed)
+
+
 def test_reading_and_scoring(library: Path, files: Path) -> None:
     where = ["--domain", "towns", "--library", str(library)]
     read = json.loads(run("predict", "Ann in Rome", "Bob", *where, "--json").stdout)

@@ -73,9 +73,10 @@ def train_examples(
     base: dict[str, dict[str, Any]] = ready.settings.to_dict() if ready is not None else {}
     if pool is not None:  # an index goes by its own embedding, unless another is asked for (and refused)
         base["retrieval"] = base.get("retrieval", {}) | own_settings(pool)
-    # One seed of everything random, the retriever's too; what --set says of it counts.
-    seeds = [] if options.seed is None else [f"retrieval.seed={options.seed}"]
-    settings = WranerSettings.build(options.config, [*seeds, *options.chosen], base)
+    settings = WranerSettings.build(options.config, options.chosen, base)
+    # One seed of everything random, the retriever's too, if its method draws; what --set says of it counts.
+    if options.seed is not None and not any(o.partition("=")[0].strip() == "retrieval.seed" for o in options.overrides):
+        settings = replace(settings, retrieval=replace(settings.retrieval, seed=options.seed))
     if ready is None:
         find_template(settings.prompt.template)
     require_packages(settings.retrieval)

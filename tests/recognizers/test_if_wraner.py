@@ -26,19 +26,13 @@ from xdner.errors import (
 )
 from xdner.generation.answers import Asked, Question
 from xdner.generation.local import LocalModel
-from xdner.prompting.template import Template
 from xdner.recognizers.base import Request
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.testing.endpoints import Said, answering, serving
-from xdner.testing.examples import SHORT, people, people_recognizer, quick
+from xdner.testing.examples import EXAMPLES, PEOPLE, TEMPLATE, TEXTS, people_recognizer, quick
 from xdner.testing.models import tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
 from xdner.text import Sentence
-
-TEMPLATE = Template.parse(SHORT)
-EXAMPLES = people()
-DOMAIN = Domain.from_corpus("people", EXAMPLES)
-TEXTS = ["Ann saw Oslo .", 'Bob "left" Rome {quickly}', "x", "Eve likes Bonn and Lima and Rome", "nothing here at all"]
 
 
 def found(recognizer: IFWRANER, texts: Sequence[str] = TEXTS, **options: Any) -> list[list[tuple[int, int, str]]]:
@@ -50,7 +44,7 @@ def test_one_text_or_many_in_any_batch(llm: Path, tuned: IFWRANER) -> None:
     for size in (1, 8):
         other = people_recognizer(llm, f"decoding.batch_size={size}")
         other.adopt(tuned.adapter)  # type: ignore[arg-type]
-        other.add_domain(DOMAIN, EXAMPLES)
+        other.add_domain(PEOPLE, EXAMPLES)
         alone = [other.predict(t)[0] for t in TEXTS * 2] if size == 1 else other.predict(TEXTS * 2)
         assert [[e.key for e in r.entities] for r in alone] == [[e.key for e in r.entities] for r in together]
         for one, two in zip(alone, together, strict=True):
@@ -66,12 +60,12 @@ def test_one_text_or_many_in_any_batch(llm: Path, tuned: IFWRANER) -> None:
 def test_whatever_a_local_model_writes_is_a_valid_answer(make: Any, architecture: str) -> None:
     for seed in range(3):
         model = LocalModel(CausalBackbone(tiny_causal(architecture, seed=seed), make()), quick())
-        asked = Asked(DOMAIN, TEMPLATE)
+        asked = Asked(PEOPLE, TEMPLATE)
         sentences = [Sentence.from_text(t) for t in TEXTS]
         for sentence, answer in zip(
             sentences, model.answer([Question(s, asked, tuple(EXAMPLES[:2])) for s in sentences]), strict=True
         ):
-            read = parse(answer.text, sentence, DOMAIN)
+            read = parse(answer.text, sentence, PEOPLE)
             assert [e.key for e in read.entities] == [e.key for e in answer.entities]
             assert not {"malformed_answers", "malformed_entries", "unknown_types", "absent_mentions"} & set(read.notes)
             assert "incomplete" not in answer.notes
@@ -80,7 +74,7 @@ def test_whatever_a_local_model_writes_is_a_valid_answer(make: Any, architecture
 def test_answers_are_those_of_the_stock_model_reading_the_whole_prompt() -> None:
     """The oracle: one row, no cache, no context, the best legal token each time."""
     model = LocalModel(CausalBackbone(tiny_causal("qwen3", seed=4), byte_level_tokenizer()), quick())
-    own, asked = model.backbone, Asked(DOMAIN, TEMPLATE)
+    own, asked = model.backbone, Asked(PEOPLE, TEMPLATE)
     sentence = Sentence.from_text("Ann saw Oslo and Bob")
     (answer,) = model.answer([Question(sentence, asked, tuple(EXAMPLES[:2]))])
     ready = model._domain(asked)
@@ -108,14 +102,14 @@ def test_domains_are_added_without_training_and_mixed_in_a_batch(tuned: IFWRANER
     with pytest.raises(UnknownDomainError, match="which domain"):
         tuned.predict("Rome")
     with pytest.raises(DomainError, match="river"):
-        tuned.add_domain(DOMAIN, [Sentence.from_words(["Rhine"], [(0, 1, "river")])])
+        tuned.add_domain(PEOPLE, [Sentence.from_words(["Rhine"], [(0, 1, "river")])])
     tuned._entries.pop("places")
     assert 0 <= tuned.evaluate(EXAMPLES).micro.f1 <= 1
 
 
 def test_a_text_longer_than_the_model_is_read_in_windows(llm: Path) -> None:
     made = people_recognizer(llm, "prompt.max_tokens=300", "decoding.window=20", "decoding.overlap=4")
-    made.add_domain(DOMAIN, EXAMPLES)
+    made.add_domain(PEOPLE, EXAMPLES)
     text = "Ann saw Oslo and Bob left\n Rome . " * 12
     (result,) = made.predict(text)
     assert result.windows > 5
@@ -151,7 +145,7 @@ def test_a_domain_behind_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     with serving(reply) as endpoint:
         made = IFWRANER.from_pretrained(endpoint.url, model="m", settings=quick("retrieval.method=random"))
-        made.add_domain(DOMAIN, EXAMPLES)
+        made.add_domain(PEOPLE, EXAMPLES)
         first, second = made.predict(["Ann saw Ann", "Bob left"])
         assert [e.key for e in first.entities] == [(0, 3, "person"), (8, 11, "person")]
         assert first.diagnostics == {"absent_mentions": 1}

@@ -10,17 +10,14 @@ import pytest
 from xdner.domain import Domain
 from xdner.generation.endpoint import EndpointModel
 from xdner.prompting.settings import WranerSettings
-from xdner.prompting.template import Template
 from xdner.recognizers.base import Request
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.retrieval.base import text_key
 from xdner.testing.endpoints import answering, serving
-from xdner.testing.examples import SHORT, people, shared_words
+from xdner.testing.examples import EXAMPLES, TEMPLATE, shared_words
 from xdner.testing.models import save_tiny_backbone
 from xdner.text import Sentence
 
-TEMPLATE = Template.parse(SHORT)
-EXAMPLES = people()
 TEXT = "Ann saw Oslo and Bob left Rome . " * 3
 
 

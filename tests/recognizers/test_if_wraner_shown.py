@@ -11,22 +11,15 @@ from typing import Any
 import pytest
 
 from xdner.backbone.encoder import load_encoder
-from xdner.domain import Domain
 from xdner.generation.answers import Question
-from xdner.prompting.template import Template
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.retrievers import Retrievers
 from xdner.retrieval.base import Example, Hit
 from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.pool import Pool
 from xdner.testing.encoders import save_tiny_encoder
-from xdner.testing.examples import SHORT, people, people_recognizer, quick
+from xdner.testing.examples import EXAMPLES, PEOPLE, TEMPLATE, TEXTS, people_recognizer, quick
 from xdner.text import Sentence
-
-TEMPLATE = Template.parse(SHORT)
-EXAMPLES = people()
-DOMAIN = Domain.from_corpus("people", EXAMPLES)
-TEXTS = ["Ann saw Oslo .", 'Bob "left" Rome {quickly}', "x", "Eve likes Bonn and Lima and Rome", "nothing here at all"]
 
 
 def test_what_is_shown_changes_what_is_read(llm: Path) -> None:
@@ -34,25 +27,25 @@ def test_what_is_shown_changes_what_is_read(llm: Path) -> None:
     questions: list[Question] = []
     answer = made.llm.answer
     made.llm.answer = lambda qs, done=None: questions.extend(qs) or answer(qs, done=done)  # type: ignore[method-assign]
-    made.add_domain(DOMAIN, [*EXAMPLES, *EXAMPLES])
+    made.add_domain(PEOPLE, [*EXAMPLES, *EXAMPLES])
     assert len(made._entry("people").examples) == len({Example.of(s).id for s in EXAMPLES})
     made.predict([EXAMPLES[0].text, "it rained"])
     assert [len(q.demonstrations) for q in questions] == [2, 2]
     assert EXAMPLES[0].text not in {s.text for s in questions[0].demonstrations}
     assert questions[1].demonstrations[0].text == "it rained ."
-    made.add_domain(DOMAIN)  # none to show
+    made.add_domain(PEOPLE)  # none to show
     made.predict("it rained")
     assert questions[-1].demonstrations == ()
 
 
 def test_a_prompt_longer_than_the_model_drops_demonstrations_and_says_so(llm: Path) -> None:
     made = people_recognizer(llm, "retrieval.k=5", "prompt.max_tokens=330")
-    made.add_domain(DOMAIN, EXAMPLES)
+    made.add_domain(PEOPLE, EXAMPLES)
     (result,) = made.predict("Ann saw Oslo .")
     assert 0 < result.diagnostics["dropped_demonstrations"] < 5
     assert result.windows == 1
     wide = people_recognizer(llm, "retrieval.k=5")
-    wide.add_domain(DOMAIN, EXAMPLES)
+    wide.add_domain(PEOPLE, EXAMPLES)
     assert "dropped_demonstrations" not in wide.predict("Ann saw Oslo .")[0].diagnostics
     assert json.dumps(result.to_dict())
 
@@ -62,7 +55,7 @@ def test_a_window_of_an_example_is_not_shown_the_whole_example(llm: Path, monkey
     long = Sentence.from_text("Ann saw Oslo and Bob left Rome . " * 8)
     labelled = replace(long, entities=(long.entity(0, 1, "person", None),))
     made = people_recognizer(llm, "retrieval.k=3", "prompt.max_tokens=900", "decoding.window=20", "decoding.overlap=4")
-    made.add_domain(DOMAIN, [*EXAMPLES, labelled])
+    made.add_domain(PEOPLE, [*EXAMPLES, labelled])
     asked: list[Question] = []
     answer = made.llm.answer
     monkeypatch.setattr(made.llm, "answer", lambda questions, done=None: asked.extend(questions) or answer(questions))
@@ -79,7 +72,7 @@ def test_what_a_text_is_shown_does_not_depend_on_a_long_neighbour(
     made = people_recognizer(
         llm, "retrieval.k=3", f"retrieval.method={method}", "decoding.window=20", "decoding.overlap=4"
     )
-    made.add_domain(DOMAIN, EXAMPLES)
+    made.add_domain(PEOPLE, EXAMPLES)
     asked: list[Question] = []
     answer = made.llm.answer
     monkeypatch.setattr(made.llm, "answer", lambda questions, done=None: asked.extend(questions) or answer(questions))
@@ -114,7 +107,7 @@ def test_an_index_shows_what_examples_in_memory_show(llm: Path, tmp_path: Path) 
 
     def shown(entries: Sequence[Sentence], index: Pool | None) -> Any:
         made = IFWRANER.from_pretrained(llm, template=TEMPLATE, settings=settings)
-        made.add(made.add_domain(DOMAIN, entries), index)
+        made.add(made.add_domain(PEOPLE, entries), index)
         monkey = made.llm.answer
         made.llm.answer = lambda questions, **how: (
             asked.append(tuple(q.demonstrations for q in questions))
@@ -147,6 +140,6 @@ def test_a_domain_that_is_replaced_lets_go_of_its_index(llm: Path) -> None:
     first, second = waiting
     recognizer = people_recognizer(llm, retriever=lambda *_: waiting.pop(0))
     for _ in range(2):
-        recognizer.add_domain(DOMAIN, EXAMPLES)
+        recognizer.add_domain(PEOPLE, EXAMPLES)
         recognizer.predict(["x"], domain="people")
     assert (first.closed, second.closed) == (1, 0)

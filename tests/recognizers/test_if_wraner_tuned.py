@@ -21,17 +21,11 @@ from xdner.errors import (
 )
 from xdner.generation.local import LocalModel
 from xdner.library.examples_entry import ExamplesEntry
-from xdner.prompting.template import Template
 from xdner.recognizers.if_wraner import IFWRANER
-from xdner.testing.examples import SHORT, people, people_recognizer, quick
+from xdner.testing.examples import EXAMPLES, PEOPLE, TEMPLATE, TEXTS, people_recognizer, quick
 from xdner.testing.models import tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer
 from xdner.training.sources import LabelledSource
-
-TEMPLATE = Template.parse(SHORT)
-EXAMPLES = people()
-DOMAIN = Domain.from_corpus("people", EXAMPLES)
-TEXTS = ["Ann saw Oslo .", 'Bob "left" Rome {quickly}', "x", "Eve likes Bonn and Lima and Rome", "nothing here at all"]
 
 
 def test_a_tuned_domain_is_saved_and_loaded_whole(llm: Path, tuned: IFWRANER, tmp_path: Path) -> None:
@@ -108,12 +102,12 @@ def test_adapters_that_do_not_fit(llm: Path, tuned: IFWRANER, tmp_path: Path) ->
 
 def test_tuning_helps_with_a_new_domain_of_the_same_kind(llm: Path, folk: LabelledSource) -> None:
     raw = people_recognizer(llm)
-    raw.add_domain(DOMAIN, EXAMPLES)
+    raw.add_domain(PEOPLE, EXAMPLES)
     before = raw.evaluate(EXAMPLES).micro.f1
     made = people_recognizer(llm, "epochs=25", "duplicate=0", "shuffle=0")
-    result = made.tune([folk], dev=(DOMAIN, EXAMPLES, EXAMPLES[:6])).result
+    result = made.tune([folk], dev=(PEOPLE, EXAMPLES, EXAMPLES[:6])).result
     assert result.history[-1].dev is not None
-    made.add_domain(DOMAIN, EXAMPLES)
+    made.add_domain(PEOPLE, EXAMPLES)
     assert made.evaluate(EXAMPLES).micro.f1 > before + 0.3
 
 
@@ -123,7 +117,7 @@ def test_a_model_is_tuned_once_and_only_here(llm: Path, tuned: IFWRANER, folk: L
     with pytest.raises(TrainingError, match="was tuned already"):
         tuned.adopt(tuned.adapter)  # type: ignore[arg-type]
     fresh = people_recognizer(llm)
-    fresh.add_domain(DOMAIN)
+    fresh.add_domain(PEOPLE)
     with pytest.raises(TrainingError, match="has domains"):
         fresh.adopt(tuned.adapter)  # type: ignore[arg-type]
     remote = IFWRANER.from_pretrained("http://127.0.0.1:9/v1", model="m")

@@ -6,13 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from xdner.domain import Domain
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.retrieval.base import Example, Hit, Retriever, text_key
 from xdner.text import Sentence
 
-__all__ = ["SHORT", "SharedWords", "people", "people_recognizer", "quick", "shared_words"]
+__all__ = [
+    "EXAMPLES",
+    "PEOPLE",
+    "SHORT",
+    "TEMPLATE",
+    "TEXTS",
+    "SharedWords",
+    "people",
+    "people_recognizer",
+    "quick",
+    "shared_words",
+]
 
 #: A template of few words: tiny tokenizers have hardly more than bytes.
 SHORT = """
@@ -24,6 +36,9 @@ bare_type = "{type};"
 demonstration = "{sentence} = {answer}\\n"
 query = "{sentence} ="
 """
+TEMPLATE = Template.parse(SHORT)
+#: Some like the examples, and some odd ones.
+TEXTS = ("Ann saw Oslo .", 'Bob "left" Rome {quickly}', "x", "Eve likes Bonn and Lima and Rome", "nothing here at all")
 
 
 class SharedWords:
@@ -60,6 +75,10 @@ def people(count: int = 12) -> list[Sentence]:
     return [*made, Sentence.from_words(["it", "rained", "."], id="none")]
 
 
+EXAMPLES = people()
+PEOPLE = Domain.from_corpus("people", EXAMPLES)
+
+
 def quick(*overrides: str) -> WranerSettings:
     """Settings of a tuning that takes seconds, with two demonstrations."""
     few = ["epochs=3", "training.batch_size=4", "accumulation=1", "rank=4", "retrieval.k=2", "learning_rate=0.02"]
@@ -68,5 +87,5 @@ def quick(*overrides: str) -> WranerSettings:
 
 def people_recognizer(llm: Path, *overrides: str, **options: Any) -> IFWRANER:
     """A recognizer that asks in few words, and shows what shares words with a text."""
-    how: dict[str, Any] = {"retriever": shared_words, "template": Template.parse(SHORT), "settings": quick(*overrides)}
+    how: dict[str, Any] = {"retriever": shared_words, "template": TEMPLATE, "settings": quick(*overrides)}
     return IFWRANER.from_pretrained(llm, **how | options)

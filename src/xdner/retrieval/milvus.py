@@ -287,6 +287,15 @@ class MilvusRows:
             if self._client.has_collection(self.collection, timeout=self.timeout):
                 self._client.drop_collection(self.collection, timeout=self.timeout)
 
+    def _settle(self, path: str) -> None:
+        """Wait for the background work of Milvus Lite, which gives its advice whenever it comes to it. No call of its own waits;
+        with a version that works otherwise, the advice is seen and nothing else changes."""
+        from milvus_lite.server_manager import server_manager_instance
+
+        with contextlib.suppress(Exception):
+            _, files, _ = server_manager_instance._servers[path]
+            files.get_collection(self.collection)._wait_for_bg(self.timeout)
+
     # -- errors ----------------------------------------------------------------------------------------------------
 
     @property
@@ -300,6 +309,8 @@ class MilvusRows:
         try:
             with without_advice() if clusters and self._path is not None else contextlib.nullcontext():
                 yield
+                if clusters and self._path is not None:
+                    self._settle(self._path)
         except RetrievalError:
             raise
         except Exception as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, Llama4ForCausalLM, Llama4TextConfig, PhimoeConfig, PhimoeForCausalLM
 
 from xdner.backbone.attention import IMPLEMENTATION
 from xdner.backbone.causal import CausalBackbone
@@ -168,6 +169,25 @@ def test_a_model_that_keeps_its_own_attention_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(model, "set_attn_implementation", lambda name: None)
     with pytest.raises(BackboneError, match=r"keeps its own attention \(sdpa\) at self\.0: a prefix would be ignored"):
         CausalBackbone(model, byte_level_tokenizer())
+
+
+@pytest.mark.parametrize("window", [6, None])
+def test_a_window_that_is_told_to_no_layer_is_refused(window: int | None) -> None:
+    shape = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = PhimoeConfig(**shape, vocab_size=300, num_key_value_heads=2, num_local_experts=2, sliding_window=window)
+    model = PhimoeForCausalLM(config).eval()
+    refused = pytest.raises(
+        BackboneError, match=r"PhimoeAttention sees 6 tokens back at self\.0, and says so only in its masks"
+    )
+    with refused if window else contextlib.nullcontext():
+        CausalBackbone(model, byte_level_tokenizer())
+
+
+def test_reading_in_chunks_is_refused() -> None:
+    shape = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Llama4TextConfig(**shape, vocab_size=300, num_key_value_heads=2, head_dim=12, num_local_experts=2)
+    with pytest.raises(BackboneError, match="Llama4TextAttention reads in chunks"):
+        CausalBackbone(Llama4ForCausalLM(config).eval(), byte_level_tokenizer())
 
 
 def test_a_site_that_a_prefix_does_not_reach_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 IMPLEMENTATION = "xdner"
+_KNOWN = "Use a Llama-, Qwen-, Mistral-, Gemma- or Phi-3-like causal model, or T5, mT5, flan-T5 or umT5."
 #: Scores of one layer, at most, that training on a CPU may hold in memory; above it the fused kernel is used.
 COMPOSED = 1 << 25
 
@@ -87,6 +88,7 @@ class Site:
         heads: key-value heads G, from the module itself (never d_model // heads).
         head_dim: d.
         module: the attention module.
+        window: how many tokens back its configuration lets it see, ``None`` without such a bound.
     """
 
     index: int
@@ -94,6 +96,7 @@ class Site:
     heads: int
     head_dim: int
     module: nn.Module
+    window: int | None = None
 
     @property
     def kind(self) -> str:
@@ -150,7 +153,7 @@ def prefix_attention(
         [1, N, H, d] and ``None``.
 
     Raises:
-        BackboneError: the model was called without a plan.
+        BackboneError: the model was called without a plan, or keeps its window to itself.
     """
     if plan is None:
         raise BackboneError(
@@ -167,6 +170,11 @@ def prefix_attention(
         parts = zip(plan.plans, *(t.split(plan.sizes, 2) for t in (query, key, value)), strict=True)
         return torch.cat([prefix_attention(module, q, k, v, None, plan=p, **own)[0] for p, q, k, v in parts], 1), None
     site: Site = module.xdner_site  # type: ignore[assignment]
+    if site.window is not None and sliding_window is None:
+        raise BackboneError(
+            f"{type(module).__name__} sees {site.window} tokens back at {site.name}, and says so only in its masks",
+            hint="xdner makes the masks itself, and would let it see everything. Choose another architecture.",
+        )
     query = plan.layout.spread(query)
     key, value, mask, n = plan.attend(site, key, value, query, sliding_window)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -255,15 +263,17 @@ def instrument(model: PreTrainedModel) -> tuple[Site, ...]:
     """Make every attention module of ``model`` a site, in a fixed order, and route it through :func:`prefix_attention`.
 
     Raises:
-        BackboneError: the architecture does not let its attention be replaced, or its attention modules are unknown.
+        BackboneError: the architecture does not let its attention be replaced, or its attention modules are unknown or
+            read in chunks.
     """
     sites = tuple(
-        Site(index, name, *_shape(module), module) for index, (name, module) in enumerate(_attention_modules(model))
+        Site(index, name, *_shape(module), module, _window(module))
+        for index, (name, module) in enumerate(_attention_modules(model))
     )
     if not sites:
         raise BackboneError(
             f"{type(model).__name__} has no attention modules that xdner knows",
-            hint="Use a Llama-, Qwen-, Mistral- or Gemma-like causal model, or T5, mT5, flan-T5 or umT5.",
+            hint=_KNOWN,
         )
     for site in sites:
         site.module.xdner_site = site  # type: ignore[assignment]
@@ -303,7 +313,21 @@ def _shape(module: nn.Module) -> tuple[int, int]:
     if hasattr(module, "key_value_proj_dim"):  # T5: d_kv is free of d_model
         return int(module.n_heads), int(module.key_value_proj_dim)  # type: ignore[arg-type]
     dim = int(module.head_dim)  # type: ignore[arg-type]
-    return int(module.k_proj.weight.shape[0]) // dim, dim  # type: ignore[union-attr, index]
+    if hasattr(module, "k_proj"):
+        return int(module.k_proj.weight.shape[0]) // dim, dim  # type: ignore[union-attr, index]
+    return int(module.config.num_key_value_heads), dim  # type: ignore[union-attr, arg-type]  # Phi-3: queries, keys, values in one
+
+
+def _window(module: nn.Module) -> int | None:
+    config, layer = getattr(module, "config", None), getattr(module, "layer_idx", None)
+    kinds = getattr(config, "layer_types", None)
+    kind = kinds[layer] if kinds and layer is not None else None
+    if kind == "chunked_attention":
+        raise BackboneError(
+            f"{type(module).__name__} reads in chunks, which xdner does not know",
+            hint=_KNOWN,
+        )
+    return None if kind == "full_attention" else getattr(config, "sliding_window", None) or None
 
 
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""Causal language models: Llama-, Qwen-, Mistral- and Gemma-like.
+"""Causal language models: Llama-, Qwen-, Mistral-, Gemma- and Phi-3-like.
 
 The stream of a row is context, source, target. Prefix keys carry no rotation of their own, so the text's positions
 start at n, the row's prefix length: then an instruction's keys and values, used as a prefix, are the same as reading

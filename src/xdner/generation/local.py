@@ -58,7 +58,7 @@ class LocalModel:
         if backbone.kind != "causal":
             raise BackboneError(
                 f"{backbone.name} is an encoder-decoder model; IF-WRANER asks a causal language model",
-                hint="Use a Llama-, Qwen-, Mistral- or Gemma-like model, such as smollm2-135m.",
+                hint="Use a Llama-, Qwen-, Mistral-, Gemma- or Phi-3-like model, such as smollm2-135m.",
             )
         self.backbone, self.settings = backbone, settings
         self.encoder = WordEncoder(backbone.tokenizer)

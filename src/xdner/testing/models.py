@@ -11,6 +11,7 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     MT5Config,
+    Phi3Config,
     PreTrainedModel,
     Qwen3Config,
     T5Config,
@@ -21,12 +22,14 @@ from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
 
 __all__ = ["CAUSAL", "SEQ2SEQ", "save_tiny_backbone", "tiny_causal", "tiny_t5"]
 
-CAUSAL = ("llama", "qwen3", "gemma3")
+CAUSAL = ("llama", "qwen3", "gemma3", "phi3")
 SEQ2SEQ = ("t5", "mt5", "umt5")
+_SCORING = {"q_proj", "k_proj", "qkv_proj", "q", "k", "relative_attention_bias"}
 
 
 def tiny_causal(architecture: str = "llama", *, vocabulary: int = 300, seed: int = 0) -> PreTrainedModel:
-    """A random causal model of three layers with grouped heads; ``gemma3`` has layers with a sliding window of 6."""
+    """A random causal model of three layers with grouped heads; ``gemma3`` has layers with a sliding window of 6, ``phi3`` makes
+    queries, keys and values in one product."""
     shape = {
         "vocab_size": vocabulary,
         "hidden_size": 48,
@@ -46,7 +49,7 @@ def tiny_causal(architecture: str = "llama", *, vocabulary: int = 300, seed: int
             **shape, sliding_window=6, layer_types=["sliding_attention", "full_attention", "sliding_attention"]
         )
     else:
-        config = {"llama": LlamaConfig, "qwen3": Qwen3Config}[architecture](**shape)
+        config = {"llama": LlamaConfig, "qwen3": Qwen3Config, "phi3": Phi3Config}[architecture](**shape)
     torch.manual_seed(seed)
     return _louder(AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"))
 
@@ -79,7 +82,7 @@ def _louder(model: PreTrainedModel) -> PreTrainedModel:
     """Attention of a freshly made model is almost uniform, and then no mask error shows; make its scores matter."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.dim() == 2 and name.split(".")[-2] in {"q_proj", "k_proj", "q", "k", "relative_attention_bias"}:
+            if weight.dim() == 2 and name.split(".")[-2] in _SCORING:
                 weight.mul_(8.0 if "proj" in name else 1.5)
     return model.eval()
 

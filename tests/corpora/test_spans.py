@@ -25,6 +25,7 @@ TEXT = "Ada went  home."
         {"text": TEXT, "spans": [{"start": 0, "end": 3, "label": "person"}]},
         {"text": TEXT, "entities": [[0, 3, "person"]]},
         {"text": TEXT, "label": [[0, 3, "person"]]},
+        {"text": TEXT, "spans": [], "entities": [[0, 3, "person"]], "label": "greeting"},
         {"text": TEXT, "spans": [{"start": 0, "end": 3, "label": "person", "text": "Ada", "score": 1}], "meta": {}},
     ],
 )
@@ -33,6 +34,12 @@ def test_the_same_sentence_in_many_dresses(put, record):
     assert corpus.format == "spans"
     assert corpus[0] == Sentence.from_text(TEXT, [(0, 3, "person")], id="x:1")
     assert corpus.warnings == {}
+
+
+def test_spans_under_several_keys_are_read_once_and_told(put):
+    corpus = read_corpus(put(lines({"text": TEXT, "spans": [[0, 3, "person"]], "entities": [[4, 8, "move"]]})))
+    assert [e.key for e in corpus[0].entities] == [(0, 3, "person")]
+    assert corpus.warnings == {"texts with spans under several keys (those under 'spans' were read)": 1}
 
 
 def test_ids_are_text_or_numbers(put):

@@ -141,6 +141,17 @@ def test_a_sentence_that_is_too_long_is_learned_in_windows() -> None:
         )
 
 
+def test_a_mention_longer_than_a_window_is_counted_as_lost() -> None:
+    words = [f"part{i}" for i in range(120)]
+    long = LabelledSource(
+        PEOPLE.domain, [*PEOPLE.sentences, Sentence.from_words(words, [(0, 110, "place"), (115, 116, "place")])]
+    )
+    task = task_of(quick("max_pieces=300", "duplicate=1"), [long])
+    assert task.cut == 1
+    made = tune(backbone(), [long], quick("epochs=1", "max_pieces=300", "duplicate=1"), TEMPLATE, shared_words)
+    assert made.lost == {"longer than a window": 1}
+
+
 def test_the_loss_is_on_the_answer_only() -> None:
     task = task_of(quick("shuffle=0", "training.likelihood=vocabulary"))
     item = task.items[0]

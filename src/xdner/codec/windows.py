@@ -13,7 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Found", "Window", "cores", "merge_windows", "split_between", "split_windows"]
+__all__ = ["CUT", "Found", "Window", "cores", "merge_windows", "split_between", "split_windows"]
+
+#: Why a gold mention is lost that the target language could express.
+CUT = "longer than a window"
 
 Found = tuple[int, int, str, float | None]
 

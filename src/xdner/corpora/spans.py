@@ -4,8 +4,8 @@
 
     {"id": "7", "text": "Ada went home.", "spans": [{"start": 0, "end": 3, "label": "person"}]}
 
-``entities`` or ``label`` in place of ``spans``, and ``[start, end, label]`` in place of an object, are read as well.
-Offsets count characters (Unicode code points), half-open.
+``entities`` or ``label`` in place of ``spans`` (or beside it, where it is empty), and ``[start, end, label]`` in place of an
+object, are read as well. Offsets count characters (Unicode code points), half-open.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ def read_spans(source: Source) -> Corpus:
         if not isinstance(text, str):
             came = "is missing" if "text" not in record else f"must be text, not {shown(text)}"
             raise source.error(f"'text' {came}", line=number, hint=_SHAPE)
-        key = next((k for k in SPAN_KEYS if k in record), None)
+        there = [k for k in SPAN_KEYS if k in record]
+        filled = [k for k in there if record[k] and isinstance(record[k], list)]
+        if len(filled) > 1:
+            builder.warnings[f"texts with spans under several keys (those under '{filled[0]}' were read)"] += 1
+        key = next(iter(filled or there), None)
         items = record[key] if key else []
         if key is None:
             builder.warnings["texts without 'spans' (read as having no entities)"] += 1

@@ -18,7 +18,7 @@ from xdner.backbone.recompute import recomputed
 from xdner.backbone.store import PrefixRows
 from xdner.codec.instructor import Instructor
 from xdner.codec.target import Target, TargetCodec
-from xdner.codec.windows import split_between
+from xdner.codec.windows import CUT, split_between
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
 from xdner.errors import TrainingError
@@ -29,12 +29,9 @@ from xdner.training.objectives import target_loss
 
 __all__ = ["DomainTask", "Item", "lost_entities", "make_items", "word_budget"]
 
-
 UNBOUNDED = 1_000_000
 #: Pieces that a window's words get whatever the context is: most sentences. In smaller ones mentions would be cut.
 ENOUGH = 64
-#: Why a mention is lost that the target language could express.
-CUT = "longer than a window"
 
 
 @dataclass(frozen=True, slots=True)

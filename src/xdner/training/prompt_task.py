@@ -76,6 +76,9 @@ class PromptTask:
         parameters: what is trained, by name.
         score: gives the dev score, or ``None``.
         dropouts: modules whose dropout is on in training, whether the backbone's own is or not.
+
+    Attributes:
+        cut: gold mentions that no window holds, of all items that are no duplicates.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class PromptTask:
         self.limit = min(settings.training.max_pieces, backbone.max_tokens)
         if settings.prompt.max_tokens:
             self.limit = min(self.limit, settings.prompt.max_tokens)
+        self.cut = 0
         self.items = [part for item in items for part in self._parts(item)]
         self._lengths = [self._length(item) for item in self.items]
 
@@ -117,6 +121,8 @@ class PromptTask:
                 )
             windows = split_between(words, mentions, max_pieces=pieces)
             parts = [replace(item, sentence=sub_sentence(item.sentence, window)) for window in windows]
+        if not item.reduced:
+            self.cut += len(item.sentence.entities) - sum(len(part.sentence.entities) for part in parts)
         return parts
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:

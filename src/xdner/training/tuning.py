@@ -13,6 +13,7 @@ from typing import Any
 
 from xdner.backbone.base import Backbone
 from xdner.backbone.lora import Adapter
+from xdner.codec.windows import CUT
 from xdner.errors import DomainError, TrainingError
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
@@ -125,7 +126,7 @@ def tune(
 def _account(task: PromptTask) -> tuple[tuple[int, int], dict[str, int]]:
     """Demonstrations that did not fit, prompts that lacked some, and gold mentions that cannot be said."""
     missing, short = 0, 0
-    lost: dict[str, int] = {}
+    lost = {CUT: task.cut} if task.cut else {}
     for item in (i for i in task.items if not i.reduced):
         _, _, target, shown = task.prompt(item, item.domain)
         missing += len(item.demonstrations) - shown

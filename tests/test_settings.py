@@ -103,6 +103,8 @@ def test_the_hint_lists_what_there_is():
         ("clip=inf", "training.clip must not be negative or infinite"),
         ("anchor=-1", "training.anchor must not be negative"),
         ("drop_options=nan", "training.drop_options must be from 0 to 1"),
+        ("seed=18446744073709551616", "training.seed must be from 0 to 9.22337e+18"),
+        ("lora_dropout=1", "instruct.lora_dropout must be from 0 to less than 1"),
         ("warmup=1.1", "training.warmup must be from 0 to 1"),
         ("max_pieces=63", "at least 64"),
         ("repeats=3", "codec.repeats must be one of 1, 2"),

@@ -58,6 +58,7 @@ __all__ = [
     "UnknownDomainError",
     "XdnerError",
     "install_hint",
+    "is_out_of_memory",
 ]
 
 
@@ -202,3 +203,10 @@ class StorageError(XdnerError):
 def install_hint(extra: str) -> str:
     """How to install what an optional part needs, beside an installed xdner and in a checkout."""
     return f"in a checkout: pip install -e '.[{extra}]', else: pip install 'xdner[{extra}]'"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was used up. On a CPU, torch has no type of its own for that."""
+    if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one too
+        return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError)

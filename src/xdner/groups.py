@@ -28,7 +28,9 @@ import tomli_w
 
 from xdner.errors import SettingsError
 
-__all__ = ["Amount", "Count", "GroupedSettings", "Positive", "Rate", "Share", "Use", "Within"]
+__all__ = [
+    "Amount", "Count", "GroupedSettings", "Positive", "Rate", "Seed", "Share", "Use", "Within", "parse_value",
+]  # fmt: skip
 
 _IDLE = "makes no use of"
 
@@ -70,6 +72,8 @@ Positive = Annotated[int, Within(1)]
 Share = Annotated[float, Within(0, 1)]
 Amount = Annotated[float, Within()]
 Rate = Annotated[float, Within(0, above=True)]
+#: What every generator of random numbers takes.
+Seed = Annotated[int, Within(0, 2**63 - 1)]
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ class _Builder:
             self._refuse(f"{group}.{name}")
         else:
             self.overridden.append((group, name))
-            self._put(group, name, _parse(value.strip()))
+            self._put(group, name, parse_value(value.strip()))
 
     def beside(self, groups: Mapping[str, Any]) -> list[str]:
         """Overrides that have no effect beside the other settings of their groups, where the job goes by those."""
@@ -325,7 +329,8 @@ def _read_toml(file: str | Path | None, problems: list[str]) -> Mapping[str, Any
         return {}
 
 
-def _parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """A value as an override has it: TOML, or a bare word."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
     except (ValueError, RecursionError):  # not a TOML value: a bare word, as in form=paper

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share, Use, Within
+from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Seed, Share, Use, Within
 
 __all__ = [
     "CHOICE",
@@ -106,7 +106,8 @@ class TrainingSettings:
     """The one training loop.
 
     Attributes:
-        epochs: passes over the training sentences, at most; 0 is 12, and more where sentences are few (:meth:`scheduled`).
+        epochs: passes over the training sentences, at most; 0 is 12, and more where sentences are few: ``evaluate_every`` and
+            ``evaluate_from`` are then stretched in proportion (:meth:`scheduled`).
         batch_size: sentences per forward pass.
         accumulation: forward passes per optimizer step.
         learning_rate, weight_decay, clip: AdamW and the gradient-norm bound (0 = no bound).
@@ -117,7 +118,8 @@ class TrainingSettings:
         dev_limit: at most so many dev sentences are scored during training, a seeded sample (0 = all).
         likelihood: ``grammar`` (softmax over the legal tokens) or ``vocabulary`` (the paper's Eq. 4).
         shuffle_options: whether each step draws a new order of the domain's options.
-        drop_options: share of the steps in which some options are left out, together with their answers.
+        drop_options: share of the steps in which some options are left out, together with their answers; without options
+            in the prompt (``codec.options=false``) none are.
         replace_mentions: share of the mentions that another training mention of the same type takes the place of.
         prefix_dropout: share of the prefix's positions that are left out in a step.
         anchor: weight of the squared distance to the initial prefix.
@@ -126,7 +128,7 @@ class TrainingSettings:
             kept: less memory, more time, the same gradients.
         max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows. Where many
             types leave too few for the words, they come on top.
-        checkpoint_every: optimizer steps between checkpoints (0 = only at the end of an epoch).
+        checkpoint_every: optimizer steps between checkpoints (0 = at the end of every epoch, and only there).
         seed: of everything random.
     """
 
@@ -151,11 +153,12 @@ class TrainingSettings:
     gradient_checkpointing: bool = False
     max_pieces: Annotated[int, Within(64)] = 512
     checkpoint_every: Count = 50
-    seed: Count = 1
+    seed: Seed = 1
 
     def scheduled(self, sentences: int) -> TrainingSettings:
-        """With a number of epochs: where it is 0, 12, or with few sentences what some 120 optimizer steps take (at most
-        60); dev evaluations then keep their distance in the run."""
+        """With a number of epochs: where it is 0, 12, or with few sentences what 120 steps of whole batches take (at most
+        60; batches of sentences that differ much in length are smaller, and there are more of them). Dev evaluations, asked
+        for or not, then keep their places in the run: epoch 4 of 12 is epoch 20 of 60."""
         if self.epochs:
             return self
         steps = math.ceil(max(1, sentences) / (self.batch_size * self.accumulation))
@@ -236,7 +239,7 @@ class InstructSettings:
 
     rank: Positive = 16
     alpha: Positive = 32
-    lora_dropout: Share = 0.0
+    lora_dropout: Annotated[float, Within(0, 1, below=True)] = 0.0
     per_source: Count = 400
     add_options: Share = 0.3
 

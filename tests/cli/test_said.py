@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
+import typer
 
-from xdner.cli.common import say, say_done, say_note
+from xdner.cli.common import chosen_over, guarded, say, say_done, say_note
+from xdner.errors import SettingsError
 from xdner.testing.commands import run
 
 
@@ -14,8 +17,31 @@ def test_brackets_stay_and_control_characters_do_not(say_it, capsys: pytest.Capt
     assert "no type [/B] in corpus[v2].txt: pip install -e '.[plots]' \ufffd[2J\ufffd\\[x]" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."),
+     RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried …")],
+)  # fmt: skip
+def test_too_little_memory_is_no_bug(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, guarded():
+        raise error
+    told = capsys.readouterr().err
+    assert ended.value.exit_code == 1
+    assert "out of memory" in told
+    assert "training.batch_size" in told
+    assert "bug" not in told
+
+
 def test_an_error_keeps_its_brackets() -> None:
     result = run("inspect", "corpus[/v2].txt")
     assert result.exit_code == 1
     assert "corpus[/v2].txt" in result.stderr
     assert "bug" not in result.stderr
+
+
+def test_what_is_said_twice_may_be_written_in_two_ways() -> None:
+    said = ["transfer.warmup_share=0.0", "transfer.strategy=single"]
+    more = ["warmup_share=0", 'transfer.strategy="single"', "epochs=3"]
+    assert chosen_over(said, more) == [*said, *more]
+    with pytest.raises(SettingsError, match=r"--set warmup_share=0.1 says something else"):
+        chosen_over(said, ["warmup_share=0.1"])

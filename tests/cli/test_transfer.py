@@ -220,6 +220,12 @@ def test_mistakes_get_one_clear_error(library: Path, backbone: str, places: Path
     assert "α for 'towns', which is no source" in refused(*base, "--alpha", "towns=0.5")
     data = f"stars={places / 'stars.txt'}"
     assert "--source-data for 'stars', which is no source" in refused(*base, "--from", "towns", "--source-data", data)
+    data = f"seas={places / 'seas.txt'}"
+    assert "strategy 'collaborative' trains on no source's" in refused(
+        *base, "--from", "towns,seas", "--source-data", data
+    )
+    begun = ["--strategy", "chain", "--source-data", data]
+    assert "whose prefix a chain begins with" in refused(*base, "--from", "seas,towns", *begun)
     both = ["--without", "entity-similarity", "--without", "prefix-similarity"]
     assert "cannot be left out together" in refused(*base, "--from", "towns,seas", *both)
     twice = ["--without", "entity-similarity", "--alpha", "0.7"]

@@ -18,6 +18,7 @@ from xdner.recognizers.transfer import Transfer
 from xdner.recognizers.vote import vote
 from xdner.recognizers.warmup import WarmUp
 from xdner.testing.known_domains import DATA, SOURCES, causal, entries, run, settings, t5, trained
+from xdner.text import Sentence
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,18 @@ def test_the_score_of_an_ensemble_is_that_of_its_vote(known: CPNER) -> None:
     assert alone.dev_f1 is None
 
 
+def test_dev_chooses_an_epoch_of_an_ensembles_members_too(known: CPNER) -> None:
+    domain, sentences = DATA["rivers"]
+    how = settings("strategy=ensemble", "epochs=24", "evaluate_from=4", "evaluate_every=2")
+    made = Transfer(
+        known.reader, domain, sentences, sentences[:2], how, initial=known.initial_prefix(), sources=entries(known)
+    ).run()
+    scored = [
+        [r.epoch for r in p.result.history if r.dev is not None] for p in made.phases if p.name.endswith("target")
+    ]
+    assert scored == [[1, 2, 3, 4]] * 3  # of eight epochs each, half are the warm-up
+
+
 def spans(result: Result) -> list[tuple[int, int, str, float]]:
     """Scores depend on the batch in their last digits."""
     return [(e.start, e.end, e.label, round(e.score or 0.0, 5)) for e in result.entities]
@@ -147,6 +160,15 @@ def test_a_domain_knows_what_its_sources_were_trained_on(known: CPNER) -> None:
         made = run(known, settings(f"strategy={strategy}", "epochs=3"))
         for name in (*SOURCES, "rivers"):
             assert shared_sentences(made.entry, DATA[name][1]) == len(DATA[name][1]), (strategy, name)
+
+
+def test_sentences_that_nothing_was_trained_on_are_not_known(known: CPNER) -> None:
+    other = Sentence.from_text("nobody read this")
+    given = [replace(source, sentences=[*source.sentences, other]) for source in entries(known)]
+    for strategy, seen in (("collaborative", 0), ("chain", 1)):
+        how = settings(f"strategy={strategy}", "epochs=2")
+        made = Transfer(known.reader, *DATA["rivers"], (), how, initial=known.initial_prefix(), sources=given).run()
+        assert shared_sentences(made.entry, [other]) == seen, strategy
 
 
 def test_nothing_else_changes_whatever_is_trained_combined_or_served() -> None:

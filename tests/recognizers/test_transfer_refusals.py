@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from xdner.errors import PrefixMismatchError, TrainingError, TrainingInterrupted
+from xdner.errors import DomainError, PrefixMismatchError, TrainingError, TrainingInterrupted
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.sources import Source, shared_sentences
 from xdner.recognizers.transfer import Transfer
+from xdner.recognizers.warmup import WarmUp
 from xdner.settings import Settings
 from xdner.testing.known_domains import DATA, causal, entries, run, settings, trained
 from xdner.text import Sentence
@@ -57,6 +58,15 @@ def test_a_chain_needs_sentences_and_no_domain_is_its_own_source(known: CPNER) -
     own = replace(known._entry("seas"), domain=DATA["rivers"][0])
     with pytest.raises(TrainingError, match="'rivers' is its own source"):
         run_with(known, [Source(own)])
+
+
+def test_a_chains_labels_are_looked_at_before_anything_is_trained(
+    known: CPNER, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WarmUp, "run", lambda *_: pytest.fail("it was trained"))
+    wrong = Source(known._entry("stars"), DATA["seas"][1])
+    with pytest.raises(DomainError, match="labels that domain 'stars' does not: place, sea"):
+        run_with(known, [*entries(known, ["people", "seas"]), wrong], "chain")
 
 
 def test_strangers_are_refused(known: CPNER) -> None:

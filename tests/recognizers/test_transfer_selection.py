@@ -153,6 +153,16 @@ def test_weights_from_the_loss_are_those_of_dev_where_there_is_one(known: CPNER)
     assert made.selection.weights == pytest.approx((-losses).softmax(0).tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("likelihood", ["grammar", "vocabulary"])
+def test_the_loss_of_a_source_is_a_mean_over_decisions_whatever_the_batches(known: CPNER, likelihood: str) -> None:
+    prefix = known._entry("people").prefix
+    losses = [
+        WarmUp(known.reader, *DATA["rivers"], (), settings(f"likelihood={likelihood}", f"training.batch_size={size}"))
+        .mean_loss(prefix) for size in (1, 2, 3)
+    ]  # fmt: skip
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
+
+
 def test_the_loss_of_a_source_is_without_dropout() -> None:
     how = settings("backbone_dropout=true")
     backbone = t5()

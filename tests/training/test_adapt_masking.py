@@ -101,6 +101,9 @@ def test_a_block_of_one_long_word_is_hidden_as_a_whole() -> None:
         (["</s>", "▁sea", "s", "▁"], [False, True, False, True]),
         (["<eos>", "Ġsea", "s", "Ġ"], [False, True, False, True]),
         (["a", "b"], [True, True]),
+        # Byte-level vocabularies have "##" as ordinary text, and word pieces may hold another one's mark.
+        (["<eos>", "Ġa", "Ġsea", "s", "###"], [False, True, True, False, False]),
+        (["[CLS]", "sea", "##s", "##e", "▁"], [True, True, False, False, True]),
     ],
 )
 def test_where_words_begin(vocabulary: list[str | None], begins: list[bool]) -> None:

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+import torch
 
 from xdner.backbone.causal import CausalBackbone
 from xdner.codec.instructor import Instructor
@@ -83,6 +84,24 @@ def test_mentions_that_windows_cut_are_told() -> None:
     assert lost == list(long.entities)
     assert reasons == {"longer than a window": len(long.entities)}
     assert lost_entities(domain(1), [long], ENCODER, CODEC, max_pieces=1024) == ([], {})
+
+
+def test_without_options_no_type_is_left_out_or_added() -> None:
+    """The prompt could not say so."""
+    backbone = CausalBackbone(tiny_causal(), byte_level_tokenizer())
+    two, one = domain(2), Sentence.from_text("a b c d", [(0, 1, "kind0"), (4, 5, "kind1")])
+    varied = Augmentation(drop=1.0, add=1.0, pool=domain(9).labels)
+    losses = {}
+    for options in (True, False):
+        codec = CodecSettings(options=options)
+        task = DomainTask(
+            backbone, make_items(two, [one], ENCODER, Instructor(ENCODER, codec), 512), codec, TrainingSettings(),
+            encoder=ENCODER, augmentation=varied, parameters={}, prefix=backbone.empty_prefix, score=lambda: None,
+        )  # fmt: skip
+        with torch.no_grad():
+            losses[options] = {round(float(task.loss([0], random.Random(i))), 5) for i in range(8)}
+    assert len(losses[True]) > 1
+    assert len(losses[False]) == 1
 
 
 @pytest.mark.parametrize("room", [0, 500])

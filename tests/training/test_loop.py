@@ -13,6 +13,7 @@ from torch import nn
 
 from xdner.errors import TrainingError
 from xdner.settings import TrainingSettings
+from xdner.training import loop
 from xdner.training.batching import bucketed_batches
 from xdner.training.loop import _seed, rate, train
 from xdner.training.progress import SilentProgress
@@ -191,6 +192,17 @@ def test_the_record_of_a_run(tiny, tmp_path):
     assert record["made"]["threads"] == 1
 
 
+@pytest.mark.parametrize(
+    ("every", "saved"), [(0, [0, 4, 8, 12, 16]), (1, [*range(17), 16]), (9, [0, 9, 16]), (50, [0, 16])]
+)
+def test_checkpoints_are_as_far_apart_as_they_are_asked_to_be(tiny, tmp_path, monkeypatch, every, saved):
+    """The end of an epoch is no reason: those of few sentences are short."""
+    written = []
+    monkeypatch.setattr(loop, "write_checkpoint", lambda folder, at, *_: written.append(at.step))
+    train(tiny.TinyTask(), replace(tiny.SETTINGS, checkpoint_every=every), Run(tmp_path))
+    assert written == saved
+
+
 def test_the_checkpoint_of_a_run_that_ended_stays(tiny, tmp_path):
     train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path))
     assert (tmp_path / "checkpoint").exists()
@@ -221,6 +233,12 @@ def test_a_gradient_that_is_no_number_does_not_reach_the_parameters(tiny, clip):
     with pytest.raises(TrainingError, match="the gradient's norm became nan at step 1"):
         train(task, replace(tiny.SETTINGS, clip=clip))
     assert torch.equal(task.first, before)
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_are_no_result(tiny):
+    task = tiny.TinyTask(items=1, scores=None)
+    with pytest.raises(TrainingError, match="the weights became nan at step 1 of 1"):
+        train(task, replace(tiny.SETTINGS, epochs=1, learning_rate=3e38, weight_decay=9.0))
 
 
 def test_a_dev_score_that_is_no_number(tiny):

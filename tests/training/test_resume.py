@@ -163,7 +163,7 @@ def test_a_second_ctrl_c_stops_at_once(tiny, tmp_path):
         train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path, progress=At(twice, step=5)))
     assert signal.getsignal(signal.SIGINT) is before
     state = json.loads((tmp_path / "checkpoint" / "state.json").read_text())
-    assert state["position"]["step"] == 4, "the last regular checkpoint"
+    assert state["position"]["step"] == 3, "the last regular checkpoint"
 
 
 def test_without_a_folder_the_message_says_that_nothing_was_kept(tiny):
@@ -216,9 +216,9 @@ def test_a_disk_that_fills_up_does_not_end_the_run(tiny, tmp_path, undisturbed, 
     task = tiny.TinyTask()
     result = train(task, tiny.SETTINGS, Run(tmp_path, progress=progress))
     assert tiny.outcome(result, task) == undisturbed
-    assert result.failed_checkpoints == 6  # steps 8, 9, 12 twice, 15, 16 (on the interval and after each epoch)
+    assert result.failed_checkpoints == 5  # steps 9, 12 twice (after its epoch once more), 15, 16
     first, record = progress.notes
-    assert first.startswith("no checkpoint at step 8 (cannot write ")
+    assert first.startswith("no checkpoint at step 9 (cannot write ")
     assert first.endswith("No space left on device); that of step 6 is kept; training goes on")
     assert record.startswith("the record of the run is lost: cannot write ")
     monkeypatch.setattr(os, "fsync", fsync)
@@ -235,7 +235,7 @@ def test_a_stop_on_a_full_disk_names_the_checkpoint_that_is_kept(tiny, tmp_path,
 
     with pytest.raises(TrainingInterrupted) as caught:
         train(tiny.TinyTask(), tiny.SETTINGS, Run(tmp_path, hint="Say --resume.", progress=At(fill_and_stop, step=5)))
-    assert caught.value.message.endswith("this step could not be saved, the checkpoint of step 4 is kept")
+    assert caught.value.message.endswith("this step could not be saved, the checkpoint of step 3 is kept")
     assert caught.value.hint == "Say --resume."
     monkeypatch.undo()
     assert finish(tiny, tmp_path) == undisturbed

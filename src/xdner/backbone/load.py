@@ -17,7 +17,7 @@ from xdner.backbone.folders import read_json
 from xdner.backbone.sources import DEFAULT_BACKBONE, ResolvedBackbone, resolve
 from xdner.backbone.t5 import T5Backbone
 from xdner.backbone.tensors import fingerprint
-from xdner.errors import BackboneError
+from xdner.errors import BackboneError, is_out_of_memory
 
 __all__ = ["check_device", "load_backbone", "native_bfloat16"]
 
@@ -63,9 +63,9 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
             found.path, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **own
         )
         tokenizer = AutoTokenizer.from_pretrained(found.path, **own)
-    except MemoryError:
-        raise
     except Exception as error:  # what a broken file leads to has no common type, in tokenizers not even one of its own
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BackboneError(
             f"cannot load {found.name} from {found.path}: {reason[:300]}",

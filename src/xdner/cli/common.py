@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.text import Text
 
 from xdner.cli.visible import unstyled
-from xdner.errors import DataError, SettingsError, XdnerError
+from xdner.errors import DataError, SettingsError, XdnerError, is_out_of_memory
+from xdner.groups import parse_value
 
 __all__ = [
     "BackboneOption",
@@ -126,16 +127,17 @@ def guarded() -> Iterator[None]:
         raise typer.Exit(0) from None
     except (typer.Exit, typer.Abort):
         raise
-    except MemoryError:
-        _say_error("out of memory", "Lower --set batch_size, or use a smaller backbone.")
-        raise typer.Exit(1) from None
     except OSError as error:
         if error.errno not in _FULL:
             _report_bug(error)
         _say_error(f"cannot write: {error.strerror}", "Free some space, or send the output somewhere else.")
         raise typer.Exit(1) from None
     except Exception as error:
-        _report_bug(error)
+        if not is_out_of_memory(error):
+            _report_bug(error)
+        less = "Take smaller batches (--set training.batch_size=2, when reading --set decoding.batch_size=2)"
+        _say_error("out of memory", f"{less}, train with --set gradient_checkpointing=true, or use a smaller backbone.")
+        raise typer.Exit(1) from None
 
 
 def _report_bug(error: Exception) -> NoReturn:
@@ -277,7 +279,7 @@ def chosen_over(overrides: list[str], set_: list[str] | None) -> list[str]:
     for setting in set_ or []:
         key, _, value = (part.strip() for part in setting.partition("="))
         other = next((k for k in said if key in (k, k.partition(".")[2])), None)
-        if other is not None and said[other] != value:
+        if other is not None and parse_value(said[other]) != parse_value(value):
             raise SettingsError(
                 [f"--set {setting} says something else than another option asks for ({other}={said[other]})"],
                 hint="Leave one of the two out.",

@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share, Use
+from xdner.groups import Amount, Count, GroupedSettings, Positive, Rate, Share, Use, Within
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.settings import CHOICE, LOOP, WINDOWS, DecodingSettings, TrainingSettings
 
@@ -85,7 +85,7 @@ class TuneSettings:
 
     rank: Positive = 16
     alpha: Positive = 32
-    lora_dropout: Share = 0.0
+    lora_dropout: Annotated[float, Within(0, 1, below=True)] = 0.0
     per_source: Count = 400
     duplicate: Share = 0.3
     remove: Share = 0.3

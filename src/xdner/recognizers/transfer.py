@@ -29,7 +29,7 @@ from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection, alpha_of, check_origins, softmax_weights
 from xdner.recognizers.reader import Reader
 from xdner.recognizers.sources import Source, check_selector, check_sources, choose
-from xdner.recognizers.warmup import WarmUp, initial_prefix
+from xdner.recognizers.warmup import WarmUp, check_labels, initial_prefix
 from xdner.settings import Settings, domain_use
 from xdner.text import Sentence
 from xdner.training.loop import TrainingResult
@@ -127,6 +127,9 @@ class Transfer:
         if self.alphas and not use.has("selector", "alpha"):
             raise SettingsError([f"{use.job} makes no use of an α for {', '.join(self.alphas)}"], hint=use.hint)
         check_selector(settings, self.alphas)
+        check_labels(domain, sentences, dev)
+        for source in self.sources[1:] if self.strategy == "chain" else ():
+            check_labels(source.entry.domain, source.sentences)
 
     def run(self, run: Run | None = None) -> Transferred:
         """Train; ``run`` says where checkpoints go, and what is shown. Each phase has its own sub-folder; on resuming,
@@ -149,7 +152,8 @@ class Transfer:
         else:
             entry, selection = self._collaborate(self.sources, total)
         # What its sources know, it knows too.
-        known = [s.entry.seen | sentence_hashes(s.sentences) for s in self.sources]
+        links = self.sources[1:] if self.strategy == "chain" else ()
+        known = [s.entry.seen for s in self.sources] + [sentence_hashes(s.sentences) for s in links]
         entry = replace(entry, settings=self.settings, seen=entry.seen.union(*known))
         facts = self._facts(selection)
         prefix = entry.prefix.with_notes(transfer=facts) if facts else entry.prefix
@@ -231,9 +235,13 @@ class Transfer:
         domain: Domain | None = None,
         sentences: Sequence[Sentence] | None = None,
     ) -> DomainEntry:
-        training = self._training
-        first = max(1, min(training.evaluate_from, epochs))
-        settings = replace(self.settings, training=replace(training, epochs=epochs, evaluate_from=first))
+        # A member of an ensemble has its share of the run, and dev evaluations in the same places of it.
+        training, parts = self._training, len(self.sources) if self.strategy == "ensemble" else 1
+        first = max(1, min(training.evaluate_from // parts, epochs))
+        how = replace(
+            training, epochs=epochs, evaluate_from=first, evaluate_every=max(1, training.evaluate_every // parts)
+        )
+        settings = replace(self.settings, training=how)
         warm_up = WarmUp(
             self.reader,
             domain or self.domain,

@@ -134,7 +134,8 @@ class WarmUp:
         return DomainEntry(self.domain, self._prefix(result), self.settings, seen=seen), result
 
     def mean_loss(self, prefix: Prefix) -> float:
-        """Eq. 4 of another prefix on these sentences, all options in their order, without dropout; nothing is trained."""
+        """Eq. 4 of another prefix on these sentences, the mean over all their decisions, all options in their order, without
+        dropout; nothing is trained."""
         dtype, device = self.backbone.dtype, self.backbone.device
         keys, values = ([t.to(device, dtype) for t in part] for part in (prefix.keys, prefix.values))
         rows = PrefixRows.stack([(keys, values)], [0])
@@ -142,12 +143,14 @@ class WarmUp:
         task = self._task(Augmentation(shuffle=False), lambda: rows, plain)
         order = sorted(range(len(task.lengths())), key=task.lengths().__getitem__)
         size = self.settings.training.batch_size
-        total = 0.0
+        total, places = 0.0, 0
         with torch.inference_mode():
             for first in range(0, len(order), size):
                 batch = order[first : first + size]
-                total += float(task.loss(batch, random.Random(0))) * len(batch)
-        return total / len(order)
+                decided = sum(map(task.decisions, batch))
+                total += float(task.loss(batch, random.Random(0))) * decided
+                places += decided
+        return total / max(1, places)
 
     def _prefix(self, result: TrainingResult) -> Prefix:
         keys, values = self.parametrization.collapse()

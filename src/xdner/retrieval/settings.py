@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from xdner.groups import Count, GroupedSettings, Use, Within
+from xdner.groups import Count, GroupedSettings, Seed, Use, Within
 
 __all__ = ["EMBEDDED", "INDEXING", "REMOVING", "IndexSettings", "RetrievalSettings"]
 
@@ -58,7 +58,7 @@ class RetrievalSettings:
     candidates: Annotated[int, Within(1, 1024)] = 32
     search: Literal["auto", "memory", "milvus"] = "auto"
     nprobe: Annotated[int, Within(1, 65536)] = 16
-    seed: Count = 1
+    seed: Seed = 1
     timeout: Annotated[float, Within(0, 3600, above=True)] = 20.0
 
     def idle_beside(self) -> Mapping[str, str]:

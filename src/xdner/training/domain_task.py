@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -128,6 +128,8 @@ class DomainTask:
         if not items:
             raise TrainingError("there is no sentence to train on", hint="Give a training file with sentences in it.")
         self._backbone, self._items, self._codec, self._training = backbone, list(items), codec, training
+        if not codec.options:  # a prompt that lists no types cannot say that some of them are left out
+            augmentation = replace(augmentation, shuffle=False, drop=0.0, add=0.0)
         self._encoder, self._augmentation = encoder, augmentation
         self._parameters, self._prefix, self._score, self._penalty = dict(parameters), prefix, score, penalty
         self._instructor, self._dropouts = Instructor(encoder, codec), tuple(dropouts)
@@ -170,6 +172,12 @@ class DomainTask:
             states = self._backbone.target_states(sources, [t.ids for t in targets], prefix, context)
         loss = target_loss(self._backbone, states, targets, self._training.likelihood)
         return loss if self._penalty is None else loss + self._penalty()
+
+    def decisions(self, index: int) -> int:
+        """How many places the loss of an item is the mean over, with all its domain's options."""
+        item = self._items[index]
+        target = self._target(item, item.domain, TargetCodec(self._encoder, item.domain, self._codec))
+        return sum(len(ids) > 1 for ids in target.legal) if self._training.likelihood == "grammar" else len(target.ids)
 
     def _varied(self, item: Item, prefix: int, rng: random.Random) -> Item:
         """The item with other mentions, where the backbone holds them besides a prefix of this length."""

@@ -181,6 +181,9 @@ class _Loop:
                     self._epoch(stop)
         finally:
             self.progress.finish()
+        # After its last step nobody has looked at them.
+        if not all(bool(p.isfinite().all()) for p in self.parameters.values()):
+            raise self._diverged("weights", math.nan)
         if self.best:
             self._put(self.best)
         result = self._result()
@@ -200,7 +203,9 @@ class _Loop:
             if every and self.at.step % every == 0:
                 self._save()
         self._end_of_epoch(batches)
-        self._save()
+        # A whole encoder with its moments is some hundred megabytes: not at the end of each of many short epochs.
+        if self.at.stopped or not every or self.at.step - (self.saved or 0) >= every:
+            self._save()
         if stop.asked and not self.at.stopped:
             self._interrupt()
 
@@ -228,10 +233,11 @@ class _Loop:
         self.progress.step(at.step + 1, total / items)
 
     def _diverged(self, what: str, value: float) -> TrainingError:
+        step = min(self.at.step + 1, self.total)
         return TrainingError(
-            f"the {what} became {value} at step {self.at.step + 1} of {self.total}; it should be a finite number",
+            f"the {what} became {value} at step {step} of {self.total}; it should be a finite number",
             hint=f"Lower the learning rate (now {self.settings.learning_rate:g}), "
-            f"e.g. --set learning_rate={self.settings.learning_rate / 10:g}, or use --dtype float32.",
+            f"e.g. --set learning_rate={self.settings.learning_rate / 10:g}; a backbone in 16 bits may need --dtype float32.",
         )
 
     def _end_of_epoch(self, batches: Sequence[Sequence[int]]) -> None:

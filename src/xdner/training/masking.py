@@ -41,19 +41,21 @@ class Masked:
 def word_starts(vocabulary: Sequence[str | None]) -> list[bool]:
     """For each id, whether a word begins with it, told from how the vocabulary marks words.
 
-    ``##`` marks what goes on (WordPiece); else ``▁`` or ``Ġ`` mark what begins (SentencePiece, byte-level BPE); else
-    every token is a word.
+    ``##`` marks what goes on (WordPiece), ``▁`` or ``Ġ`` what begins (SentencePiece, byte-level BPE): whichever most tokens
+    have, as each occurs in the others' vocabularies too. Without any, every token is a word.
 
     Args:
         vocabulary: V tokens; ``None`` for an id without one.
     """
     tokens = [token or "" for token in vocabulary]
-    if any(token.startswith("##") and len(token) > 2 for token in tokens):
-        return [not (token.startswith("##") and len(token) > 2) for token in tokens]
-    for mark in "▁Ġ":
-        if sum(token.startswith(mark) for token in tokens) > 1:
-            return [token.startswith(mark) for token in tokens]
-    return [True] * len(tokens)
+    marked = {
+        mark: [token.startswith(mark) and len(token) > (mark == "##") * 2 for token in tokens]
+        for mark in ("##", "▁", "Ġ")
+    }
+    mark = max(marked, key=lambda mark: sum(marked[mark]))
+    if mark == "##":
+        return [not goes_on for goes_on in marked[mark]]
+    return marked[mark] if sum(marked[mark]) > 1 else [True] * len(tokens)
 
 
 def mask_spans(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -138,7 +138,7 @@ def train_domain(
             )
     named = _without(named, leave_out)
     _check_use(options, len(named), model.recommended)
-    data = _source_data(source_data or {}, named, files.format)
+    data = _source_data(source_data or {}, list(named), files.format, settings.transfer.decided(bool(named)).strategy)
     drawn = [Source(entry, data.get(source, ())) for source, entry in named.items()]
     warnings += _doubts(drawn, material, settings)
     recognizer = CPNER(model, settings=settings, initial=initial)
@@ -180,12 +180,22 @@ def _without(named: Mapping[str, DomainEntry], leave_out: Sequence[str]) -> dict
 
 
 def _source_data(
-    files: Mapping[str, str | Path], named: Collection[str], format: str | None
+    files: Mapping[str, str | Path], named: Sequence[str], format: str | None, strategy: str
 ) -> dict[str, tuple[Sentence, ...]]:
     if stray := sorted(set(files) - set(named)):
         raise SettingsError(
             [f"--source-data for {source!r}, which is no source" for source in stray],
             hint=f"The sources are: {', '.join(named) or 'none'}.",
+        )
+    if idle := [source for source in files if strategy != "chain" or source == named[0]]:
+        why = (
+            "whose prefix a chain begins with"
+            if strategy == "chain"
+            else f"and strategy {strategy!r} trains on no source's"
+        )
+        raise SettingsError(
+            [f"--source-data for {source!r}, {why}" for source in idle],
+            hint="Leave it out: only --strategy chain trains on sources' sentences, on those of all but the first.",
         )
     return {source: tuple(read_corpus(path, format=format)) for source, path in files.items()}
 

@@ -70,6 +70,11 @@ def test_unusable_labels_are_refused(arguments, says):
         Label(*arguments)
 
 
+def test_letters_may_be_joined_or_not_and_spaces_of_all_widths_are_spaces():
+    assert Label("org", "سازمان\u200cها").verbalization == "سازمان\u200cها"
+    assert Label("chef", "chef\u00a0d'État").verbalization == "chef d'État"
+
+
 def test_all_problems_of_a_domain_are_told_at_once():
     with pytest.raises(DomainError) as caught:
         Domain("two words", (Label("a"), Label("a"), Label("b", "A")), instruction=" ")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +93,10 @@ class Label:
             )
         if not self.verbalization:
             object.__setattr__(self, "verbalization", verbalize(self.name))
-        if any(not c.isprintable() for c in self.verbalization) or not self.verbalization.strip():
+        words = "".join(" " if unicodedata.category(c) == "Zs" else c for c in self.verbalization)
+        object.__setattr__(self, "verbalization", words)
+        # Joiners are letters' own in Persian and in Indian scripts.
+        if any(not c.isprintable() and c not in "\u200c\u200d" for c in words) or not words.strip():
             raise DomainError(
                 f"the verbalization {self.verbalization!r} of label {self.name!r} is empty or holds control characters",
                 hint="Use ordinary words on one line.",

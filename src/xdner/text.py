@@ -32,7 +32,7 @@ _WORD_CHAR = rf"[\p{{L}}\p{{M}}\p{{N}}_\u200c\u200d--[{_SPACELESS}]]"
 _POSSESSIVE = rf"['’][sS](?!{_WORD_CHAR})"
 _WORD = regex.compile(
     rf"""
-    (?<!{_WORD_CHAR})(?:[\p{{L}}--[{_SPACELESS}]]\p{{M}}*\.){{2,}}(?!{_WORD_CHAR})       # U.S.
+    (?<!{_WORD_CHAR})(?:[\p{{L}}--[{_SPACELESS}]]\p{{M}}*\.){{2,}}+(?!{_WORD_CHAR})      # U.S.
     | {_WORD_CHAR}+(?:(?!{_POSSESSIVE})(?:[-'’.&/‐‑]|(?<=\p{{N}}),(?=\p{{N}})){_WORD_CHAR}+)*   # words, 3,000, opinion-based
     | (?<={_WORD_CHAR}){_POSSESSIVE}
     | [{_SPACELESS}]\p{{M}}*
@@ -112,7 +112,7 @@ class Sentence:
         """A sentence from words, joined by single spaces.
 
         Args:
-            words: non-empty strings without white space at their ends.
+            words: strings; white space at their ends is cut, as no mention has any.
             spans: ``(first, last, label)`` in words, half-open.
             id: a name that survives sampling.
 
@@ -121,8 +121,9 @@ class Sentence:
         """
         made: list[Word] = []
         at = 0
+        words = [word.strip() for word in words]
         for index, word in enumerate(words):
-            if not word.strip():
+            if not word:
                 raise DataError(f"word {index} of the sentence is empty", hint="Drop empty words before from_words.")
             made.append(Word(word, at, at + len(word)))
             at += len(word) + 1

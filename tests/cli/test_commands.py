@@ -87,6 +87,10 @@ def test_evaluate_as_table_and_json(library: Path, files: Path) -> None:
     strange.write_text("Ann\tB-planet\nsings\tO\n")
     told = run("evaluate", "--domain", "towns", "--data", str(strange), "--library", str(library)).stderr
     assert "gold entities of types that the domain does not have: 1" in told
+    nested = files / "nested.jsonl"
+    nested.write_text('{"text": "Ann of Rome", "spans": [[0, 11, "city"], [7, 11, "city"]]}\n')
+    told = run("evaluate", "--domain", "towns", "--data", str(nested), "--library", str(library)).stderr
+    assert "nested or overlapping spans (the longest was kept): 1" in told
     assert "micro" in table.stdout
 
 

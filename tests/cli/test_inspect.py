@@ -102,6 +102,15 @@ def test_text_cannot_steer_the_terminal(tmp_path):
     assert "[bold]hi" in output
 
 
+def test_ids_types_and_paths_are_no_emoji_and_no_markup(tmp_path):
+    records = [{"id": "doc:100:3", "text": "a key", "spans": [[2, 5, label]]} for label in ("a:key:b", "[b]")]
+    for name in ("a:book:.jsonl", "b\x1b[31m\\.jsonl"):
+        (tmp_path / name).write_text("".join(json.dumps(r) + "\n" for r in records))
+    output = shown([tmp_path / "a:book:.jsonl", tmp_path / "b\x1b[31m\\.jsonl"])
+    for text in ("a:book:.jsonl", "b\ufffd[31m\\.jsonl", "a:key:b", "[b]", "doc:100:3"):
+        assert text in output
+
+
 def test_an_error_is_one_message_with_the_next_step(run, tmp_path):
     result = run(str(tmp_path / "none.txt"))
     assert result.exit_code == 1

@@ -7,6 +7,7 @@ import torch
 import typer
 
 from xdner.cli.common import chosen_over, guarded, say, say_done, say_note
+from xdner.cli.visible import visible
 from xdner.errors import SettingsError
 from xdner.testing.commands import run
 
@@ -15,6 +16,13 @@ from xdner.testing.commands import run
 def test_brackets_stay_and_control_characters_do_not(say_it, capsys: pytest.CaptureFixture[str]) -> None:
     say_it("no type [/B] in corpus[v2].txt: pip install -e '.[plots]' \x1b[2J\ud800\\[x]")
     assert "no type [/B] in corpus[v2].txt: pip install -e '.[plots]' \ufffd[2J\ufffd\\[x]" in capsys.readouterr().err
+
+
+def test_ordinary_text_is_shown_as_it_is() -> None:
+    french, joined = "dit\u202f: «\u00a0Paris\u00a0»", "soft\u00ad\u200chyphen \u3000\u200fabc"
+    assert visible(french) == french
+    assert visible(joined) == joined
+    assert visible("a\x1b\x85\u2028\u202e\ud800b\n\t") == "a" + 5 * "\ufffd" + "b\n\t"
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,18 @@ def test_the_next_command_can_be_pasted(file: Path, tmp_path: Path) -> None:
     assert shlex.split(told.splitlines()[-1])[-4:] == ["--train", str(out / "train.txt"), "--dev", str(out / "dev.txt")]
 
 
+def test_names_are_no_emoji_and_what_was_odd_is_told(tmp_path: Path) -> None:
+    nested = {"text": "Ann of Rome", "spans": [[0, 11, "title"], [7, 11, "city"]]}
+    path = tmp_path / "o:book:1.jsonl"
+    path.write_text(json.dumps(nested) + "\n")
+    args = ["sample", str(path), "--k", "1", "--unit", "sentences"]
+    told = run(*args, "--out", str(tmp_path / "o:book:2"))
+    assert "o:book:2" in told.stdout
+    assert "nested or overlapping spans (the longest was kept) (1)" in " ".join(told.stderr.split())
+    (warning,) = json.loads(run(*args, "--out", str(tmp_path / "again"), "--json").stdout)["warnings"]
+    assert warning.endswith("nested or overlapping spans (the longest was kept) (1)")
+
+
 def test_other_formats_stay_what_they_are(tmp_path: Path) -> None:
     path = tmp_path / "spans.jsonl"
     rows = [{"id": f"n{i}", "text": f"Ann  {i}", "entities": [[0, 3, "person"]]} for i in range(5)]

@@ -141,6 +141,20 @@ def test_repeated_words_are_placed_leftmost_and_an_earlier_copy_is_reported(enco
     assert not target.encode(longer).lost
 
 
+def test_many_mentions_after_an_earlier_copy_are_lost_in_one_look(
+    encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = TargetCodec(encoder, Domain.from_labels("d", ["x", "y"]), CodecSettings())
+    words = ["in", *["of", "in"] * 50, "the", "in"]
+    spans = [*((2 * i, 2 * i + 1, "x") for i in range(1, 51)), (101, 102, "y"), (102, 103, "x")]
+    tried = []
+    write = target._write
+    monkeypatch.setattr(target, "_write", lambda spans, words: tried.append(len(spans)) or write(spans, words))
+    encoded = target.encode(Sentence.from_words(words, spans))
+    assert encoded.reasons == {"earlier-copy": 50}  # the last one stands behind another mention
+    assert tried == [52, 2]
+
+
 def test_what_cannot_be_said_is_counted_by_reason(encoder: WordEncoder) -> None:
     target = TargetCodec(encoder, Domain.from_labels("d", ["x"]), CodecSettings())
     text = "the person in place"

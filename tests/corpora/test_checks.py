@@ -27,6 +27,7 @@ BOUNDED = settings(max_examples=100, deadline=None)
         ("ﬁn", "fin", True),
         ("Ada.", "Ada", False),
         ("cafe", "café", False),
+        ("xe\u0323\u0302y", "xê\u0323y", True),  # the marks of one letter in two orders
     ],
 )
 def test_what_is_the_same(left, right, same):
@@ -36,11 +37,11 @@ def test_what_is_the_same(left, right, same):
 @BOUNDED
 @given(st.text(), st.text())
 def test_normalizing_goes_piece_by_piece_and_forgets_form_case_and_space(left, right):
-    assert normalize_text(left) + normalize_text(right) == normalize_text(left + right)
+    assert len(normalize_text(left)) + len(normalize_text(right)) == len(normalize_text(left + right))
     assert normalize_text(normalize_text(left)) == normalize_text(left)
     assert normalize_text(" \t".join(left)) == normalize_text(left)
     form = unicodedata.normalize("NFC", left)
-    assert sorted(normalize_text(form)) == sorted(normalize_text(unicodedata.normalize("NFD", left)))
+    assert normalize_text(form) == normalize_text(unicodedata.normalize("NFD", left))
 
 
 def text(content, *spans, id):

@@ -8,7 +8,7 @@ import pytest
 
 from xdner.corpora import read_corpus, write_corpus
 from xdner.errors import CorpusError
-from xdner.text import Sentence
+from xdner.text import Sentence, Word
 
 ADA = "Ada\tB-person\nLovelace\tI-person\nwrote\tO\n\nIn\tO\nLondon\tB-city\n"
 
@@ -81,6 +81,21 @@ def test_words_may_hold_spaces_between_tabs(put):
     assert shape(read_corpus(put("New York\tB-city\n10\u00a0000\tO\n"))) == [
         (["New York", "10\u00a0000"], [("New York", "city")])
     ]
+
+
+def test_words_have_no_white_space_at_their_ends(put):
+    corpus = read_corpus(put("in\tO\nRome\u00a0\tB-city\nRo\rma\tB-city\n"))
+    assert shape(corpus) == [(["in", "Rome", "Ro ma"], [("Rome", "city"), ("Ro ma", "city")])]
+    assert corpus.warnings == {"carriage returns inside words (read as spaces)": 1}
+    write_corpus(corpus, path := corpus.path.with_suffix(".out"), format="columns")
+    assert shape(read_corpus(path)) == shape(corpus)
+
+
+def test_a_long_run_of_carriage_returns_is_read_in_linear_time(put):
+    path = put("a\tO\n" + "\r" * 200_000 + "b\tO\n")
+    begin = time.process_time()
+    assert [w.text for s in read_corpus(path) for w in s.words] == ["a", "b"]
+    assert time.process_time() - begin < 5
 
 
 def test_line_separators_of_unicode_end_no_line(put):
@@ -164,7 +179,7 @@ def test_what_is_written(tmp_path):
 @pytest.mark.parametrize("word", ["a\tb", "a\nb", "a\rb", " a", "a ", "-DOCSTART-"])
 def test_words_that_columns_cannot_hold(tmp_path, word):
     with pytest.raises(CorpusError, match="cannot stand in a column") as caught:
-        write_corpus([Sentence.from_words([word], id="s")], tmp_path / "x", format="columns")
+        write_corpus([Sentence(word, (Word(word, 0, len(word)),), (), "s")], tmp_path / "x", format="columns")
     assert "sentence 's'" in caught.value.message
     assert caught.value.path == tmp_path / "x"
     assert "format='tokens'" in caught.value.hint

@@ -20,6 +20,11 @@ def test_words_and_tags(put, key):
     assert corpus.warnings == {"I- or E- tags after O or another type (read as the beginning of an entity)": 1}
 
 
+def test_tokens_have_no_white_space_at_their_ends(put):
+    corpus = read_corpus(put('{"tokens": ["in", " Rome\\u00a0"], "tags": ["O", "B-city"]}\n', "x.jsonl"))
+    assert corpus[0] == Sentence.from_words(["in", "Rome"], [(1, 2, "city")], id="x:1")
+
+
 def test_bioes_is_recognized_over_the_whole_file(put):
     corpus = read_corpus(put('{"tokens": ["a"], "tags": ["B-x"]}\n{"tokens": ["a"], "tags": ["S-x"]}\n'))
     assert corpus.warnings == {"BIOES entities without their E- or S- tag (read as ending there)": 1}

@@ -20,7 +20,7 @@ from xdner.evaluation import (
     seed_summary,
 )
 from xdner.evaluation.match import sentence_counts
-from xdner.evaluation.significance import interval_of_counts
+from xdner.evaluation.significance import _resampled, interval_of_counts
 from xdner.text import Entity
 
 BOUNDED = settings(max_examples=60, deadline=None)
@@ -123,6 +123,19 @@ def test_a_clear_difference_is_significant_and_noise_is_not():
     unclear = paired_bootstrap(gold, good, other, samples=2000)
     assert unclear.interval.low < 0 < unclear.interval.high
     assert unclear.p_value > 0.05
+
+
+@pytest.mark.parametrize(("size", "only_a", "only_b"), [(100, 9, 5), (300, 21, 12)])
+def test_ties_count_as_far_out(size: int, only_a: int, only_b: int) -> None:
+    """With one entity a sentence, F1 is a whole number of hits: what is as far out is told in whole numbers, too."""
+    hit, miss = np.array([1, 1, 1]), np.array([0, 1, 1])
+    a = np.array([hit] * only_a + [miss] * only_b + [hit] * (size - only_a - only_b))
+    b = np.array([miss] * only_a + [hit] * only_b + [hit] * (size - only_a - only_b))
+    found = paired_bootstrap_counts([a], [b], samples=4000, seed=3)
+    drawn = _resampled(np.concatenate([a, b], axis=1), 4000, 3)
+    hits = drawn[:, 0] - drawn[:, 3]
+    apart = only_a - only_b
+    assert found.p_value == (1 + np.count_nonzero(abs(hits - apart) >= apart)) / 4001
 
 
 def test_p_values_of_equal_systems_are_spread_evenly():

@@ -86,6 +86,14 @@ def test_mentions_that_windows_cut_are_told() -> None:
     assert lost_entities(domain(1), [long], ENCODER, CODEC, max_pieces=1024) == ([], {})
 
 
+def test_mentions_are_lost_as_they_are_taught() -> None:
+    """An earlier copy in another window takes nothing away."""
+    words = ["Rome", *["x", "y", "z"] * 40, "Rome"]
+    long = Sentence.from_words(words, [(121, 122, "kind0")], id="s")
+    assert lost_entities(domain(1), [long], ENCODER, CODEC, max_pieces=1024)[1] == {"earlier-copy": 1}
+    assert lost_entities(domain(1), [long], ENCODER, CODEC, max_pieces=64) == ([], {})
+
+
 def test_without_options_no_type_is_left_out_or_added() -> None:
     """The prompt could not say so."""
     backbone = CausalBackbone(tiny_causal(), byte_level_tokenizer())

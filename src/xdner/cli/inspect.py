@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from xdner.cli.common import JsonOption, guarded, print_json, stdout
-from xdner.cli.visible import visible
+from xdner.cli.visible import unstyled
 from xdner.corpora import FileReport, Inspection, Lengths, inspect_corpora
 
 __all__ = ["inspect", "print_inspection"]
@@ -56,16 +55,16 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 
 
 def _print(console: Console, title: str, columns: list[str], rows: Rows, otherwise: str) -> None:
-    """A table in which numbers stand to the right. Everything is escaped: a label may look like markup."""
+    """A table in which numbers stand to the right. Nothing is markup: a label, an id or a path may look like it."""
     if not rows:
         console.print(otherwise)
         return
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table = Table(title=unstyled(title), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         numbers = any(isinstance(row[index], int) for row in rows)
-        table.add_column(escape(column), justify="right" if numbers else "left", overflow="fold")
+        table.add_column(unstyled(column), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(visible(cell)) if isinstance(cell, str) else f"{cell:,}" for cell in row))
+        table.add_row(*(unstyled(cell) if isinstance(cell, str) else f"{cell:,}" for cell in row))
     console.print(table)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xdner.cli.common import FormatOption, JsonOption, guarded, print_json, stdout
+from xdner.cli.common import FormatOption, JsonOption, guarded, print_json, say_note, stdout
+from xdner.cli.visible import unstyled
 
 if TYPE_CHECKING:
     from xdner.workflows.sampling import Part
@@ -38,17 +39,20 @@ def sample(
         for part in (made.train, made.dev):
             if part is not None:
                 _tell(part)
-        stdout.print(f"{made.unused} sentences are in neither (seed {seed})", highlight=False, soft_wrap=True)
+        _print(f"{made.unused} sentences are in neither (seed {seed})")
         more = "" if made.dev is None else f" --dev {shlex.quote(str(made.dev.path))}"
-        text = f"next: xdner train NAME --train {shlex.quote(str(made.train.path))}{more}"
-        stdout.print(text, highlight=False, markup=False, soft_wrap=True)
+        for warning in made.warnings:
+            say_note(warning)
+        _print(f"next: xdner train NAME --train {shlex.quote(str(made.train.path))}{more}")
 
 
 def _tell(part: Part) -> None:
     counts = ", ".join(f"{name} {count}" for name, count in part.mentions.items()) or "none"
     listed = "" if part.manifest is None else f", listed in {part.manifest.name}"
-    text = f"{part.path}: {part.sentences} sentences{listed}; mentions: {counts}"
-    stdout.print(text, highlight=False, markup=False, soft_wrap=True)
+    _print(f"{part.path}: {part.sentences} sentences{listed}; mentions: {counts}")
     if part.scarce:
-        text = f"  no more mentions were left of {', '.join(part.scarce)}"
-        stdout.print(text, highlight=False, markup=False, soft_wrap=True)
+        _print(f"  no more mentions were left of {', '.join(part.scarce)}")
+
+
+def _print(text: str) -> None:
+    stdout.print(unstyled(text), soft_wrap=True)

@@ -99,8 +99,15 @@ class TargetCodec:
             )
             if wrong is None:
                 return Target(tuple(ids), tuple(legal), tuple(lost), reasons)
-            # Decoding would place it at an earlier copy of its words; rather not teach that.
-            lose(spans.pop(wrong)[2], "earlier-copy")
+            # Decoding would place it at an earlier copy of its words, and those that follow with the same words and type too;
+            # rather not teach that.
+            said = self._said(spans[wrong], words)
+            while wrong < len(spans) and self._said(spans[wrong], words) == said:
+                lose(spans.pop(wrong)[2], "earlier-copy")
+
+    @staticmethod
+    def _said(span: tuple[int, int, Entity], words: Sequence[tuple[int, ...]]) -> tuple[str, Sequence[tuple[int, ...]]]:
+        return span[2].label, words[span[0] : span[1]]
 
     def decode(
         self,

@@ -20,7 +20,7 @@ Annotation = frozenset[tuple[int, int, str]]
 
 
 class _Folding(dict[int, str]):
-    """Character by character, so that the offsets of entities can be carried over piece by piece."""
+    """Character by character: the length of a text is the sum of its pieces', and so offsets of entities can be carried over."""
 
     def __missing__(self, code: int) -> str:
         decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", chr(code)).casefold())
@@ -37,7 +37,8 @@ def normalize_text(text: str) -> str:
     >>> normalize_text("Hello , World") == normalize_text("hello, world")
     True
     """
-    return text.translate(_FOLDING)
+    # Marks of one letter have an order that does not depend on how they were written.
+    return unicodedata.normalize("NFD", text.translate(_FOLDING))
 
 
 @dataclass(frozen=True, slots=True)

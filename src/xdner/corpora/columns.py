@@ -93,10 +93,14 @@ def _sentences(source: Source, builder: CorpusBuilder) -> list[_Raw]:
             if tag is None:
                 raise source.error(f"unknown tag {clip(fields[-1])}", line=number, hint=TAG_HINT)
             known[fields[-1]] = tag
-        if not fields[0] or fields[0].isspace():
+        word = fields[0].strip()
+        if not word:
             builder.warnings[WHITE_WORDS] += 1
             continue
-        raws[-1].words.append(fields[0])
+        if "\r" in word:
+            builder.warnings["carriage returns inside words (read as spaces)"] += 1
+            word = word.replace("\r", " ")
+        raws[-1].words.append(word)
         raws[-1].tags.append(tag)
     return raws if raws[-1].words else raws[:-1]
 

@@ -61,6 +61,11 @@ class Corpus(Sequence[Sentence]):
     def __getitem__(self, index: int | slice) -> Sentence | tuple[Sentence, ...]:
         return self.sentences[index]
 
+    @property
+    def remarks(self) -> list[str]:
+        """The warnings in words, with the file and how often."""
+        return [f"{self.path}: {what} ({count})" for what, count in self.warnings.items()]
+
     def pick(self, indices: Iterable[int]) -> Corpus:
         """The corpus of these sentences (zero-based), in the order of the file. Warnings stay those of the file."""
         return replace(self, sentences=tuple(self.sentences[i] for i in sorted(set(indices))))

@@ -49,8 +49,8 @@ def write_corpus(
 ) -> None:
     """Write a corpus so that :func:`read_corpus` gives it back.
 
-    Words and entities survive every format; the characters between words, and ids, only those in JSONL (ids) and
-    ``spans`` (characters).
+    Words and entities survive ``columns`` and ``tokens``. ``spans`` keeps all characters and every entity's place among them, and
+    words are told anew from the text. Ids survive in JSONL.
 
     Args:
         sentences: a :class:`Corpus` or any sentences.

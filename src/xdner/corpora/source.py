@@ -85,6 +85,6 @@ def read_source(path: str | Path) -> Source:
     if not text.strip():
         raise CorpusError("the file is empty", path=path, hint="Check that it was downloaded or written to the end.")
     # A run of CR before LF is one line end (a file converted twice); otherwise every word would end a sentence.
-    text = re.sub(r"\r+\n", "\n", text)
+    text = re.sub(r"(?<!\r)\r+\n", "\n", text)
     lines = text.replace("\r", "\n").split("\n") if "\n" not in text else text.split("\n")
     return Source(path, lines, hashlib.sha256(data).hexdigest())

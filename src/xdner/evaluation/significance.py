@@ -210,7 +210,8 @@ def paired_bootstrap_counts(
     f1_a, f1_b = float(_f1(totals[:, :3])[0]), float(_f1(totals[:, 3:])[0])
     delta, deltas = f1_a - f1_b, _f1(drawn[:, :3]) - _f1(drawn[:, 3:])
     # The one added above and below is the observed sample itself: no finite draw shows that p is zero.
-    p_value = (1 + int(np.count_nonzero(np.abs(deltas - delta) >= abs(delta)))) / (1 + samples)
+    # Whole numbers often tie, and rounding must not decide that: F1 differs by far more, or not at all.
+    p_value = (1 + int(np.count_nonzero(np.abs(deltas - delta) >= abs(delta) - 1e-12))) / (1 + samples)
     return PairedBootstrap(
         f1_a, f1_b, delta, _interval(deltas, delta, samples, seed), p_value, len(gold), len(a), len(b)
     )

@@ -222,12 +222,13 @@ def lost_entities(
     lost: list[Entity] = []
     reasons: dict[str, int] = {}
     for sentence in sentences:
-        encoded = target.encode(sentence)
-        lost.extend(encoded.lost)
-        for reason, count in encoded.reasons.items():
-            reasons[reason] = reasons.get(reason, 0) + count
-        windows = _windows(domain, sentence, encoder, budget)
-        said = {e.key for window in windows for e in window.sentence.entities} | {e.key for e in encoded.lost}
+        said = set()
+        for window in _windows(domain, sentence, encoder, budget):  # as they are taught
+            encoded = target.encode(window.sentence, words=window.words)
+            said |= {e.key for e in window.sentence.entities}
+            lost.extend(encoded.lost)
+            for reason, count in encoded.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + count
         if cut := [e for e in sentence.entities if e.key not in said]:
             lost.extend(cut)
             reasons[CUT] = reasons.get(CUT, 0) + len(cut)

@@ -53,7 +53,7 @@ def instruct_backbone(
     run = options.run(out.with_name(out.name + "-run"))
     check_replaceable(out, _instructed)
     run.check()
-    sources = sources_of(source_files, format=format)
+    sources, told = sources_of(source_files, format=format)
     base = resolve(backbone if backbone is not None else RAW_BACKBONE)
     if out.resolve() == base.path.resolve():
         raise StorageError(f"{out} is the backbone that is instructed", hint="Choose another --out.")
@@ -63,6 +63,8 @@ def instruct_backbone(
     # How this kind of model is asked (its codec) is its own; how it is trained here is not how its prefixes are.
     own = {group: values for group, values in model.recommended.items() if group not in INSTRUCT_DEFAULTS}
     settings = Settings.build(options.config, options.chosen, {**own, **INSTRUCT_DEFAULTS}, use=INSTRUCTION)
+    for remark in told:
+        run.progress.note(remark)
     with run.claimed():
         made = instruct(model, sources, out.with_name(out.name + "-adapter"), settings=settings, run=run)
         manifest = {

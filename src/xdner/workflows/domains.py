@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from xdner.backbone.base import Backbone
 from xdner.backbone.load import load_backbone
+from xdner.corpora.corpus import Corpus
 from xdner.corpora.io import read_corpus
 from xdner.errors import LibraryError, SettingsError, TrainingError
 from xdner.library.bundled import find_prefix, known_entries
@@ -22,7 +23,6 @@ from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.shared_start import shipped_start
 from xdner.recognizers.sources import Source, shared_sentences
 from xdner.settings import DOMAIN, PrefixSettings, Settings, domain_use
-from xdner.text import Sentence
 from xdner.workflows.material import DomainFiles, Material
 from xdner.workflows.options import JobOptions
 
@@ -139,6 +139,7 @@ def train_domain(
     named = _without(named, leave_out)
     _check_use(options, len(named), model.recommended)
     data = _source_data(source_data or {}, list(named), files.format, settings.transfer.decided(bool(named)).strategy)
+    warnings += [remark for corpus in data.values() for remark in corpus.remarks]
     drawn = [Source(entry, data.get(source, ())) for source, entry in named.items()]
     warnings += _doubts(drawn, material, settings)
     recognizer = CPNER(model, settings=settings, initial=initial)
@@ -181,7 +182,7 @@ def _without(named: Mapping[str, DomainEntry], leave_out: Sequence[str]) -> dict
 
 def _source_data(
     files: Mapping[str, str | Path], named: Sequence[str], format: str | None, strategy: str
-) -> dict[str, tuple[Sentence, ...]]:
+) -> dict[str, Corpus]:
     if stray := sorted(set(files) - set(named)):
         raise SettingsError(
             [f"--source-data for {source!r}, which is no source" for source in stray],
@@ -197,7 +198,7 @@ def _source_data(
             [f"--source-data for {source!r}, {why}" for source in idle],
             hint="Leave it out: only --strategy chain trains on sources' sentences, on those of all but the first.",
         )
-    return {source: tuple(read_corpus(path, format=format)) for source, path in files.items()}
+    return {source: read_corpus(path, format=format) for source, path in files.items()}
 
 
 def _doubts(drawn: Sequence[Source], material: Material, settings: Settings) -> list[str]:

@@ -65,7 +65,7 @@ def train_examples(
         XdnerError: see the tree in ``errors.py``; the message names the file, the line and the next step.
     """
     options = options or JobOptions()
-    sources = sources_of(source_files, format=files.format)
+    sources, told = sources_of(source_files, format=files.format)
     store = options.store()
     ready = None if start is None else _start(start, store)
     # Mistakes in settings, files and names, before weights are loaded.
@@ -102,7 +102,7 @@ def train_examples(
         entry = recognizer.add_domain(material.domain, material.sentences)
         entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, settings.training.seed)})
         folder = material.keep(store, entry, run)
-    remarks = [*material.warnings, *_remarks(entry, material, tuned, settings)]
+    remarks = [*material.warnings, *told, *_remarks(entry, material, tuned, settings)]
     if tuned is None and (idle := _idle(settings, WranerSettings.build(base=base))):
         remarks.append(f"there is no --source, and so no training: {', '.join(idle)} have no effect")
     if pool is not None and not pool.holds(entry.examples):

@@ -243,8 +243,7 @@ def _given(
     if file is not None:
         corpus = read_corpus(file, format=format)
         sentences = [s for s in corpus if s.entities or not skip_empty]
-        told = [f"{file}: {what} ({n})" for what, n in corpus.warnings.items()]
-        return sentences, len(corpus) - len(sentences), told
+        return sentences, len(corpus) - len(sentences), corpus.remarks
     if not (own := _own(entry, old)):
         raise RetrievalError(
             f"domain {name!r} has no examples with entities", hint=f"Give it some: xdner index {name} --examples FILE."

@@ -24,27 +24,32 @@ __all__ = ["sources_of", "train_initial"]
 INITIAL_DEFAULTS: dict[str, dict[str, Any]] = {"training": {"drop_options": 0.3, "patience": 0, "epochs": 3}}
 
 
-def sources_of(files: Sequence[str | Path], *, format: str | None = None) -> list[LabelledSource]:
+def sources_of(files: Sequence[str | Path], *, format: str | None = None) -> tuple[list[LabelledSource], list[str]]:
     """Source domains from files of labelled sentences, one a domain.
 
     A domain's name is the file's stem, or its folder's name where the stem is ``train`` or ``data``.
+
+    Returns:
+        The domains, and what the readers have to say.
 
     Raises:
         TrainingError: two files would make domains of one name.
         CorpusError, DomainError: a file cannot be read or has no entities.
     """
-    sources = []
+    sources: list[LabelledSource] = []
+    told: list[str] = []
     for file in files:
         path = Path(file)
         name = path.parent.name if path.stem in ("train", "data") and path.parent.name else path.stem
         corpus = read_corpus(path, format=format)
         sources.append(LabelledSource(domain_of(name, None, corpus, str(path)), corpus))
+        told += corpus.remarks
     if len({s.domain.name for s in sources}) != len(sources):
         raise TrainingError(
             "two source files would make domains of one name",
             hint="Name the files by their domains, e.g. politics.txt and music.txt.",
         )
-    return sources
+    return sources, told
 
 
 def train_initial(
@@ -74,7 +79,7 @@ def train_initial(
             f"the library {store.folder} has an initial prefix or domains already",
             hint="Choose a new folder with --library: all domains of a library start from one prefix.",
         )
-    sources = sources_of(source_files, format=format)
+    sources, told = sources_of(source_files, format=format)
     # Mistakes in settings, before the backbone is loaded.
     Settings.build(options.config, options.chosen, INITIAL_DEFAULTS, use=START)
     model = load_backbone(backbone, device=options.device, dtype=options.dtype)
@@ -83,6 +88,8 @@ def train_initial(
         base[group] = base.get(group, {}) | values
     settings = Settings.build(options.config, options.chosen, base, use=START)
     run = options.domain_run("initial")
+    for remark in told:
+        run.progress.note(remark)
     with run.claimed():
         made, result = train_shared_start(Reader(model, settings.decoding), sources, settings, run)
         store.set_initial(made)

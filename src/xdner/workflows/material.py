@@ -97,8 +97,7 @@ class DomainFiles:
         if self.train is None:
             raise SettingsError(["there is nothing to train on"], hint="Give labelled sentences with --train FILE.")
         corpus, dev = read_corpus(self.train, format=self.format), self.read_dev()
-        warnings = [f"{path}: {what} ({n})" for c, path in ((corpus, self.train), (dev, self.dev)) if c is not None
-                    for what, n in c.warnings.items()]  # fmt: skip
+        warnings = corpus.remarks + ([] if dev is None else dev.remarks)
         sentences: Sequence[Sentence] = corpus
         sampled = None
         if self.k_shot is not None:

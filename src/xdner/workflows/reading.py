@@ -207,7 +207,7 @@ def evaluate_domain(
     def told(report: Report, read: Iterable[Sentence]) -> Report:
         strange = sum(e.label not in recognizer.labels(name) for sentence in read for e in sentence.entities)
         more = {"gold_entities_of_types_that_the_domain_does_not_have": strange} if strange else {}
-        return replace(report, notes={**report.notes, **more})
+        return replace(report, notes={**report.notes, **corpus.warnings, **more})
 
     try:
         return told(recognizer.evaluate(corpus, domain=name, done=done), corpus)

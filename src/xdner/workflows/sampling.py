@@ -45,11 +45,13 @@ class Sampled:
     Attributes:
         train, dev: the files; ``dev`` only where it was asked for.
         unused: sentences that are in neither.
+        warnings: of the reader.
     """
 
     train: Part
     dev: Part | None
     unused: int
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -63,7 +65,8 @@ class Sampled:
                 "manifest": manifest, "scarce": list(part.scarce),
             }  # fmt: skip
 
-        return {"train": plain(self.train), "dev": plain(self.dev), "unused": self.unused}
+        made = {"train": plain(self.train), "dev": plain(self.dev), "unused": self.unused}
+        return made | {"warnings": list(self.warnings)}
 
 
 def sample_file(
@@ -111,7 +114,7 @@ def sample_file(
                 raise StorageError(f"{path} is there already", hint="Choose another --out, or remove it first.")
     parts = [_write(folder, name, suffix, part, listed, corpus.labels) for name, part, listed in planned]
     used = len(drawn) + (0 if carved is None else len(carved))
-    return Sampled(parts[0], parts[1] if carved is not None else None, len(corpus) - used)
+    return Sampled(parts[0], parts[1] if carved is not None else None, len(corpus) - used, tuple(corpus.remarks))
 
 
 def _write(

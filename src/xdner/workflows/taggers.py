@@ -54,8 +54,7 @@ def train_tagger(
     settings = LanerSettings.build(options.config, options.chosen)
     material = files.read(name, settings.training.seed)
     check_kind(options.store().path(name), TaggerEntry)
-    warnings: list[str] = []
-    sources = sources_of(source_files, format=files.format)
+    sources, warnings = sources_of(source_files, format=files.format)
     if idle := settings.tagger.idle():
         what = f"head={settings.tagger.head}" if settings.tagger.head != "laner" else "LANER without LB and LC"
         warnings.append(f"{what} makes no use of {', '.join(idle)}")

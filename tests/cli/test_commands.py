@@ -231,12 +231,14 @@ def test_a_t5_folder_trains_too(files: Path, tmp_path: Path) -> None:
 
 def test_instruct_makes_a_backbone_with_its_own_fingerprint(files: Path, backbone: str, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    out = tmp_path / "instructed"
+    out, nested = tmp_path / "instructed", tmp_path / "titles.jsonl"
+    nested.write_text('{"text": "Ann of Rome", "spans": [[0, 11, "title"], [7, 11, "city"]]}\n')
     result = run(
-        "instruct", "--source", str(files / "train.txt"), "--backbone", backbone, "--out", str(out),
-        "--set", "epochs=1", "--set", "rank=2", "--set", "repeats=1",
+        "instruct", "--source", str(files / "train.txt"), "--source", str(nested), "--backbone", backbone,
+        "--out", str(out), "--set", "epochs=1", "--set", "rank=2", "--set", "repeats=1",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
+    assert "nested or overlapping spans (the longest was kept) (1)" in " ".join(result.stderr.split())
     manifest = json.loads((out / "xdner-backbone.json").read_text())
     assert manifest["recommended"]["codec"]["repeats"] == 1
     args = ["--train", str(files / "train.txt"), "--backbone", str(out), "--library", str(tmp_path / "library")]

@@ -293,9 +293,12 @@ def replace_name(entry: DomainEntry, name: str) -> object:
 
 def test_a_library_can_start_from_a_prefix_trained_on_sources(tmp_path: Path, backbone: str, places: Path) -> None:
     args = ["domains", "initial", "--backbone", backbone, "--library", str(tmp_path / "lib"), *FEW_STEPS]
-    result = run(*args, "--source", str(places / "towns.txt"), "--source", str(places / "seas.txt"))
+    nested = tmp_path / "seas.jsonl"
+    nested.write_text('{"text": "the Baltic sea", "spans": [[4, 10, "sea"], [4, 14, "sea"]]}\n')
+    result = run(*args, "--source", str(places / "towns.txt"), "--source", str(nested))
     assert result.exit_code == 0, result.stderr
     assert "shared start of towns, seas trained" in result.stderr
+    assert "nested or overlapping spans (the longest was kept) (1)" in " ".join(result.stderr.split())
     start = Library(tmp_path / "lib").initial_prefix()
     assert start is not None
     assert [s["domain"] for s in start.notes["sources"]] == ["towns", "seas"]

@@ -332,6 +332,7 @@ def _read_toml(file: str | Path | None, problems: list[str]) -> Mapping[str, Any
 def parse_value(text: str) -> Any:
     """A value as an override has it: TOML, or a bare word."""
     try:
-        return tomllib.loads(f"x = {text}")["x"]
+        made = tomllib.loads(f"x = {text}")
+        return made["x"] if len(made) == 1 else text  # more lines would be more settings
     except (ValueError, RecursionError):  # not a TOML value: a bare word, as in form=paper
         return text

@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from xdner.testing.adapting import save_bases, write_text
+
 
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
@@ -21,6 +23,18 @@ def tiny() -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses look there
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of tiny models to adapt, by kind."""
+    return save_bases(tmp_path_factory.mktemp("bases"))
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text to adapt them on."""
+    return write_text(tmp_path_factory.mktemp("text") / "sea.txt")
 
 
 @pytest.fixture(autouse=True)

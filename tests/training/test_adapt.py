@@ -275,7 +275,7 @@ def test_what_cannot_be_resumed(base: dict[str, Path], text: Path, tmp_path: Pat
     run(base, "bare", text, out)  # afresh
 
 
-# -- what is refused -----------------------------------------------------------------------------------------------------
+# -- what is told, and settings -----------------------------------------------------------------------------------------
 
 
 def test_odd_text_is_counted(base: dict[str, Path], tmp_path: Path) -> None:

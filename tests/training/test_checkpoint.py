@@ -50,6 +50,19 @@ def test_a_newer_one_replaces_the_older_and_clears_away_what_was_half_written(tm
     assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".safetensors", ".txt"]
 
 
+def test_reading_clears_away_what_a_process_left_that_was_killed_after_its_last_checkpoint(tmp_path):
+    """Such a run has ended, and writes no other that would."""
+    write_checkpoint(tmp_path, Position(step=2, stopped="finished"), "run", {"a": torch.ones(1)})
+    (tmp_path / "state-00000001-abcd.safetensors").write_bytes(b"older")
+    (tmp_path / ".state-00000002.part").write_bytes(b"half")
+    with pytest.raises(TrainingError, match="belongs to another run"):
+        read_checkpoint(tmp_path, "another")
+    assert len(list(tmp_path.iterdir())) == 4, "nothing of another run's is touched"
+    assert read_checkpoint(tmp_path, "run").position.step == 2
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]
+    assert read_checkpoint(tmp_path, "run").position.step == 2
+
+
 def test_what_was_read_does_not_hang_on_the_file(tmp_path):
     write_checkpoint(tmp_path, Position(step=1), "run", {"a": torch.arange(5000.0)})
     kept = read_checkpoint(tmp_path, "run")

@@ -109,15 +109,19 @@ def write_checkpoint(folder: Path, position: Position, run: str, tensors: Mappin
     except StorageError:
         file.unlink(missing_ok=True)
         raise
-    # Older tensors, and what a killed process left half-written. What cannot be removed now goes the next time.
+    _sweep(folder, file.name)
+
+
+def _sweep(folder: Path, tensors: str) -> None:
+    """Remove older tensors, and what a killed process left half-written. What cannot be removed now goes the next time."""
     with contextlib.suppress(OSError):
         for other in folder.iterdir():
-            if other.name not in (file.name, "state.json") and other.suffix in (".safetensors", ".part"):
+            if other.name not in (tensors, "state.json") and other.suffix in (".safetensors", ".part"):
                 other.unlink(missing_ok=True)
 
 
 def read_checkpoint(folder: Path, run: str) -> Checkpoint:
-    """Read a checkpoint of the same run.
+    """Read a checkpoint of the same run, which goes on from it and is the only one to use the folder.
 
     Raises:
         TrainingError: there is none, it is broken, or it belongs to another run (other data, settings or backbone).
@@ -144,9 +148,11 @@ def read_checkpoint(folder: Path, run: str) -> Checkpoint:
         position = _position(state["position"])
         loaded = load_file(folder / Path(state["tensors"]).name)
         # Copies, because the loaded tensors may be windows on a file that the next checkpoint removes.
-        return Checkpoint(position, {name: tensor.clone() for name, tensor in loaded.items()}, dict(state["made"]))
+        kept = Checkpoint(position, {name: tensor.clone() for name, tensor in loaded.items()}, dict(state["made"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise TrainingError(f"the checkpoint in {folder} is broken: {error!r}", hint=again) from None
+    _sweep(folder, Path(state["tensors"]).name)  # a run that had ended already writes no further checkpoint
+    return kept
 
 
 def _position(values: Mapping[str, Any]) -> Position:

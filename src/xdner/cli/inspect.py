@@ -59,7 +59,7 @@ def _print(console: Console, title: str, columns: list[str], rows: Rows, otherwi
     if not rows:
         console.print(otherwise)
         return
-    table = Table(title=unstyled(title), title_justify="left", title_style="bold")
+    table = Table(title=unstyled(title, "bold"), title_justify="left")
     for index, column in enumerate(columns):
         numbers = any(isinstance(row[index], int) for row in rows)
         table.add_column(unstyled(column), justify="right" if numbers else "left", overflow="fold")

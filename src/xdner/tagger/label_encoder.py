@@ -72,18 +72,20 @@ class LabelEncoder(nn.Module):
             # The backward LSTM's first step, from no state, on the last symbol of each history.
             last = self.back(symbols.reshape(-1, 1, size))[0].view(batch, count, size)
             return ahead, None, torch.cat([ahead, last], 2)
-        # All prefixes of all windows are one packed batch: row (b, i) reads h_i, h_{i-1}, …, h_0.
+        # All histories of all windows are one packed batch, the longest ones first: row r reads h_i, h_{i-1}, …, h_0 of its
+        # word i, so that its step t is at symbol i - t. Both ways one copy, which `pad_packed_sequence` would make three.
         rows, words = mask.nonzero(as_tuple=True)
-        reach = torch.arange(count, device=labels.device)
-        places = (words[:, None] - reach).clamp(min=0)
-        reversed_ = symbols[rows[:, None], places]
-        packed = nn.utils.rnn.pack_padded_sequence(reversed_, (words + 1).cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = nn.utils.rnn.pad_packed_sequence(self.back(packed)[0], batch_first=True, total_length=count)
-        # Step t of row (b, i) is at symbol k = i - t, so t = i - k: the same indices lead back.
-        turned = states.gather(1, places[:, :, None].expand(-1, -1, size))
-        turned = turned.masked_fill((reach > words[:, None])[:, :, None], 0.0)
-        back = symbols.new_zeros(batch, count, count, size)
-        back[rows, words] = turned
+        order = words.argsort(descending=True, stable=True)
+        rows, words = rows[order], words[order]
+        steps = torch.arange(count, device=labels.device)
+        going = words >= steps[:, None]
+        step, row = going.nonzero(as_tuple=True)
+        row, symbol = rows[row], words[row] - step
+        sizes = going.sum(1).cpu()
+        packed = nn.utils.rnn.PackedSequence(symbols[row, symbol], sizes[sizes > 0])
+        places = (row * count + symbol + step) * count + symbol
+        back = symbols.new_zeros(batch * count * count, size)
+        back = back.index_copy(0, places, self.back(packed)[0].data).view(batch, count, count, size)
         last = torch.cat([ahead, back.diagonal(dim1=1, dim2=2).transpose(1, 2)], 2)
         return ahead, back, last
 

@@ -10,37 +10,19 @@ from typing import Any
 
 import pytest
 
-from xdner.library.examples_entry import ExamplesEntry
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.retrievers import Retrievers
 from xdner.retrieval.stop_words import stop_words
 from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.endpoints import Said, answering, serving
-from xdner.testing.examples import SHORT
+from xdner.testing.examples import train_command as train
 from xdner.testing.models import save_tiny_backbone
-from xdner.testing.places import PLACES
 
 QUICK = [
     "--set", "epochs=2", "--set", "training.batch_size=2", "--set", "rank=2", "--set", "retrieval.k=2", "--set",
     "retrieval.method=random",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "towns.txt").write_text(PLACES["towns"])
-    (folder / "dev.txt").write_text("Eve\tB-person\nin\tO\nOslo\tB-city\n")
-    (folder / "news.txt").write_text("Bob\tB-person\nof\tO\nNATO\tB-club\n\nAnn\tB-person\n\nEve\tB-person\nleft\tO\n")
-    (folder / "seas.toml").write_text('name = "x"\n[[labels]]\nname = "sea"\ndescription = "salt water"\n')
-    (folder / "short.toml").write_text(SHORT)
-    save_tiny_backbone(folder / "llm")
-    return folder
-
-
-def train(name: str, library: Path, *more: str | Path) -> list[str]:
-    return ["train", name, "--recognizer", "if-wraner", "--library", str(library), *map(str, more)]
 
 
 @pytest.fixture(scope="module")
@@ -270,134 +252,6 @@ def test_mistakes_give_one_error_with_the_next_step(
     assert "it has no prefix" in refused(*plain[:2], *examples, "--library", str(library), "--from", "towns")
     laner = ["train", "x", "--recognizer", "laner", *examples, "--library", str(library), "--from", "towns"]
     assert "'towns' is no LANER domain: a LANER domain starts from another" in refused(*laner)
-
-
-def test_an_index_becomes_a_domain_and_both_stay_together(files: Path, tmp_path: Path) -> None:
-    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
-    encoder = save_tiny_encoder(tmp_path / "encoder")
-    own = ["--llm", files / "llm", "--set", f"prompt.template={files / 'short.toml'}", "--set", "retrieval.k=2"]
-    make = ["index", "towns", *where, "--skip-empty", "--set", "layer=1", "--encoder", str(encoder)]
-    assert run(*make, "--examples", str(files / "towns.txt")).exit_code == 0
-    # Types and examples are those of the index; nothing else is needed.
-    made = run(*train("towns", library, *own))
-    assert made.exit_code == 0, made.stderr
-    assert "no examples" not in made.stderr
-    told = json.loads(run("explain", "Ann", "-d", "towns", *where, "--json").stdout)
-    assert {e["text"] for e in told["examples"]} == {"Ann in Rome", "Bob"}
-    assert run("predict", "Eve in Oslo", "-d", "towns", *where).exit_code == 0
-    # What comes into the index is the domain's, wherever it goes.
-    assert run("index", "towns", "--examples", str(files / "dev.txt"), *where).exit_code == 0
-    assert len(ExamplesEntry.load(library / "towns").examples) == 3
-    assert (library / "towns" / "index" / "index.json").is_file()
-    other = ["--library", str(tmp_path / "other")]
-    assert run("domains", "export", "towns", "--out", str(tmp_path / "t.xdner"), *where).exit_code == 0
-    assert run("domains", "import", str(tmp_path / "t.xdner"), *other).exit_code == 0
-    moved = [
-        "explain",
-        "Ann",
-        "-d",
-        "towns",
-        "-k",
-        "3",
-        *other,
-        "--json",
-        "--set",
-        "layer=1",
-        "--encoder",
-        str(encoder),
-    ]
-    assert len(json.loads(run(*moved).stdout)["examples"]) == 3
-    # Made again from other examples, the domain goes before its index, which says so.
-    again = run(*train("towns", library, *own, "--examples", files / "towns.txt"))
-    told = " ".join(again.stderr.split())
-    assert "the index has other examples and is not used until it is made again" in told
-    assert "xdner index towns --replace (without the examples that have no entities)" in told
-
-
-def test_a_domain_of_examples_gets_an_index_with_them(files: Path, tmp_path: Path) -> None:
-    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
-    own = [
-        "--llm",
-        files / "llm",
-        "--set",
-        f"prompt.template={files / 'short.toml'}",
-        "--set",
-        "retrieval.method=random",
-    ]
-    assert run(*train("towns", library, *own, "--examples", files / "towns.txt")).exit_code == 0
-    encoder = save_tiny_encoder(tmp_path / "encoder")
-    made = run(
-        "index", "towns", "--examples", str(files / "dev.txt"), "--set", "layer=1", "--encoder", str(encoder), *where
-    )
-    assert made.exit_code == 0, made.stderr
-    assert "1 example without entities is no longer the domain's" in " ".join(made.stderr.split())
-    assert sorted(s.text for s in ExamplesEntry.load(library / "towns").examples) == [
-        "Ann in Rome",
-        "Bob",
-        "Eve in Oslo",
-    ]
-
-
-def test_explain_shows_what_the_prompt_has(files: Path, tmp_path: Path) -> None:
-    """The domain's own settings count, also where it has an index."""
-    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
-    encoder = save_tiny_encoder(tmp_path / "encoder")
-    (tmp_path / "all.txt").write_text((files / "dev.txt").read_text() + "\n" + (files / "news.txt").read_text())
-    make = ["index", "towns", *where, "--examples", str(tmp_path / "all.txt"), "--set", "layer=1"]
-    assert run(*make, "--encoder", str(encoder)).exit_code == 0
-    chosen = ["--set", "retrieval.k=2", "--set", "aggregation=max", "--set", "rows=entities", "--set", "candidates=3"]
-    with serving(lambda n, body: answering("{}")) as endpoint:
-        made = run(*train("towns", library, "--llm", endpoint.url, "--model", "big", *chosen))
-        assert made.exit_code == 0, made.stderr
-        assert run("predict", "Ann left Oslo", "-d", "towns", *where).exit_code == 0
-        prompt = endpoint.requests[0]["messages"][0]["content"]
-    explained = ["explain", "Ann left Oslo", "-d", "towns", *where, "--json"]
-    found = json.loads(run(*explained).stdout)
-    assert (found["aggregation"], len(found["examples"])) == ("max", 2)
-    assert all(f"Sentence: {e['text']}\n" in prompt for e in found["examples"])
-    assert prompt.count("Sentence: ") - prompt.count("Sentence: Ann left Oslo") == 2
-    more = json.loads(run(*explained, "--set", "aggregation=count", "--set", "retrieval.k=3").stdout)
-    assert (more["aggregation"], len(more["examples"])) == ("count", 3)
-
-
-def test_a_domain_asks_its_index_for_what_the_index_has(files: Path, tmp_path: Path) -> None:
-    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
-    encoder = save_tiny_encoder(tmp_path / "encoder")
-    own = ["--llm", files / "llm", "--set", f"prompt.template={files / 'short.toml'}"]
-    make = ["index", "towns", "--examples", str(files / "dev.txt"), *where, "--encoder", str(encoder)]
-    assert run(*make, "--set", "layer=1").exit_code == 0
-    for asked in ("layer=2", "pooling=max", f"encoder={save_tiny_encoder(tmp_path / 'other', positions=32)}"):
-        told = refused(*train("towns", library, *own, "--set", asked))
-        assert "was made with encoder (" in told
-        assert "layer 1, mean" in told
-        assert {"layer=2": "layer 2, mean", "pooling=max": "layer 1, max"}.get(asked, "asked with other") in told
-    assert not (library / "towns" / "wraner.json").exists()
-    assert run(*train("towns", library, *own)).exit_code == 0
-    assert ExamplesEntry.load(library / "towns").settings.retrieval.layer == 1
-    # An index that is made anew takes its domain along, and an index of a domain begins with what the domain asks for.
-    again = ["index", "towns", "--examples", str(files / "dev.txt"), "--replace", *where]
-    assert run(*again, "--set", "layer=2").exit_code == 0
-    kept = ExamplesEntry.load(library / "towns").settings.retrieval
-    assert (kept.layer, kept.encoder) == (2, str(encoder))
-    assert run("predict", "Ann in Oslo", "-d", "towns", *where).exit_code == 0
-    assert json.loads(run(*again, "--json").stdout)["embedding"].endswith("layer 2, mean of sub-words)")
-
-
-def test_a_server_in_an_imported_domain_is_not_asked(files: Path, tmp_path: Path) -> None:
-    """Nobody here has chosen it: it would be sent a token, and a collection of somebody's dropped with the domain."""
-    library, where = tmp_path / "library", ["--library", str(tmp_path / "library")]
-    encoder = save_tiny_encoder(tmp_path / "encoder")
-    make = ["index", "towns", "--examples", str(files / "dev.txt"), *where, "--encoder", str(encoder)]
-    assert run(*make, "--set", "layer=1").exit_code == 0
-    assert run(*train("towns", library, "--llm", files / "llm")).exit_code == 0
-    for uri, kept in (("", True), ("http://127.0.0.1:1", False), (1, False)):
-        path = library / "towns" / "index" / "index.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"uri": uri}))
-        assert run("domains", "export", "towns", "--out", str(tmp_path / "t"), "--force", *where).exit_code == 0
-        other = tmp_path / f"other-{uri == 1}-{kept}"
-        assert run("domains", "import", str(tmp_path / "t"), "--library", str(other)).exit_code == 0
-        assert (other / "towns" / "index").exists() == kept
-        assert len(ExamplesEntry.load(other / "towns").examples) == 1
 
 
 def test_what_was_read_before_a_server_failed_is_given_out(files: Path, tmp_path: Path) -> None:

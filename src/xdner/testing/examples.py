@@ -24,6 +24,7 @@ __all__ = [
     "people_recognizer",
     "quick",
     "shared_words",
+    "train_command",
 ]
 
 #: A template of few words: tiny tokenizers have hardly more than bytes.
@@ -89,3 +90,8 @@ def people_recognizer(llm: Path, *overrides: str, **options: Any) -> IFWRANER:
     """A recognizer that asks in few words, and shows what shares words with a text."""
     how: dict[str, Any] = {"retriever": shared_words, "template": TEMPLATE, "settings": quick(*overrides)}
     return IFWRANER.from_pretrained(llm, **how | options)
+
+
+def train_command(name: str, library: Path, *more: str | Path) -> list[str]:
+    """``train NAME --recognizer if-wraner … more…``"""
+    return ["train", name, "--recognizer", "if-wraner", "--library", str(library), *map(str, more)]

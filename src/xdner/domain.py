@@ -124,8 +124,12 @@ class Domain:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         problems = []
-        unusable = not _NAME.fullmatch(self.name) or len(self.name) > 100
-        if unusable:
+        # File systems take 255 bytes, and what is written next to a domain has a longer name.
+        long = len(self.name) > 100 or len(self.name.encode("utf-8", "replace")) > 200
+        unusable = long or not _NAME.fullmatch(self.name)
+        if long:
+            problems.append(f"the domain's name {self.name!r} is too long: over 100 characters, or 200 bytes")
+        elif unusable:
             problems.append(f"the domain's name {self.name!r} is not one word of letters, digits, '.', '_' and '-'")
         if not self.labels:
             problems.append("the label set is empty")

@@ -210,8 +210,12 @@ def read_manifest(
     Raises:
         error: it is not.
     """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except FileNotFoundError:
         raise error(f"there is no {path}", hint=hint) from None
     except (OSError, ValueError, RecursionError) as reason:

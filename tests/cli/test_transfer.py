@@ -242,6 +242,8 @@ def test_mistakes_get_one_clear_error(library: Path, backbone: str, places: Path
     assert "no domain is known that rivers could draw on" in refused(*base, *alone)
     chosen = ["select", "towns", "--from", "seas", "--library", str(library), "--out", str(tmp_path)]
     assert "α for 'stars', which is no source" in refused(*chosen, "--alpha", "stars=0.5")
+    both = [*chosen[:3], "seas,towns", *chosen[4:]]
+    assert "α for 'towns', which is no source" in refused(*both, "--alpha", "towns=0.5"), "it is the target"
     assert "choosing among sources makes no use of training.epochs" in refused(*chosen, "--set", "epochs=3")
     assert "makes no use of decoding.window" in refused(*chosen, "--set", "window=7")
     assert "weighting=loss" in refused(*chosen, "--set", "weighting=loss")

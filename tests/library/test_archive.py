@@ -170,10 +170,15 @@ def test_a_domain_can_be_imported_under_another_name(
     assert [p.hash() for p in entry.prefixes] == [p.hash() for p in old.prefixes]
     assert [p.notes["domain"] for p in entry.prefixes] == ["oceans", "oceans"]
     assert (target.path("oceans") / "sample.json").exists()
-    assert target.verify()[0].problem is None
+    assert (target.verify()[0].problem, target.verify()[0].notes) == (None, ())
     with pytest.raises(DomainError, match="not one word"):
         target.import_(exported, name="../oceans")
     assert target.names() == ["oceans"]
+
+
+def test_a_file_in_the_place_of_an_index_is_left_out(exported: Path, target: Library, tmp_path: Path) -> None:
+    target.import_(write(tmp_path / "odd.xdner", listed(contents(exported) | {"index": b"hello"})))
+    assert not (target.path("seas") / "index").exists()
 
 
 def test_a_domain_of_that_name_is_kept_unless_it_may_be_replaced(

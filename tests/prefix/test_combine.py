@@ -7,8 +7,9 @@ import torch
 
 from xdner.errors import PrefixMismatchError
 from xdner.geometry import PrefixGeometry, SiteShape
-from xdner.prefix.combine import LearnedMixture, merge, mix
+from xdner.prefix.combine import LearnedMixture, merge, mix, weights_of
 from xdner.prefix.prefix import Prefix
+from xdner.prefix.selector import Selection, SourceSimilarity, softmax_weights
 
 GEOMETRY = PrefixGeometry((SiteShape("self.0", 2, 4), SiteShape("cross.0", 1, 6)))
 
@@ -78,6 +79,21 @@ def test_a_learned_mixture_starts_as_the_fixed_one_and_trains_alpha_and_the_targ
         learned.logit += 1
     assert learned.alpha > before
     assert not torch.equal(learned.collapse()[0][0], expected.keys[0])
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1e-320])
+def test_weights_of_a_learned_alpha_are_those_of_the_selection(temperature: float) -> None:
+    sources = tuple(
+        SourceSimilarity(name, entity, direction, {}, 0.5, (entity + direction) / 2, 0.0, ())
+        for name, entity, direction in (("a", 0.9, 0.1), ("b", 0.8, 0.4))
+    )
+    selection = Selection("t", sources, "tuned", temperature, "softmax")
+    alpha = torch.tensor(0.5, requires_grad=True)
+    weights = weights_of(selection)(alpha)
+    torch.testing.assert_close(weights.detach(), torch.tensor(softmax_weights([s.total for s in sources], temperature)))
+    weights[0].backward()
+    assert alpha.grad is not None
+    assert bool(alpha.grad.isfinite())
 
 
 def test_a_learned_mixture_refuses_strangers() -> None:

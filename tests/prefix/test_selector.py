@@ -123,6 +123,7 @@ def test_a_low_temperature_chooses_and_a_high_one_levels() -> None:
     totals = [0.9, 0.8, 0.7]
     assert softmax_weights(totals, 0.01)[0] > 0.99
     assert softmax_weights(totals, 100.0) == pytest.approx((1 / 3,) * 3, abs=1e-3)
+    assert softmax_weights(totals, 1e-320) == (1.0, 0.0, 0.0), "numbers, however low it is"
 
 
 def test_top_k_leaves_the_others_out() -> None:

@@ -16,6 +16,7 @@ from xdner.backbone.t5 import T5Backbone
 from xdner.domain import Domain
 from xdner.errors import (
     BackboneMismatchError,
+    CodecError,
     DataError,
     DomainError,
     PrefixFormatError,
@@ -27,6 +28,8 @@ from xdner.errors import (
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.recognizers.cp_ner import CPNER
+from xdner.recognizers.reader import Reader
+from xdner.recognizers.warmup import WarmUp
 from xdner.settings import Settings
 from xdner.testing.models import tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
@@ -141,6 +144,31 @@ def test_all_prefixes_start_from_the_same_place() -> None:
         assert recognizer.train(domain, data, settings=settings).entry.prefix.initial == other.hash()
     noise = Settings.build(overrides=["init=noise", "length=3"]).prefix
     assert recognizer.initial_prefix(noise).hash() == recognizer.initial_prefix(noise).hash() != other.hash()
+
+
+def test_what_starts_from_a_prefix_of_ones_own_can_be_combined(tmp_path: Path) -> None:
+    """A library keeps 16 bits of it, and so does who trains."""
+    backbone = make().backbone
+    start = make().initial_prefix(SETTINGS.prefix)
+    start = replace(start, keys=tuple(k + 1e-5 for k in start.keys))
+    assert start.hash() != start.rounded().hash()
+    library = Library(tmp_path)
+    library.set_initial(start)
+    entry = CPNER(backbone, settings=SETTINGS, initial=start).train(PEOPLE, SENTENCES).entry
+    warmed = WarmUp(Reader(backbone, SETTINGS.decoding), PEOPLE, SENTENCES, [], SETTINGS, initial=start).run()[0].prefix
+    assert entry.prefix.initial == warmed.initial == library.initial_hash()
+    library.add(entry)
+    assert library.verify()[0].notes == ()
+
+
+def test_types_that_leave_no_room_for_a_text_are_refused() -> None:
+    recognizer = make()
+    recognizer.add_untrained(Domain.from_labels("crowd", [f"kind_number_{i}" for i in range(400)]))
+    with pytest.raises(
+        CodecError, match=r"400 types of domain 'crowd' take \d+ tokens of the 1024 that tiny-0 can hold"
+    ) as told:
+        recognizer.predict("Ann in Rome", domain="crowd")
+    assert "fewer words" in str(told.value.hint)
 
 
 def test_the_mlp_reparametrization_trains_and_is_collapsed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -323,3 +324,29 @@ def test_a_file_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
     assert told(bounded.predict(["Ann in Rome"] * 2, domain=NAMES[:2])) == expected[:2]
     assert (few.made, few.mapped) == (5, 0)
     assert few.stored == sum(path.stat().st_size for path in files_in(tmp_path))
+
+
+def test_a_folder_that_somebody_tidied_away_is_made_again(tmp_path: Path) -> None:
+    few = Residents(1, folder=tmp_path / "scratch")
+    whole, bounded = reading(few)
+    expected = told(whole.predict(["Ann in Rome"] * 3, domain=NAMES[:3]))
+    bounded.predict(["Ann in Rome"] * 3, domain=NAMES[:3])
+    shutil.rmtree(tmp_path / "scratch")
+    for _ in range(2):
+        assert told(bounded.predict(["Ann in Rome"] * 3, domain=NAMES[:3])) == expected
+    assert few.mapped > 0, "there are files again"
+
+
+def test_threads_count_a_domain_once(library: Library) -> None:
+    recognizer = CPNER(backbone_of("llama"), settings=SETTINGS)
+    recognizer.attach(library)
+    expected = told(recognizer.predict(["Ann in Rome"] * 3, domain=NAMES[:3]))
+    residents = recognizer.residents
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(3):
+            for name in NAMES[:3]:
+                residents.drop(name)
+            read = [threads.submit(recognizer.predict, ["Ann in Rome"] * 3, domain=NAMES[:3]) for _ in range(4)]
+            assert all(told(one.result()) == expected for one in read)
+            assert residents.bytes == sum(map(size_of, residents._kept.values()))
+    assert (len(residents), residents.made) == (3, 12)

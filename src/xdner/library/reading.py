@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from xdner.domain import Domain
 from xdner.errors import LibraryError, PrefixFormatError, XdnerError
-from xdner.files import write_atomically
-from xdner.library.archive import LIMIT_FILES
+from xdner.files import discard
 from xdner.library.examples_entry import ExamplesEntry
 from xdner.library.kinds import Entry, load_entry
 from xdner.library.parts import INDEX
-from xdner.library.tagger_entry import TaggerEntry
 
 __all__ = ["identity", "read_domain", "read_unpacked", "sound"]
 
@@ -63,7 +60,6 @@ def read_unpacked(file: Path, folder: Path, name: str | None) -> Entry:
         DomainError: the name cannot be a domain's name.
     """
     try:
-        _check_members(folder)
         entry = sound(folder, load_entry)
     except XdnerError as error:
         raise LibraryError(
@@ -78,14 +74,7 @@ def read_unpacked(file: Path, folder: Path, name: str | None) -> Entry:
     if name is None or name == old.name:
         return entry
     renamed = Domain(name, old.labels, old.instruction)
-    if isinstance(entry, TaggerEntry | ExamplesEntry):
-        entry.renamed(renamed).write(folder)
-        return load_entry(folder)
-    write_atomically(folder / "domain.toml", renamed.to_toml())
-    places = [folder, *(folder / f"member-{number}" for number in range(2, len(entry.prefixes) + 1))]
-    for place, prefix in zip(places, entry.prefixes, strict=True):
-        if prefix.notes.get("domain") == old.name:
-            prefix.with_notes(domain=name).save(place)
+    entry.renamed(renamed).write(folder)
     return load_entry(folder)
 
 
@@ -99,7 +88,7 @@ def _forget_server(index: Path) -> None:
     except Exception:
         place = "unknown"
     if place:
-        shutil.rmtree(index)
+        discard(index)
 
 
 def identity(path: Path) -> tuple[int, int, int] | None:
@@ -109,13 +98,3 @@ def identity(path: Path) -> tuple[int, int, int] | None:
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns
-
-
-def _check_members(folder: Path) -> None:
-    """A stranger's manifest may claim a billion members; do not even begin to look for them."""
-    try:
-        claimed = json.loads((folder / "prefix.json").read_text(encoding="utf-8"))["notes"].get("members", 1)
-    except Exception:
-        return  # whatever it is, loading says it better
-    if type(claimed) is not int or not 1 <= claimed <= LIMIT_FILES:
-        raise PrefixFormatError("prefix.json claims an impossible number of members")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xdner.errors import XdnerError
+from xdner.library.entry import DomainEntry
 from xdner.library.kinds import Entry
 from xdner.library.manifest import MANIFEST, Manifest, name_of, title
 from xdner.prefix.prefix import Prefix, short
@@ -72,21 +73,27 @@ def verdicts(
 
 
 def _judge(name: str, entry: Entry, manifest: Manifest | None) -> Verdict:
+    altered = entry.altered if isinstance(entry, DomainEntry) else ()
+    notes = (
+        (f"{' and '.join(altered)} changed since training: it may be read otherwise than it was learned",)
+        if altered
+        else ()
+    )
     if not entry.prefixes:  # it brings its own weights: the library's backbone is nothing to it
         return Verdict(name)
     if manifest is None:
         note = f"the library has domains of several backbones, and no {MANIFEST} that names its own"
-        return Verdict(name, notes=(note,))
+        return Verdict(name, notes=(*notes, note))
     strangers = [p for p in entry.prefixes if p.backbone != manifest.backbone]
     if strangers:
         problem = f"it was trained on the backbone {_backbone(strangers[0])}, the library is for {manifest.title}"
         return Verdict(name, problem, "Move its folder to another library.")
     others = sorted({p.initial for p in entry.prefixes} - {manifest.initial})
     if not others or not manifest.initial:
-        return Verdict(name)
+        return Verdict(name, notes=notes)
     started = " and ".join(short(o) for o in others)
     note = f"started from another initial prefix ({started}) than the library's ({short(manifest.initial)})"
-    return Verdict(name, notes=(f"{note}: it cannot be combined with the others",))
+    return Verdict(name, notes=(*notes, f"{note}: it cannot be combined with the others"))
 
 
 def _backbone(prefix: Prefix) -> str:

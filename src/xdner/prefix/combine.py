@@ -19,6 +19,8 @@ from xdner.prefix.selector import Selection
 
 __all__ = ["LearnedMixture", "learned", "merge", "mix", "weights_of"]
 
+_COLDEST = 1e-30  # temperature; less is zero in 32 bits
+
 
 def mix(prefixes: Sequence[Prefix], weights: Sequence[float]) -> Prefix:
     """δ̂_src = Σ wᵢ δᵢ (Eq. 9).
@@ -100,7 +102,7 @@ def weights_of(selection: Selection) -> Callable[[Tensor], Tensor]:
 
     def weights(alpha: Tensor) -> Tensor:
         totals = alpha * entity.to(alpha.device) + (1 - alpha) * prefix.to(alpha.device)
-        return (totals / selection.temperature).softmax(0)
+        return ((totals - totals.max()) / max(selection.temperature, _COLDEST)).softmax(0)
 
     return weights
 

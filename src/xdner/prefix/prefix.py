@@ -174,7 +174,7 @@ class Prefix:
         """Read what :meth:`save` wrote; the values come as 32-bit floats.
 
         Raises:
-            PrefixFormatError: a file is missing, truncated, altered or of a later format.
+            PrefixFormatError: a file is missing, truncated, altered or of a later format, or holds values that are not numbers.
         """
         folder = Path(folder)
         manifest = _read_manifest(folder / "prefix.json")
@@ -196,6 +196,11 @@ class Prefix:
             tensors = {k: v.to(torch.float32) for k, v in safetensors.torch.load(data).items()}
         except SafetensorError as error:
             raise PrefixFormatError(f"{folder / 'prefix.safetensors'}: {error}", hint="Train again.") from None
+        # Places in the engine's store are masked, not cleared, and 0 * nan is nan: other domains' rows would be hurt too.
+        bad = next((name for name, t in sorted(tensors.items()) if not bool(t.isfinite().all())), None)
+        if bad is not None:
+            raise PrefixFormatError(f"{folder / 'prefix.safetensors'}: {bad} holds values that are not numbers",
+                                    hint="Train again.")  # fmt: skip
         geometry = PrefixGeometry(tuple(SiteShape(n, h, d) for n, h, d in manifest["sites"]))
         return cls.from_tensors(
             geometry, tensors, backbone=manifest["backbone"], initial=manifest["initial"], notes=manifest["notes"]

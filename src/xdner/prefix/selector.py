@@ -202,7 +202,8 @@ def softmax_weights(totals: Sequence[float], temperature: float, top_k: int = 0)
         temperature: 1 in the paper; less makes the best source count more.
         top_k: only so many of the most similar sources count (0: all); of equal ones, the first.
     """
-    scores = torch.tensor(totals, dtype=torch.float64) / temperature
+    # Behind the best one: divided by next to nothing, the scores themselves would all be infinite.
+    scores = (torch.tensor(totals, dtype=torch.float64) - max(totals, default=0.0)) / temperature
     kept = _best(totals, top_k)
     dropped = torch.tensor([i not in kept for i in range(len(totals))], dtype=torch.bool)
     return tuple(scores.masked_fill(dropped, float("-inf")).softmax(0).tolist())

@@ -86,7 +86,8 @@ class CPNER(Recognizer[DomainEntry]):
         super().__init__()
         if initial is not None:
             initial.check(backbone.fingerprint, backbone.geometry, backbone.name)
-        self.backbone, self._initial = backbone, initial
+        # As a library keeps it, so that what starts from it here can be combined there.
+        self.backbone, self._initial = backbone, None if initial is None else initial.rounded()
         self.settings = settings or Settings.build(base=backbone.recommended)
         self.reader = Reader(backbone, self.settings.decoding)
         self._libraries: list[Library] = []

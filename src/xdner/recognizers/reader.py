@@ -17,6 +17,7 @@ from xdner.codec.instructor import Instructor
 from xdner.codec.windows import Window, merge_windows, split_windows
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
+from xdner.errors import CodecError
 from xdner.generation.draft import looks_like_name
 from xdner.generation.engine import Engine, Generated, Job, Steering
 from xdner.recognizers.base import Result
@@ -24,6 +25,8 @@ from xdner.settings import CodecSettings, DecodingSettings
 from xdner.text import Entity, Sentence
 
 __all__ = ["Reader", "Steered"]
+
+_LEAST = 40  # tokens that a window of a few words and what is written about them take, as in training
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +62,23 @@ class Reader:
         values: Sequence[Tensor],
         decoding: DecodingSettings | None = None,
     ) -> Steered:
-        """Make a domain ready: read its instruction and options once, under its prefix (per site [G, n, d])."""
+        """Make a domain ready: read its instruction and options once, under its prefix (per site [G, n, d]).
+
+        Raises:
+            CodecError: they leave no room for a text.
+        """
+        instructor = Instructor(self.encoder, codec)
+        context_ids, most = instructor.context(domain), self.backbone.max_tokens
+        if keys[0].shape[1] + len(context_ids) + _LEAST > most:
+            raise CodecError(
+                f"instruction and {len(domain.labels)} types of domain {domain.name!r} take {len(context_ids)} tokens of the "
+                f"{most} that {self.backbone.name} can hold",
+                hint="Describe the types in fewer words, leave some out, or choose a backbone with more positions.",
+            )
         dtype, device = self.backbone.dtype, self.backbone.device
         keys, values = ([t.to(device, dtype) for t in part] for part in (keys, values))
-        instructor = Instructor(self.encoder, codec)
         rows = PrefixRows.stack([(keys, values)], [0])
-        context = self.backbone.read_context(instructor.context(domain), rows)
+        context = self.backbone.read_context(context_ids, rows)
         grammar, steering = Grammar(self.encoder, domain, codec), Steering(keys, values, context)
         return Steered(domain, grammar, instructor, steering, decoding or self.decoding)
 

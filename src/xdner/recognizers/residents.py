@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +52,7 @@ class _Stored:
 
 
 class Residents:
-    """Ready domains by name.
+    """Ready domains by name; several threads may ask.
 
     Args:
         budget: bytes of prefixes and contexts in memory, at most; the one that is asked for is there whatever its size.
@@ -75,6 +76,8 @@ class Residents:
         self._used: dict[str, int] = {}  # when each was last asked for
         self._of: dict[str, object] = {}  # what each was made of
         self._asked = self._files = 0
+        # Also around what makes a domain ready: two threads would make it twice, and count it twice.
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         """Domains in memory now."""
@@ -92,31 +95,33 @@ class Residents:
             make: makes it ready.
             of: what it would be made of now; one that was made of something else is forgotten first. ``None``: nothing new.
         """
-        if of is not None and self._of.get(name) != of:
-            self.drop(name)
-            self._of[name] = of
-        self._asked += 1
-        self._used[name] = self._asked
-        if name in self._kept:
-            self._kept.move_to_end(name)
-            return self._kept[name]
-        ready = self._map(name)
-        if ready is None:
-            ready = make()
-            self.made += 1
-        self._kept[name] = ready
-        self.bytes += size_of(ready)
-        while self.bytes > self.budget and len(self._kept) > 1:
-            self._leave(*self._kept.popitem(last=False))
-        return ready
+        with self._lock:
+            if of is not None and self._of.get(name) != of:
+                self.drop(name)
+                self._of[name] = of
+            self._asked += 1
+            self._used[name] = self._asked
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+            ready = self._map(name)
+            if ready is None:
+                ready = make()
+                self.made += 1
+            self._kept[name] = ready
+            self.bytes += size_of(ready)
+            while self.bytes > self.budget and len(self._kept) > 1:
+                self._leave(*self._kept.popitem(last=False))
+            return ready
 
     def drop(self, name: str) -> None:
         """Forget a domain."""
-        if name in self._kept:
-            self.bytes -= size_of(self._kept.pop(name))
-        self._delete(name)
-        self._used.pop(name, None)
-        self._of.pop(name, None)
+        with self._lock:
+            if name in self._kept:
+                self.bytes -= size_of(self._kept.pop(name))
+            self._delete(name)
+            self._used.pop(name, None)
+            self._of.pop(name, None)
 
     def _map(self, name: str) -> Ready | None:
         if name not in self._stored:
@@ -147,7 +152,7 @@ class Residents:
         """The file; nothing where it cannot be written."""
         path = None
         try:
-            if self._temporary is None:
+            if self._temporary is None or not Path(self._temporary.name).is_dir():  # never made, or tidied away
                 if self._parent is not None:
                     Path(self._parent).mkdir(parents=True, exist_ok=True)
                 self._temporary = tempfile.TemporaryDirectory(

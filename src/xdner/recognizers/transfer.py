@@ -111,7 +111,7 @@ class Transfer:
         self.reader, self.domain, self.sentences, self.dev = reader, domain, sentences, dev
         self.settings = settings = replace(settings, transfer=settings.transfer.decided(bool(sources)))
         self.sources, self.alphas = tuple(sources), dict(alphas or {})
-        self.initial = initial if initial is not None else initial_prefix(reader, settings.prefix)
+        self.initial = initial.rounded() if initial is not None else initial_prefix(reader, settings.prefix)
         self.strategy = settings.transfer.strategy
         self._training = settings.training.scheduled(len(sentences))
         self.phases: list[Phase] = []

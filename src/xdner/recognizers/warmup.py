@@ -101,7 +101,7 @@ class WarmUp:
         check_labels(domain, sentences, dev)
         self.reader, self.backbone, self.domain = reader, reader.backbone, domain
         self.sentences, self.dev, self.settings = sentences, dev, settings
-        self.initial = initial if initial is not None else initial_prefix(reader, settings.prefix)
+        self.initial = initial.rounded() if initial is not None else initial_prefix(reader, settings.prefix)
         _check_length(self.initial, settings)
         emits = start if isinstance(start, Parametrization) else _parametrize(start or self.initial, settings)
         self.parametrization = emits.to(self.backbone.device)

@@ -166,7 +166,7 @@ def select_sources(
     )
     for entry in chosen.values():
         recognizer.add(entry)
-    if stray := sorted(set(alphas or {}) - set(sources)):
+    if stray := sorted(set(alphas or {}) - {s for s in sources if any(target != s for target in targets)}):
         raise SettingsError(
             [f"α for {name!r}, which is no source" for name in stray], hint=f"The sources are: {', '.join(sources)}."
         )

@@ -72,6 +72,23 @@ def test_nothing_is_removed_while_its_index_is_written_to(library: Library, smal
     assert sorted(os.listdir(library.folder)) == [".lock", "library.json"]
 
 
+def test_an_index_that_is_written_to_is_not_exported(library: Library, small: ModuleType, tmp_path: Path) -> None:
+    library.add(small.make_entry("seas"))
+    index = begin(library.path("lakes")) / "index"
+    (index / "index.json").write_text('{"uri": ""}')
+    index.rename(library.path("seas") / "index")
+    with (
+        FileLock(library.path("seas") / "index" / ".lock"),
+        pytest.raises(LibraryError, match="another process is writing to the index"),
+    ):
+        library.export("seas", tmp_path / "seas.xdner")
+    assert not (tmp_path / "seas.xdner").exists()
+    library.export("seas", tmp_path / "seas.xdner")
+    other = Library(tmp_path / "other")
+    other.import_(tmp_path / "seas.xdner")
+    assert (other.path("seas") / "index" / "index.json").is_file()
+
+
 def test_an_import_takes_the_place_of_an_index_only_if_it_may(
     library: Library, small: ModuleType, tmp_path: Path
 ) -> None:

@@ -238,7 +238,7 @@ class Library:
 
         Raises:
             UnknownDomainError: it is not there.
-            XdnerError: it is damaged.
+            XdnerError: it is damaged, or somebody writes to its index.
             StorageError: the file cannot be written.
         """
 
@@ -248,7 +248,8 @@ class Library:
                 initial = self.initial_prefix()
             except XdnerError:
                 initial = None  # damaged: the domain itself is sound
-            return files_of(path) | start_of(entry, self.folder / INITIAL, initial)
+            with at_rest(path, self.timeout):  # an index that is being written is whole to nobody
+                return files_of(path) | start_of(entry, self.folder / INITIAL, initial)
 
         write_atomically(file, pack(self._steady(name, files)))
         return Path(file)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,9 +154,10 @@ class Pool:
                 f"the index in {self.folder} is empty", hint="Add examples: xdner index NAME --examples FILE."
             )
 
-    def holds(self, sentences: Iterable[Sentence]) -> bool:
-        """Are its examples these sentences, each text once, and no others?"""
-        return {e.id for e in self.examples.values()} == {e.id for e in unique(map(Example.of, sentences))}
+    def holds(self, sentences: Iterable[Sentence], beside: Container[str] = ()) -> bool:
+        """Are its examples these sentences, each text once, and no others, whatever it has of the texts ``beside`` them?"""
+        own = {e.id for e in self.examples.values() if e.sentence.text not in beside}
+        return own == {e.id for e in unique(map(Example.of, sentences))}
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from xdner.generation.answers import Question
 from xdner.recognizers.base import Result
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.retrievers import Retrievers
-from xdner.retrieval.base import Example, Hit
+from xdner.retrieval.base import Example, Hit, Keys
 from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.manifest import CACHE
 from xdner.retrieval.pool import Pool, open_pool
@@ -67,6 +67,28 @@ def test_a_window_of_an_example_is_not_shown_the_whole_example(llm: Path, monkey
     assert result.windows == len(asked) > 1
     assert all(len(q.demonstrations) == 3 for q in asked)
     assert long.text not in {d.text for q in asked for d in q.demonstrations}
+
+
+def test_a_window_of_an_example_is_shown_what_it_is_shown_without_that_example(
+    llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole text is most like its windows: it would answer their words, and others would be chosen for what it leaves."""
+    own = [f"retrieval.encoder={save_tiny_encoder(tmp_path / 'encoder')}", "retrieval.layer=1", "retrieval.k=3"]
+    made = people_recognizer(llm, *own, "decoding.window=20", "decoding.overlap=4", retriever=None)
+    long = Sentence.from_text("Ann saw Oslo and Bob left Rome . " * 8)
+    labelled = replace(long, entities=(long.entity(0, 1, "person", None),))
+    asked: list[tuple[Sentence, ...]] = []
+    answer = made.llm.answer
+
+    def noted(questions: Sequence[Question], **how: Any) -> Any:
+        asked.append(tuple(d for q in questions for d in q.demonstrations))
+        return answer(questions, **how)
+
+    monkeypatch.setattr(made.llm, "answer", noted)
+    for examples in (EXAMPLES, [labelled, *EXAMPLES]):
+        made.add_domain(PEOPLE, examples)
+        assert made.predict([long.text])[0].windows > 1
+    assert asked[0] == asked[1]
 
 
 @pytest.mark.parametrize("method", ["word", "random"])
@@ -167,7 +189,7 @@ def test_a_domain_that_is_replaced_lets_go_of_its_index(llm: Path) -> None:
     class Open:
         closed = 0
 
-        def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+        def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
             return [()] * len(queries)
 
         def close(self) -> None:

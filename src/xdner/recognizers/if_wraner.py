@@ -9,7 +9,6 @@ answer in ``codec/dictionary.py``, language models in ``generation/local.py`` an
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +34,7 @@ from xdner.recognizers.asking import Batch, Ready
 from xdner.recognizers.base import Recognizer, Request, Result
 from xdner.recognizers.retrievers import Retrievers
 from xdner.recognizers.warmup import check_labels
-from xdner.retrieval.base import Example, Retriever, let_go, text_key
+from xdner.retrieval.base import Example, Retriever, let_go
 from xdner.retrieval.examples import unique
 from xdner.retrieval.pool import Pool, has_pool, open_pool
 from xdner.text import Sentence
@@ -222,8 +221,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         if name not in self._ready:
             entry = self._entry(name)
             asked = Asked(entry.domain, entry.template, entry.settings)
-            copies = Counter(text_key(sentence) for sentence in entry.examples)
-            self._ready[name] = Ready(asked, self._retriever(entry), entry.settings.retrieval.k, copies)
+            self._ready[name] = Ready(asked, self._retriever(entry), entry.settings.retrieval.k)
         return self._ready[name]
 
     def _retriever(self, entry: ExamplesEntry) -> Retriever:

@@ -268,7 +268,12 @@ class Pool:
             numbers = [n for n, e in self.examples.items() if e.sentence.text in gone]
             if numbers:
                 old = self._cached()
-                self._commit({n: e for n, e in self.examples.items() if e.sentence.text not in gone}, numbers)
+                try:
+                    self._commit({n: e for n, e in self.examples.items() if e.sentence.text not in gone}, numbers)
+                except BaseException:
+                    with contextlib.suppress(RetrievalError):
+                        self._look()  # it may have been stopped after it was done
+                    raise
                 if old is not None:
                     self._keep(old.pick(~np.isin(old.keys >> SHIFT, numbers)))
                 with contextlib.suppress(RetrievalError), self.rows() as rows:

@@ -58,6 +58,7 @@ class Batch:
         self.ready = {name: domain(name) for name in dict.fromkeys(r.domain for r in requests)}
         pairs = zip(requests, self.sentences, strict=True)
         self.windows = [llm.split(sentence, self.ready[request.domain].asked) for request, sentence in pairs]
+        self._capped = [llm.capped(sentence) for sentence in self.sentences]
         self._parts = [
             _Part(number, window.first, sub_sentence(self.sentences[number], window))
             for number, windows in enumerate(self.windows)
@@ -99,7 +100,7 @@ class Batch:
 
     def _result(self, number: int, read: Sequence[tuple[_Part, Answer]]) -> Result:
         sentence, windows = self.sentences[number], self.windows[number]
-        notes: Counter[str] = Counter()
+        notes = Counter({"capped_words": self._capped[number]} if self._capped[number] else {})
         found: list[list[Found]] = []
         for part, answer in read:
             notes.update(answer.notes)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from xdner.errors import StorageError
 from xdner.library.examples_entry import ExamplesEntry
+from xdner.library.store import Library
 from xdner.retrieval.pool import Change, Pool, open_pool
 from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
@@ -42,6 +44,52 @@ def test_an_older_index_never_takes_a_domains_examples(files: Path, tmp_path: Pa
         assert [e.sentence.text for e in open_pool(library / "towns" / "index").examples.values()] == ["Eve in Oslo"]
     assert run(*index(library, *new, "--replace")).exit_code == 0
     assert [s.text for s in ExamplesEntry.load(library / "towns").examples] == ["Eve in Oslo"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, StorageError("cannot write: no space left on device")])
+def test_the_same_command_finishes_what_was_stopped_before_the_domain_followed(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: Any
+) -> None:
+    library = tmp_path / "library"
+    (tmp_path / "new.txt").write_text("Bob\tB-city\n\nIda\tB-person\nleft\tO\n")  # one is a correction
+    assert run(*towns(library, files, files / "towns.txt")).exit_code == 0
+    begun = ["Ann in Rome:person,city", "Bob:person"]
+    changed = ["Ann in Rome:person,city", "Bob:city", "Ida left:person"]
+    new = ["--examples", tmp_path / "new.txt"]
+    for command, before, after in (
+        (embedding(files), None, begun),
+        (new, begun, changed),
+        ([*new, "--remove"], changed, begun[:1]),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(Library, "add", raising(stop))
+            assert run(*index(library, *command)).exit_code != 0
+        assert both(library)[1] == after, "the index was changed"
+        assert before in (None, both(library)[0]), "the domain was not"
+        if command == new:
+            # Of other sentences it is an index of other examples.
+            for more in ([], ["--remove"]):
+                told = refused(*index(library, "--examples", files / "dev.txt", *more))
+                assert "the same command finishes its work" in told
+            assert both(library) == (before, after)
+        for _ in range(2):
+            assert run(*index(library, *command)).exit_code == 0
+            assert both(library) == (after, after)
+
+
+def both(library: Path) -> tuple[list[str], list[str]]:
+    """The examples of the domain and those of its index, with their types."""
+    pool = open_pool(library / "towns" / "index")
+    of = ExamplesEntry.load(library / "towns").examples, [e.sentence for e in pool.examples.values()]
+    one, two = (sorted(f"{s.text}:{','.join(e.label for e in s.entities)}" for s in some) for some in of)
+    return one, two
+
+
+def raising(stop: Any) -> Any:
+    def fails(*_: object, **__: object) -> None:
+        raise stop
+
+    return fails
 
 
 def test_a_sample_stays_a_sample_in_its_index(files: Path, tmp_path: Path) -> None:

@@ -123,6 +123,21 @@ def test_a_text_longer_than_the_model_is_read_in_windows(llm: Path) -> None:
         tight.predict("Ann")
 
 
+def test_words_that_are_cut_are_counted_once(llm: Path) -> None:
+    long = "x" * 60
+    made = people_recognizer(llm, "decoding.window=6", "decoding.overlap=3")
+    made.add_domain(PEOPLE, EXAMPLES)
+    one, split, none = made.predict([f"{long}y {long}z", f"Ann saw Oslo and {long} left Rome with Bob .", "Ann left"])
+    assert one.diagnostics == {"capped_words": 2}
+    assert split.windows > 1
+    assert split.diagnostics["capped_words"] == 1, "it is in two windows"
+    assert "capped_words" not in none.diagnostics
+    with serving(lambda n, body: answering("{}")) as endpoint:
+        remote = IFWRANER.from_pretrained(endpoint.url, model="m", settings=quick("retrieval.method=none"))
+        remote.add_domain(PEOPLE, EXAMPLES)
+        assert remote.predict(long)[0].diagnostics == {}, "it is sent whole"
+
+
 def test_what_cannot_be_asked_is_said(llm: Path) -> None:
     with pytest.raises(BackboneError, match="encoder-decoder"):
         LocalModel(T5Backbone(tiny_t5(), t5_like_tokenizer()), quick())

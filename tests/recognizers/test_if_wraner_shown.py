@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 import pytest
 
 from xdner.backbone.encoder import load_encoder
+from xdner.errors import RetrievalError
 from xdner.generation.answers import Question
+from xdner.recognizers.base import Result
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.retrievers import Retrievers
-from xdner.retrieval.base import Example, Hit
+from xdner.retrieval.base import Example, Hit, Keys
 from xdner.retrieval.embedder import WordEmbedder
-from xdner.retrieval.pool import Pool
+from xdner.retrieval.manifest import CACHE
+from xdner.retrieval.pool import Pool, open_pool
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.examples import EXAMPLES, PEOPLE, TEMPLATE, TEXTS, people_recognizer, quick
 from xdner.text import Sentence
@@ -63,6 +67,28 @@ def test_a_window_of_an_example_is_not_shown_the_whole_example(llm: Path, monkey
     assert result.windows == len(asked) > 1
     assert all(len(q.demonstrations) == 3 for q in asked)
     assert long.text not in {d.text for q in asked for d in q.demonstrations}
+
+
+def test_a_window_of_an_example_is_shown_what_it_is_shown_without_that_example(
+    llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole text is most like its windows: it would answer their words, and others would be chosen for what it leaves."""
+    own = [f"retrieval.encoder={save_tiny_encoder(tmp_path / 'encoder')}", "retrieval.layer=1", "retrieval.k=3"]
+    made = people_recognizer(llm, *own, "decoding.window=20", "decoding.overlap=4", retriever=None)
+    long = Sentence.from_text("Ann saw Oslo and Bob left Rome . " * 8)
+    labelled = replace(long, entities=(long.entity(0, 1, "person", None),))
+    asked: list[tuple[Sentence, ...]] = []
+    answer = made.llm.answer
+
+    def noted(questions: Sequence[Question], **how: Any) -> Any:
+        asked.append(tuple(d for q in questions for d in q.demonstrations))
+        return answer(questions, **how)
+
+    monkeypatch.setattr(made.llm, "answer", noted)
+    for examples in (EXAMPLES, [labelled, *EXAMPLES]):
+        made.add_domain(PEOPLE, examples)
+        assert made.predict([long.text])[0].windows > 1
+    assert asked[0] == asked[1]
 
 
 @pytest.mark.parametrize("method", ["word", "random"])
@@ -126,11 +152,44 @@ def test_an_index_shows_what_examples_in_memory_show(llm: Path, tmp_path: Path) 
     assert not {s.text for d in shown(known[:3], pool)[1] for s in d} - {s.text for s in known[:3]}
 
 
+@pytest.mark.parametrize("change", ["same", "other", "layer", "fewer", "gone", "damaged"])
+def test_an_index_that_is_changed_before_it_is_asked_stops_nobody(llm: Path, tmp_path: Path, change: str) -> None:
+    encoder = load_encoder(save_tiny_encoder(tmp_path / "encoder"))
+    settings = quick(f"retrieval.encoder={encoder.source}", "retrieval.layer=1", "retrieval.k=3")
+    embedder, known = WordEmbedder(encoder, settings.retrieval), [s for s in EXAMPLES if s.entities]
+    pool = Pool.create(tmp_path / "index", embedder.embedding)
+    pool.add(known, embedder)
+    made = IFWRANER.from_pretrained(llm, template=TEMPLATE, settings=settings)
+    entry = made.add_domain(PEOPLE, known)
+    wanted = made.predict(TEXTS)
+    made.add(entry, open_pool(pool.folder))  # a server starts, and has not been asked yet
+    if change == "same":
+        pool.replace(known[::-1], embedder)
+    elif change == "other":
+        pool.replace(known[:1], embedder)
+    elif change == "layer":
+        pool.replace(known, WordEmbedder(encoder, replace(settings.retrieval, layer=2)))
+    elif change == "fewer":
+        pool.remove([known[0].text])
+    else:
+        shutil.rmtree(pool.folder / pool.manifest.database if change == "damaged" else pool.folder)
+        (pool.folder / CACHE).unlink(missing_ok=True)
+    if change == "damaged":
+        with pytest.raises(RetrievalError, match="has no collection"):
+            made.predict(TEXTS)
+    else:
+        assert found(made.predict(TEXTS)) == found(wanted)
+
+
+def found(results: Sequence[Result]) -> list[list[tuple[int, int, str]]]:
+    return [[e.key for e in r.entities] for r in results]
+
+
 def test_a_domain_that_is_replaced_lets_go_of_its_index(llm: Path) -> None:
     class Open:
         closed = 0
 
-        def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+        def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
             return [()] * len(queries)
 
         def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from xdner.recognizers.if_wraner import IFWRANER
 from xdner.testing.examples import EXAMPLES, PEOPLE, TEMPLATE, TEXTS, people_recognizer, quick
 from xdner.testing.models import tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer
+from xdner.training.prompt_task import PromptTask
 from xdner.training.sources import LabelledSource
 
 
@@ -109,6 +111,28 @@ def test_tuning_helps_with_a_new_domain_of_the_same_kind(llm: Path, folk: Labell
     assert result.history[-1].dev is not None
     made.add_domain(PEOPLE, EXAMPLES)
     assert made.evaluate(EXAMPLES).micro.f1 > before + 0.3
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+def test_a_tuning_that_is_stopped_leaves_no_contexts(
+    llm: Path, folk: LabelledSource, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    """Those that dev was read with knew of factors that the model has not got any more."""
+    made, fresh, losses, own = people_recognizer(llm), people_recognizer(llm), [0], PromptTask.loss
+
+    def stopping(*arguments: Any) -> Any:
+        losses[0] += 1
+        if losses[0] == 6:  # after an epoch
+            raise stop
+        return own(*arguments)
+
+    monkeypatch.setattr(PromptTask, "loss", stopping)
+    with pytest.raises((stop, TrainingError)):
+        made.tune([folk], dev=(PEOPLE, EXAMPLES, EXAMPLES[:6]))
+    assert made.adapter is None
+    for recognizer in (made, fresh):
+        recognizer.add_domain(PEOPLE, EXAMPLES)
+    assert [r.to_dict() for r in made.predict(TEXTS)] == [r.to_dict() for r in fresh.predict(TEXTS)]
 
 
 def test_a_model_is_tuned_once_and_only_here(llm: Path, tuned: IFWRANER, folk: LabelledSource) -> None:

@@ -6,10 +6,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from xdner.backbone.encoder import load_encoder
 from xdner.errors import DataError, IndexMismatchError, RetrievalError
 from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.manifest import CACHE, MANIFEST
@@ -17,6 +19,7 @@ from xdner.retrieval.milvus import SHIFT, MilvusRows
 from xdner.retrieval.pool import Change, Pool, open_pool
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.retrieval.stop_words import stop_words
+from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.pools import SENTENCES, stored, texts
 from xdner.text import Sentence
 
@@ -97,6 +100,32 @@ def test_another_embedding_is_refused_and_both_are_named(pool: Pool, embedder: M
             pool.add(SENTENCES, other)
         assert "--replace" in (caught.value.hint or "")
     assert (pool.folder / MANIFEST).read_bytes() == before
+
+
+def test_the_same_weights_with_another_tokenizer_are_another_embedding(tmp_path: Path, pool: Pool) -> None:
+    def read_with(**changes: Any) -> WordEmbedder:
+        folder = save_tiny_encoder(tmp_path / "-".join(["encoder", *changes]))
+        file = folder / "tokenizer.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        return WordEmbedder(load_encoder(folder), RetrievalSettings(layer=1))
+
+    # What a caller sets anew in each call says nothing.
+    pool.add(SENTENCES, read_with(truncation=None, padding=None))
+    other = read_with(normalizer=None)
+    assert other.encoder.fingerprint == pool.manifest.embedding.fingerprint
+    told = [embedding.tokenizer[7:19] for embedding in (pool.manifest.embedding, other.embedding)]
+    with pytest.raises(
+        IndexMismatchError, match="tokenizer {}, .* but it is asked with .*tokenizer {}, ".format(*told)
+    ):
+        pool.add(SENTENCES, other)
+    # An older index does not know its tokenizer.
+    path = pool.folder / MANIFEST
+    known = json.loads(path.read_text())
+    del known["embedding"]["tokenizer"]
+    path.write_text(json.dumps(known))
+    older = open_pool(pool.folder)
+    assert "tokenizer" not in str(older.manifest.embedding)
+    assert older.add(SENTENCES, other) == Change(unchanged=4)
 
 
 def test_examples_that_cannot_be_shown(pool: Pool, embedder: Make) -> None:

@@ -15,7 +15,7 @@ from filelock import FileLock
 from xdner.errors import RetrievalError
 from xdner.retrieval import pool as pool_module
 from xdner.retrieval.embedder import WordEmbedder
-from xdner.retrieval.manifest import CACHE, MANIFEST
+from xdner.retrieval.manifest import CACHE, MANIFEST, Manifest
 from xdner.retrieval.milvus import MilvusRows
 from xdner.retrieval.pool import Pool, open_pool
 from xdner.testing.pools import SENTENCES, stored, texts
@@ -86,6 +86,32 @@ def test_a_writer_that_is_stopped_after_it_was_done_loses_nothing(
         again = open_pool(pool.folder)
         assert "north wind" in texts(again)
         assert stored(again) == set(again.keys().tolist())
+
+
+@pytest.mark.parametrize("change", ["add", "replace", "remove"])
+def test_a_pool_whose_writer_was_stopped_has_what_its_folder_has(
+    pool: Pool, embedder: Make, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    write, one = Manifest.write, Sentence.from_words(["north", "wind"], [(1, 2, "wind")])
+
+    def stopped(manifest: Manifest, folder: Path) -> None:
+        write(manifest, folder)
+        if not manifest.pending:
+            raise KeyboardInterrupt
+
+    changes = {
+        "add": lambda: pool.add([one], embedder()),
+        "replace": lambda: pool.replace([one], embedder()),
+        "remove": lambda: pool.remove([SENTENCES[1].text]),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            changes[change]()
+    again = open_pool(pool.folder)
+    assert texts(again) != [s.text for s in SENTENCES]
+    assert texts(pool) == texts(again)
+    assert (pool.manifest.revision, len(pool.matrix())) == (again.manifest.revision, again.manifest.words)
 
 
 def test_what_killed_writers_left_is_swept(pool: Pool, embedder: Make) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from xdner.errors import IndexMismatchError, RetrievalError
-from xdner.retrieval.base import Example
+from xdner.retrieval.base import Example, let_go, text_key
 from xdner.retrieval.baselines import BM25Retriever, RandomRetriever, SentenceRetriever
 from xdner.retrieval.build import build_retriever, embedder_of
 from xdner.retrieval.by_words import WordRetriever
@@ -228,3 +229,85 @@ def test_of_two_labellings_the_last_is_shown_from_an_index_and_from_memory(
     for of in (pool, [Example.of(s) for s in both]):
         (hits,) = build_retriever(of, settings(method=method), embedder()).retrieve([Sentence.from_text("a ship")], 3)
         assert [h.example.sentence for h in hits if h.example.sentence.text == corrected.text] == [corrected]
+
+
+COPIES = ("Ann sails north", "Ann  sails north", "ANN sails north", "Ann sails  north ", "ann sails north")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_text_is_shown_twice_in_other_letters(embedder: Make, tmp_path: Path, method: str) -> None:
+    others = ["Bob sees the sea", "Eve left Oslo"]
+    sentences = [Sentence.from_text(t, [(0, 3, "person")]) for t in (*COPIES, *others)]
+    pool = Pool.create(tmp_path / "index", embedder().embedding)
+    pool.add(sentences, embedder())
+    for of in (pool, [Example.of(s) for s in sentences]):
+        for search in ("memory", "milvus"):
+            retriever = build_retriever(of, settings(method=method, search=search, rows="all"), embedder())
+            (hits,) = retriever.retrieve([Sentence.from_text("Dan sails north")], 5)
+            let_go(retriever)
+            shown = [h.example.sentence.text for h in hits]
+            assert sorted(shown) == sorted(["ann sails north", *others]), "the last one counts"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_copy_that_is_composed_in_another_way_is_left_out(embedder: Make, method: str) -> None:
+    text = "André left Málaga"
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        copy = Sentence.from_text(unicodedata.normalize(form, text), [(0, 3, "person")])
+        others = [Sentence.from_text(t, [(0, 3, "person")]) for t in ("Bob sat", "Eve left")]
+        retriever = build_retriever([Example.of(s) for s in (copy, *others)], settings(method=method), embedder())
+        (hits,) = retriever.retrieve([Sentence.from_text(text.upper())], 5)
+        assert {h.example.sentence.text for h in hits} == {"Bob sat", "Eve left"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_not_shown_has_no_part_in_the_choice(embedder: Make, tmp_path: Path, method: str) -> None:
+    """As the whole text of which the query is a window: most like it, it would have the first choice."""
+    rest = [*SENTENCES[1:], *(Sentence.from_words([*"abc", x + "q"], [(0, 1, "x")]) for x in "defghijk")]
+    whole, window = SENTENCES[0], Sentence.from_words(["Lee", "in", "Rome"])
+    queries = [window, Sentence.from_text("the ship of Ann")]
+    pool = Pool.create(tmp_path / "index", embedder().embedding)
+    pool.add([whole, *rest], embedder())
+    alone = build_retriever([Example.of(s) for s in rest], settings(method=method), embedder()).retrieve(queries, 3)
+    how = settings(method=method)
+    for of in (pool, [Example.of(s) for s in (whole, *rest)]):
+        found = build_retriever(of, how, embedder()).retrieve(queries, 3, [{text_key(whole)}, {text_key(whole)}])
+        assert [[h.example.id for h in hits] for hits in found] == [[h.example.id for h in hits] for hits in alone]
+        assert [len(hits) for hits in found] == [3, 3]
+
+
+@pytest.mark.parametrize("search", ["memory", "milvus"])
+def test_a_word_that_fills_the_candidates_does_not_hide_other_examples(
+    embedder: Make, tmp_path: Path, search: str
+) -> None:
+    again = [Sentence.from_words(["wind"] * 40 + [c], [(0, 1, "wind")]) for c in "abc"]
+    others = [
+        Sentence.from_text(t, [(0, 3, "x")]) for t in ("Bob sees the sea", "Eve left Oslo", "Cid sat there", "Dan")
+    ]
+    pool = Pool.create(tmp_path / "index", embedder().embedding)
+    pool.add([*again, *others], embedder())
+    queries = [Sentence.from_text("wind"), Sentence.from_text("the north wind"), *SENTENCES, Sentence.from_text("")]
+    for of in (pool, [Example.of(s) for s in (*again, *others)]):
+        retriever = WordRetriever(of, embedder(), settings(search=search))
+        found = retriever.retrieve(queries, 5)
+        assert [len(hits) for hits in found] == [5] * 6 + [0]
+        assert [h.example.id for h in retriever.retrieve(queries[:1], 5)[0]] == [h.example.id for h in found[0]]
+        assert [len(hits) for hits in retriever.retrieve(queries, 50)] == [7] * 6 + [0]
+        retriever.close()
+
+
+def test_one_search_is_enough_where_enough_examples_come(
+    pool: Pool, embedder: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches, own = [], WordRetriever._search
+    monkeypatch.setattr(WordRetriever, "_search", lambda *a: searches.append(len(a[1])) or own(*a))
+    retriever = WordRetriever(pool, embedder(), settings(candidates=6))
+    retriever.retrieve([Sentence.from_text("the ship sails, north of Rome")], 2)
+    assert searches == [4]
+
+
+def test_bm25_shows_no_example_without_words() -> None:
+    blank, query = Sentence.from_text("   "), Sentence.from_text("Ann went")
+    assert BM25Retriever([Example.of(blank)]).retrieve([query, blank], 2) == [(), ()]
+    (hits,) = BM25Retriever([Example.of(blank), Example.of(SENTENCES[0])]).retrieve([query], 2)
+    assert [h.example.sentence for h in hits] == [SENTENCES[0]]

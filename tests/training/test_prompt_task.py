@@ -15,7 +15,7 @@ from xdner.domain import Domain
 from xdner.errors import DomainError, SettingsError, TrainingError, TrainingInterrupted
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
-from xdner.retrieval.base import Example, Hit, Retriever
+from xdner.retrieval.base import Example, Hit, Keys, Retriever
 from xdner.testing.examples import SHORT, people, shared_words
 from xdner.testing.models import tiny_causal
 from xdner.testing.tokenizers import byte_level_tokenizer
@@ -208,7 +208,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 def reversed_words(examples: Sequence[Example], settings: WranerSettings) -> Retriever:
     class Reversed:
-        def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+        def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
             return [hits[::-1] for hits in shared_words(examples, settings).retrieve(queries, k)]
 
     return Reversed()
@@ -219,7 +219,7 @@ def test_a_retriever_that_shows_a_sentence_to_itself_is_refused() -> None:
         def __init__(self, pool: Sequence[Example]) -> None:
             self.pool = {e.sentence.text: e for e in pool}
 
-        def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+        def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
             return [(Hit(self.pool[q.text], 1.0),) for q in queries]
 
     with pytest.raises(TrainingError, match="to itself"):

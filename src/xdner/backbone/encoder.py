@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,14 @@ class Encoder:
     def size(self) -> int:
         """d, of the states."""
         return int(self.model.config.hidden_size)
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """Of what makes ids of a text: the same weights read other ids with another tokenizer. Padding, truncation and what
+        comes around a text are each caller's own."""
+        backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        kept = {key: backend.get(key) for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
+        return f"sha256:{hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()}"
 
     def fresh(self) -> nn.Module:
         """A copy of the model to train; this one stays as it is."""

@@ -83,6 +83,10 @@ class Generator(Protocol):
         """The windows in which a sentence is asked about; none if there is nothing to ask."""
         ...
 
+    def capped(self, sentence: Sentence) -> int:
+        """How many of its words are so long that the model reads only their beginnings."""
+        ...
+
     def answer(self, questions: Sequence[Question], *, done: Callable[[int], None] | None = None) -> list[Answer]:
         """One answer a question, in the same order.
 

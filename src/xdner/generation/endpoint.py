@@ -75,6 +75,10 @@ class EndpointModel:
         lengths = [1] * len(sentence.words)
         return split_windows(lengths, window=how.window, overlap=how.overlap, max_pieces=how.window)
 
+    def capped(self, sentence: Sentence) -> int:
+        """None: a prompt is sent as it is."""
+        return 0
+
     def answer(self, questions: Sequence[Question], *, done: Callable[[int], None] | None = None) -> list[Answer]:
         """One answer a question, ``llm.concurrency`` of them at a time; see
         :class:`~xdner.generation.answers.Generator`.

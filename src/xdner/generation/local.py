@@ -106,6 +106,10 @@ class LocalModel:
             hint="Raise prompt.max_tokens, describe the types in fewer words, or use a model with a longer window.",
         )
 
+    def capped(self, sentence: Sentence) -> int:
+        """Words that are cut to ``max_pieces`` tokens."""
+        return sum(self.encoder.capped(word.text) for word in sentence.words)
+
     def answer(self, questions: Sequence[Question], *, done: Callable[[int], None] | None = None) -> list[Answer]:
         """One answer a question; see :class:`~xdner.generation.answers.Generator`. None depends on the others."""
         jobs, kept = [], []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xdner.codec.windows import Found, merge_windows
@@ -24,13 +24,11 @@ class Ready:
         asked: how.
         retriever: of its examples.
         k: examples that a question shows.
-        copies: examples by their text's key.
     """
 
     asked: Asked
     retriever: Retriever
     k: int
-    copies: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +58,7 @@ class Batch:
         self.ready = {name: domain(name) for name in dict.fromkeys(r.domain for r in requests)}
         pairs = zip(requests, self.sentences, strict=True)
         self.windows = [llm.split(sentence, self.ready[request.domain].asked) for request, sentence in pairs]
+        self._capped = [llm.capped(sentence) for sentence in self.sentences]
         self._parts = [
             _Part(number, window.first, sub_sentence(self.sentences[number], window))
             for number, windows in enumerate(self.windows)
@@ -67,7 +66,7 @@ class Batch:
         ]
 
     def questions(self) -> list[Question]:
-        """Each window with what was retrieved for it: one search a domain, a second one for windows of long texts."""
+        """Each window with what was retrieved for it."""
         shown: dict[int, tuple[Sentence, ...]] = {}
         for name, ready in self.ready.items():
             if ready.k:
@@ -92,24 +91,16 @@ class Batch:
         return self.requests[part.request].domain
 
     def _examples(self, ready: Ready, own: Sequence[int]) -> dict[int, tuple[Sentence, ...]]:
-        """What the questions about these parts show. A retriever leaves out the query itself; of a window, all copies of the
-        whole text have to be left out too. What has none is asked for apart, so that what one text is shown does not depend on
-        the others."""
-        shown: dict[int, tuple[Sentence, ...]] = {}
-        parts = self._parts
-        whole = {i: text_key(self.sentences[parts[i].request]) for i in own}
-        spare = {i: ready.copies.get(whole[i], 0) if text_key(parts[i].sentence) != whole[i] else 0 for i in own}
-        for more in sorted(set(spare.values())):
-            asked = [i for i in own if spare[i] == more]
-            found = ready.retriever.retrieve([parts[i].sentence for i in asked], ready.k + more)
-            for i, hits in zip(asked, found, strict=True):
-                others = [h.example.sentence for h in hits if text_key(h.example.sentence) != whole[i]]
-                shown[i] = tuple(others[: ready.k])
-        return shown
+        """What the questions about these parts show. A retriever leaves out the query itself; of a window, the whole text has to
+        be left out too."""
+        parts = [self._parts[i] for i in own]
+        whole = [(text_key(self.sentences[part.request]),) for part in parts]
+        found = ready.retriever.retrieve([part.sentence for part in parts], ready.k, whole)
+        return {i: tuple(hit.example.sentence for hit in hits) for i, hits in zip(own, found, strict=True)}
 
     def _result(self, number: int, read: Sequence[tuple[_Part, Answer]]) -> Result:
         sentence, windows = self.sentences[number], self.windows[number]
-        notes: Counter[str] = Counter()
+        notes = Counter({"capped_words": self._capped[number]} if self._capped[number] else {})
         found: list[list[Found]] = []
         for part, answer in read:
             notes.update(answer.notes)

@@ -9,7 +9,6 @@ answer in ``codec/dictionary.py``, language models in ``generation/local.py`` an
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from xdner.errors import (
     BackboneError,
     BackboneMismatchError,
     EndpointError,
+    RetrievalError,
     SettingsError,
     TrainingError,
 )
@@ -34,9 +34,9 @@ from xdner.recognizers.asking import Batch, Ready
 from xdner.recognizers.base import Recognizer, Request, Result
 from xdner.recognizers.retrievers import Retrievers
 from xdner.recognizers.warmup import check_labels
-from xdner.retrieval.base import Example, let_go, text_key
+from xdner.retrieval.base import Example, Retriever, let_go
 from xdner.retrieval.examples import unique
-from xdner.retrieval.pool import Pool
+from xdner.retrieval.pool import Pool, has_pool, open_pool
 from xdner.text import Sentence
 from xdner.training.run import Run
 from xdner.training.sources import LabelledSource, limited
@@ -220,16 +220,27 @@ class IFWRANER(Recognizer[ExamplesEntry]):
     def _domain(self, name: str) -> Ready:
         if name not in self._ready:
             entry = self._entry(name)
-            pool = [Example.of(sentence) for sentence in entry.examples]
-            index, make = self._pools.get(name), self.make_retriever
-            if index is not None and isinstance(make, Retrievers):
-                retriever = make.of_pool(index, entry.settings)
-            else:
-                retriever = make(pool, entry.settings)
             asked = Asked(entry.domain, entry.template, entry.settings)
-            copies = Counter(text_key(sentence) for sentence in entry.examples)
-            self._ready[name] = Ready(asked, retriever, entry.settings.retrieval.k, copies)
+            self._ready[name] = Ready(asked, self._retriever(entry), entry.settings.retrieval.k)
         return self._ready[name]
+
+    def _retriever(self, entry: ExamplesEntry) -> Retriever:
+        """Of a domain's index, or of its examples. An index whose rows somebody has replaced or removed since it was opened is
+        opened again; one that cannot give the domain's examples any more is not used."""
+        index, make = self._pools.get(entry.domain.name), self.make_retriever
+        while index is not None and isinstance(make, Retrievers):
+            try:
+                return make.of_pool(index, entry.settings)
+            except RetrievalError:
+                own = index.manifest
+                index = open_pool(index.folder) if has_pool(index.folder) else None
+                if index is not None and index.manifest == own:
+                    raise
+                if index is not None and not (
+                    index.holds(entry.examples) and index.manifest.embedding.same(own.embedding)
+                ):
+                    index = None
+        return make([Example.of(sentence) for sentence in entry.examples], entry.settings)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -276,9 +287,13 @@ class IFWRANER(Recognizer[ExamplesEntry]):
                 "a language model is tuned once, before domains are added",
                 hint="Start from a fresh IFWRANER.from_pretrained(…), with all sources together.",
             )
-        made = tune(
-            local.backbone, sources, self.settings, self.template, self.make_retriever, score=self._scorer(dev), run=run,
-        )  # fmt: skip
+        try:
+            made = tune(
+                local.backbone, sources, self.settings, self.template, self.make_retriever, score=self._scorer(dev),
+                run=run,
+            )  # fmt: skip
+        finally:
+            local.forget()  # dev was read under factors that are gone
         self.adopt(made.adapter, sentence_hashes(s for source in sources for s in source.sentences))
         return made
 

@@ -6,19 +6,28 @@ to a language model before it reads the query, best first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
+from xdner.corpora.checks import normalize_text
 from xdner.text import Sentence
 
-__all__ = ["Example", "Hit", "Match", "Retriever", "let_go", "text_key"]
+__all__ = ["Example", "Hit", "Keys", "Match", "Retriever", "hidden", "let_go", "text_key"]
+
+#: For each query, the keys (:func:`text_key`) of texts that it is not shown besides its own; nothing: no others.
+Keys = Sequence[Collection[str]]
 
 
 def text_key(sentence: Sentence) -> str:
-    """What a query and its own copies among the examples have in common: all characters but white space, without case."""
-    return "".join(sentence.text.split()).casefold()
+    """What copies of a text have in common: all characters but white space, without case and however they are composed."""
+    return normalize_text(sentence.text)
+
+
+def hidden(queries: Sequence[Sentence], without: Keys) -> list[set[str]]:
+    """The keys of the texts that each query is not shown: its own, and those that it is asked ``without``."""
+    return [{text_key(q), *keys} for q, keys in zip(queries, without or [()] * len(queries), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +82,17 @@ class Hit:
 class Retriever(Protocol):
     """Finds examples for sentences."""
 
-    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
-        """The best ``k`` examples of each query, best first, at most one of the same text.
+    def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
+        """The best ``k`` examples of each query, best first, at most one of the same text, white space and case aside.
 
-        An example whose text is the query's own, white space and case aside, is never among them: training retrieves from
-        a pool that holds the query itself. Fewer than ``k`` come back where the pool has no more.
+        An example whose text is the query's own is never among them: training retrieves from a pool that holds the query
+        itself. Fewer than ``k`` come back where the pool has no more.
+
+        Args:
+            queries: in any order; what one brings does not depend on the others.
+            k: how many examples.
+            without: more texts that a query is not shown, and that have no part in the choice: a window of a long text is asked
+                about without the whole.
         """
         ...
 

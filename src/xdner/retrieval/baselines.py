@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from hashlib import sha256
 from itertools import islice
 from typing import Any
@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 
 from xdner.errors import RetrievalError, install_hint
-from xdner.retrieval.base import Example, Hit, text_key
+from xdner.retrieval.base import Example, Hit, Keys, hidden, text_key
 from xdner.retrieval.embedder import WordEmbedder
-from xdner.retrieval.examples import unique
+from xdner.retrieval.examples import distinct
 from xdner.retrieval.stop_words import queried_words
 from xdner.text import Sentence
 
 __all__ = ["BM25Retriever", "DensestRetriever", "NoRetriever", "RandomRetriever", "SentenceRetriever", "require_bm25"]
 
 
-def _best(examples: Sequence[Example], scores: np.ndarray, query: Sentence, k: int) -> tuple[Hit, ...]:
-    """The ``k`` best by score; of equals the first; never the query itself."""
-    own = text_key(query)
+def _best(examples: Sequence[Example], scores: np.ndarray, kept_out: Container[str], k: int) -> tuple[Hit, ...]:
+    """The ``k`` best by score; of equals the first."""
     order = np.argsort(-scores, kind="stable").tolist()
-    others = (Hit(examples[i], float(scores[i])) for i in order if text_key(examples[i].sentence) != own)
+    others = (Hit(examples[i], float(scores[i])) for i in order if text_key(examples[i].sentence) not in kept_out)
     return tuple(islice(others, k))
 
 
@@ -32,13 +31,14 @@ class SentenceRetriever:
     """By the cosine of sentence embeddings (:meth:`~xdner.retrieval.embedder.WordEmbedder.embed_sentences`)."""
 
     def __init__(self, examples: Iterable[Example], embedder: WordEmbedder) -> None:
-        self.examples, self.embedder = unique(examples), embedder
+        self.examples, self.embedder = distinct(examples), embedder
         self._vectors = embedder.embed_sentences([e.sentence for e in self.examples])
 
-    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+    def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
         """See :class:`~xdner.retrieval.base.Retriever`."""
         vectors = self.embedder.embed_sentences(queries)
-        return [_best(self.examples, self._vectors @ v, q, k) for q, v in zip(queries, vectors, strict=True)]
+        asked = zip(vectors, hidden(queries, without), strict=True)
+        return [_best(self.examples, self._vectors @ vector, kept_out, k) for vector, kept_out in asked]
 
 
 def require_bm25() -> Any:
@@ -55,7 +55,8 @@ def require_bm25() -> Any:
 
 
 class BM25Retriever:
-    """By the words that both have: BM25 as in Lucene (k₁ 1.5, b 0.75), lower-cased, without stop words.
+    """By the words that both have: BM25 as in Lucene (k₁ 1.5, b 0.75), lower-cased, without stop words. Examples that have no
+    words at all are not shown.
 
     Raises:
         RetrievalError: the package bm25s is not installed.
@@ -63,20 +64,23 @@ class BM25Retriever:
 
     def __init__(self, examples: Iterable[Example], stop_words: str = "english") -> None:
         bm25s = require_bm25()
-        self.examples, self.stop_words = unique(examples), stop_words
+        self.examples, self.stop_words = [e for e in distinct(examples) if e.sentence.words], stop_words
         self._index = bm25s.BM25(method="lucene")
-        self._index.index([self._tokens(e.sentence) for e in self.examples], show_progress=False)
+        if self.examples:  # it makes no index of nothing
+            self._index.index([self._tokens(e.sentence) for e in self.examples], show_progress=False)
 
     def _tokens(self, sentence: Sentence) -> list[str]:
         return [sentence.words[i].text.lower() for i in queried_words(sentence, self.stop_words)]
 
-    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+    def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
         """See :class:`~xdner.retrieval.base.Retriever`."""
+        if not self.examples:
+            return [()] * len(queries)
         found = []
-        for query in queries:
+        for query, kept_out in zip(queries, hidden(queries, without), strict=True):
             known = [t for t in self._tokens(query) if t in self._index.vocab_dict]
             scores = np.asarray(self._index.get_scores(known)) if known else np.zeros(len(self.examples))
-            found.append(_best(self.examples, scores, query, k))
+            found.append(_best(self.examples, scores, kept_out, k))
         return found
 
 
@@ -84,16 +88,15 @@ class RandomRetriever:
     """At random, but always the same for a text and a seed; all scores are 0."""
 
     def __init__(self, examples: Iterable[Example], seed: int = 1) -> None:
-        self.examples, self.seed = unique(examples), seed
+        self.examples, self.seed = distinct(examples), seed
         self._keys = [text_key(e.sentence) for e in self.examples]
 
-    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+    def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
         """See :class:`~xdner.retrieval.base.Retriever`."""
         found = []
-        for query in queries:
+        for query, kept_out in zip(queries, hidden(queries, without), strict=True):
             digest = sha256(f"{self.seed}\0{query.text}".encode("utf-8", "surrogatepass")).digest()
-            own = text_key(query)
-            others = [e for e, key in zip(self.examples, self._keys, strict=True) if key != own]
+            others = [e for e, key in zip(self.examples, self._keys, strict=True) if key not in kept_out]
             chosen = random.Random(digest).sample(others, min(k, len(others)))
             found.append(tuple(Hit(e, 0.0) for e in chosen))
         return found
@@ -103,17 +106,17 @@ class DensestRetriever:
     """Those with the most entities, whatever the query; of equals the shortest."""
 
     def __init__(self, examples: Iterable[Example]) -> None:
-        self.examples = sorted(unique(examples), key=lambda e: (-len(e.sentence.entities), len(e.sentence.words)))
+        self.examples = sorted(distinct(examples), key=lambda e: (-len(e.sentence.entities), len(e.sentence.words)))
         self._scores = np.array([len(e.sentence.entities) for e in self.examples], dtype=float)
 
-    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+    def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
         """See :class:`~xdner.retrieval.base.Retriever`."""
-        return [_best(self.examples, self._scores, query, k) for query in queries]
+        return [_best(self.examples, self._scores, kept_out, k) for kept_out in hidden(queries, without)]
 
 
 class NoRetriever:
     """Shows nothing."""
 
-    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+    def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
         """See :class:`~xdner.retrieval.base.Retriever`."""
         return [()] * len(queries)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from xdner.retrieval.aggregate import Brought, choose
-from xdner.retrieval.base import Example, Hit, text_key
+from xdner.retrieval.base import Example, Hit, Keys, hidden, text_key
 from xdner.retrieval.embedder import Vectors, WordEmbedder
-from xdner.retrieval.examples import keys_of, stacked, unique, word_labels
+from xdner.retrieval.examples import distinct, keys_of, stacked, word_labels
 from xdner.retrieval.matrix import Matrix
 from xdner.retrieval.milvus import SHIFT, MilvusRows
 from xdner.retrieval.pool import Pool
@@ -23,6 +23,7 @@ __all__ = ["WordRetriever"]
 
 _MOST = 1024  # rows that Milvus is asked for, for one word
 _WORDS = 512  # of queries, in one call to Milvus
+_WIDER = 8  # times as many rows are looked at where too few examples came
 
 
 class WordRetriever:
@@ -49,92 +50,118 @@ class WordRetriever:
         if isinstance(pool, Pool):
             pool.require(embedder.embedding)
             pool.require_examples()
-            self.examples, self._language = dict(pool.examples), pool.manifest.stop_words
+            numbered, self._language = dict(sorted(pool.examples.items())), pool.manifest.stop_words
         else:
-            self.examples, self._language = dict(enumerate(unique(pool))), self.settings.stop_words
+            numbered, self._language = dict(enumerate(distinct(pool))), self.settings.stop_words
+        self._numbers = {text_key(e.sentence): n for n, e in numbered.items()}
+        self.examples = {n: numbered[n] for n in self._numbers.values()}  # as ``distinct``
         self._labels = {n: word_labels(e.sentence) for n, e in self.examples.items()}
-        self._copies: dict[str, set[int]] = {}
-        for number, example in self.examples.items():
-            self._copies.setdefault(text_key(example.sentence), set()).add(number)
         self._counts = Counter(w for e in self.examples.values() for w in {w.text.lower() for w in e.sentence.words})
         if not isinstance(pool, Pool):
-            vectors = embedder.embed([e.sentence for e in self.examples.values()])
-            self._matrix = self._chosen(Matrix(keys_of(self.examples), stacked(vectors, embedder.embedding.dimension)))
+            vectors = stacked(embedder.embed([e.sentence for e in numbered.values()]), embedder.embedding.dimension)
+            self._matrix = self._chosen(Matrix(keys_of(numbered), vectors), numbered)
         elif self.settings.search == "milvus" or (self.settings.search == "auto" and pool.manifest.uri):
             self._rows = pool.rows()
         else:
-            self._matrix = self._chosen(pool.matrix())
+            self._matrix = self._chosen(pool.matrix(), numbered)
 
     def close(self) -> None:
         """Let go of Milvus, if it is asked."""
         if self._rows is not None:
             self._rows.close()
 
-    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+    def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
         """See :class:`~xdner.retrieval.base.Retriever`; a hit's matches are the words that brought it."""
         asked = [list(queried_words(q, self.settings.stop_words)) for q in queries]
         vectors = [v[words] for v, words in zip(self.embedder.embed(queries), asked, strict=True)]
         found = []
-        for query, words, brought in zip(queries, asked, self._brought(queries, asked, vectors), strict=True):
+        for query, words, brought in zip(
+            queries, asked, self._brought(queries, asked, vectors, k, without), strict=True
+        ):
             idf = {i: self._idf(query.words[i].text) for i in words}
             chosen = choose(brought, k, self.settings.aggregation, idf)
             found.append(tuple(Hit(self.examples[c.example], c.score, c.matches) for c in chosen))
         return found
 
     def _brought(
-        self, queries: Sequence[Sentence], asked: Sequence[Sequence[int]], vectors: Sequence[Vectors]
+        self,
+        queries: Sequence[Sentence],
+        asked: Sequence[Sequence[int]],
+        vectors: Sequence[Vectors],
+        k: int = 0,
+        without: Keys = (),
     ) -> list[list[Brought]]:
-        """Of each query, the nearest rows of each of its words, without those of the query's own text."""
-        own = [self._copies.get(text_key(q), set()) for q in queries]
-        limit = self.settings.candidates
-        # Room for the words of the query itself, where the pool holds it.
-        spare = max((sum(len(self.examples[n].sentence.words) for n in copies) for copies in own), default=0)
-        keys, cosines = self._search(stacked(vectors, self.embedder.embedding.dimension), limit + spare)
-        found, at = [], 0
-        for copies, words in zip(own, asked, strict=True):
-            brought = []
-            for row, word in enumerate(words, start=at):
-                left = limit
-                for key, cosine in zip(keys[row].tolist(), cosines[row].tolist(), strict=True):
-                    example, place = key >> SHIFT, key & ((1 << SHIFT) - 1)
-                    # Rows that a writer has not swept yet are of no example.
-                    if key < 0 or example in copies or example not in self._labels:
-                        continue
-                    brought.append(Brought(word, example, place, self._labels[example][place], cosine))
-                    left -= 1
-                    if not left:
-                        break
-            found.append(brought)
-            at += len(words)
+        """Of each query, the nearest rows of each of its words, without those of the texts that it is not shown. Where they are
+        of fewer than ``k`` examples, such as of one in which a word stands over and over, more rows are looked at."""
+        kept_out = [{self._numbers[key] for key in keys if key in self._numbers} for keys in hidden(queries, without)]
+        found: list[list[Brought]] = [[] for _ in queries]
+        limit, waiting = self.settings.candidates, [n for n, words in enumerate(asked) if words]
+        while waiting:
+            # Room for the words of the query itself, where the pool holds it.
+            spare = max(sum(len(self._labels[e]) for e in kept_out[n]) for n in waiting)
+            wide = min(limit + spare, self._most)
+            keys, cosines = self._search(np.concatenate([vectors[n] for n in waiting]), wide)
+            short, at = [], 0
+            for n in waiting:
+                rows = slice(at, at + len(asked[n]))
+                found[n], more = self._read(asked[n], keys[rows], cosines[rows], kept_out[n], limit)
+                at += len(asked[n])
+                came = {b.example for b in found[n] if b.similarity > 0}
+                if more and len(came) < min(k, len(self.examples) - len(kept_out[n])):
+                    short.append(n)
+            waiting, limit = short if limit < self._most else [], limit * _WIDER
         return found
+
+    def _read(
+        self, words: Sequence[int], keys: np.ndarray, cosines: np.ndarray, kept_out: set[int], limit: int
+    ) -> tuple[list[Brought], bool]:
+        """What the rows found for a query's words bring, and whether rows behind them might bring more."""
+        brought, more = [], False
+        for word, row, similar in zip(words, keys.tolist(), cosines.tolist(), strict=True):
+            left, key, cosine = limit, -1, 0.0
+            for key, cosine in zip(row, similar, strict=True):
+                example, place = key >> SHIFT, key & ((1 << SHIFT) - 1)
+                # Rows that a writer has not swept yet are of no example, and copies of one in other letters are not shown.
+                if key < 0 or example in kept_out or example not in self._labels:
+                    continue
+                brought.append(Brought(word, example, place, self._labels[example][place], cosine))
+                left -= 1
+                if not left:
+                    break
+            more = more or (key >= 0 and cosine > 0)
+        return brought, more
+
+    @property
+    def _most(self) -> int:
+        """Rows that can be had for one word."""
+        return _MOST if self._matrix is None else max(1, len(self._matrix))
 
     def _search(self, vectors: Vectors, limit: int) -> tuple[np.ndarray, np.ndarray]:
         if self._matrix is not None:
             return self._matrix.search(vectors, limit)
         assert self._rows is not None
-        limit = min(limit, _MOST)
         parts = [
             self._rows.search(vectors[at : at + _WORDS], limit, rows=self.settings.rows, nprobe=self.settings.nprobe)
             for at in range(0, len(vectors), _WORDS)
         ]
-        if not parts:
-            return np.zeros((0, limit), np.int64), np.zeros((0, limit), np.float32)
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
-    def _chosen(self, matrix: Matrix) -> Matrix:
-        """The rows that can be found."""
-        if self.settings.rows == "all":
-            return matrix
+    def _chosen(self, matrix: Matrix, numbered: Mapping[int, Example]) -> Matrix:
+        """The rows that can be found, of those of all examples by number."""
         kept: list[bool] = []
-        for number in sorted(self.examples):
-            example: Example = self.examples[number]
-            if self.settings.rows == "entities":
+        for number, example in numbered.items():
+            words = range(len(example.sentence.words))
+            if number not in self.examples:
+                kept += (False for _ in words)
+            elif self.settings.rows == "all":
+                kept += (True for _ in words)
+            elif self.settings.rows == "entities":
                 kept += map(bool, self._labels[number])
             else:
                 # As the rows in Milvus were marked, whatever the query's language.
                 content = set(content_words(example.sentence, self._language))
-                kept += (i in content for i in range(len(example.sentence.words)))
-        return matrix.pick(np.array(kept))
+                kept += (i in content for i in words)
+        return matrix.pick(np.array(kept, dtype=bool))
 
     def _idf(self, word: str) -> float:
         """BM25's, over examples: ln(1 + (N - n + ½) / (n + ½))."""

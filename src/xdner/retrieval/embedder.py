@@ -35,7 +35,8 @@ _OVERLAP = 16  # words that two windows of a long sentence share
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """What made the vectors: two embeddings compare only if all of this but ``name`` and ``source`` is the same.
+    """What made the vectors: two embeddings compare only if all of this but ``name`` and ``source`` is the same, as far as
+    it is known.
 
     Attributes:
         name, source: of the encoder; ``source`` loads it again.
@@ -43,6 +44,7 @@ class Embedding:
         dimension: d.
         layer: whose states; 0 is the layer of embeddings.
         pooling: of a word's sub-words.
+        tokenizer: a hash of what makes ids of words; empty where an older index does not know it.
     """
 
     name: str
@@ -51,17 +53,18 @@ class Embedding:
     dimension: int
     layer: int
     pooling: str
+    tokenizer: str = ""
 
     def same(self, other: Embedding) -> bool:
         """Do its vectors compare with the other's?"""
-        kept = [f.name for f in fields(self) if f.name not in ("name", "source")]
-        return all(getattr(self, k) == getattr(other, k) for k in kept)
+        kept = [f.name for f in fields(self) if f.name not in ("name", "source", "tokenizer")]
+        tokenized = self.tokenizer == other.tokenizer or not (self.tokenizer and other.tokenizer)
+        return tokenized and all(getattr(self, k) == getattr(other, k) for k in kept)
 
     def __str__(self) -> str:
-        return (
-            f"{self.name} ({self.fingerprint.rpartition(':')[2][:12]}, dimension {self.dimension}, layer {self.layer}, "
-            f"{self.pooling} of sub-words)"
-        )
+        weights, tokenizer = (value.rpartition(":")[2][:12] for value in (self.fingerprint, self.tokenizer))
+        made = f"{weights}, tokenizer {tokenizer}" if tokenizer else weights
+        return f"{self.name} ({made}, dimension {self.dimension}, layer {self.layer}, {self.pooling} of sub-words)"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -84,8 +87,9 @@ class WordEmbedder:
         layer = layer_of(encoder, settings.layer)
         self.encoder, self.pieces = encoder, WordPieces(encoder.tokenizer, encoder.positions)
         self.embedding = Embedding(
-            encoder.name, encoder.source, encoder.fingerprint, encoder.size, layer, settings.pooling
-        )
+            encoder.name, encoder.source, encoder.fingerprint, encoder.size, layer, settings.pooling,
+            encoder.tokenizer_fingerprint,
+        )  # fmt: skip
         self.sentence_pooling = settings.sentence_pooling
         self._reader = _up_to(encoder, layer)
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdner.errors import DataError
-from xdner.retrieval.base import Example
+from xdner.retrieval.base import Example, text_key
 from xdner.retrieval.embedder import Vectors
 from xdner.retrieval.milvus import SHIFT, Row
 from xdner.retrieval.stop_words import content_words
 from xdner.text import Sentence
 
-__all__ = ["checked", "keys_of", "rows_of", "stacked", "unique", "word_labels"]
+__all__ = ["checked", "distinct", "keys_of", "rows_of", "stacked", "unique", "word_labels"]
 
 _WORDS = 1 << SHIFT
 
@@ -88,3 +88,8 @@ def stacked(vectors: Sequence[Vectors], dimension: int) -> Vectors:
 def unique(examples: Iterable[Example]) -> list[Example]:
     """Each text once, where it first stood; of several labellings of a text the last counts, as a correction does."""
     return list({example.sentence.text: example for example in examples}.values())
+
+
+def distinct(examples: Iterable[Example]) -> list[Example]:
+    """As :func:`unique`, white space and case aside: what a prompt has room for shows no text twice."""
+    return list({text_key(example.sentence): example for example in examples}.values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,9 +154,10 @@ class Pool:
                 f"the index in {self.folder} is empty", hint="Add examples: xdner index NAME --examples FILE."
             )
 
-    def holds(self, sentences: Iterable[Sentence]) -> bool:
-        """Are its examples these sentences, each text once, and no others?"""
-        return {e.id for e in self.examples.values()} == {e.id for e in unique(map(Example.of, sentences))}
+    def holds(self, sentences: Iterable[Sentence], beside: Container[str] = ()) -> bool:
+        """Are its examples these sentences, each text once, and no others, whatever it has of the texts ``beside`` them?"""
+        own = {e.id for e in self.examples.values() if e.sentence.text not in beside}
+        return own == {e.id for e in unique(map(Example.of, sentences))}
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -267,7 +268,12 @@ class Pool:
             numbers = [n for n, e in self.examples.items() if e.sentence.text in gone]
             if numbers:
                 old = self._cached()
-                self._commit({n: e for n, e in self.examples.items() if e.sentence.text not in gone}, numbers)
+                try:
+                    self._commit({n: e for n, e in self.examples.items() if e.sentence.text not in gone}, numbers)
+                except BaseException:
+                    with contextlib.suppress(RetrievalError):
+                        self._look()  # it may have been stopped after it was done
+                    raise
                 if old is not None:
                     self._keep(old.pick(~np.isin(old.keys >> SHIFT, numbers)))
                 with contextlib.suppress(RetrievalError), self.rows() as rows:

@@ -38,7 +38,8 @@ class RetrievalSettings:
         rows: the words of examples that can be found: ``all``, ``content`` (no stop words, no punctuation) or
             ``entities`` (words of mentions).
         stop_words: the language whose stop words are dropped from queries (and from ``content``), or ``none``.
-        candidates: rows that each word of a query brings, at most; what is farther away counts nothing.
+        candidates: rows that each word of a query brings, at most; what is farther away counts nothing,
+            unless so few rows are of fewer than ``k`` examples.
         search: ``memory`` (the pool's rows in a matrix, exact), ``milvus`` (its own index, approximate where it is an
             IVF), or ``auto``: Milvus where it is a server, memory where it is a file.
         nprobe: clusters of an IVF index that a search looks into.

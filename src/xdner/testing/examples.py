@@ -10,7 +10,7 @@ from xdner.domain import Domain
 from xdner.prompting.settings import WranerSettings
 from xdner.prompting.template import Template
 from xdner.recognizers.if_wraner import IFWRANER
-from xdner.retrieval.base import Example, Hit, Retriever, text_key
+from xdner.retrieval.base import Example, Hit, Keys, Retriever, hidden, text_key
 from xdner.text import Sentence
 
 __all__ = [
@@ -48,14 +48,14 @@ class SharedWords:
     def __init__(self, pool: Sequence[Example]) -> None:
         self.pool = list(pool)
 
-    def retrieve(self, queries: Sequence[Sentence], k: int) -> list[tuple[Hit, ...]]:
+    def retrieve(self, queries: Sequence[Sentence], k: int, without: Keys = ()) -> list[tuple[Hit, ...]]:
         made = []
-        for query in queries:
+        for query, kept_out in zip(queries, hidden(queries, without), strict=True):
             own = {w.text.casefold() for w in query.words}
             hits = {
                 e.sentence.text: Hit(e, len(own & {w.text.casefold() for w in e.sentence.words}))
                 for e in self.pool
-                if text_key(e.sentence) != text_key(query)
+                if text_key(e.sentence) not in kept_out
             }
             made.append(tuple(sorted(hits.values(), key=lambda h: (-h.score, h.example.id))[:k]))
         return made

@@ -145,13 +145,13 @@ def index_examples(
     store = Library(library)
     folder = store.path(name)
     entry, old = entry_in(folder), _there(folder, replace)
-    if old is not None and entry is not None and not replace:
-        _check_shared(old, entry)
     before = types_of(old) if old is not None else None if has_pool(folder / INDEX) else set()
     settings = IndexSettings.build(
         config, overrides, _base(old, entry, replace), use=REMOVING if remove else INDEXING
     ).retrieval
     sentences, skipped, told = _given(name, file, format, skip_empty, entry, old)
+    if old is not None and entry is not None and not replace:
+        _check_shared(old, entry, sentences)
     source = f"domain {name!r}" if file is None else str(file)
     job = _Job(name, folder, source, sentences, settings, uri, encoder, device, progress, told)
     if old is not None:
@@ -319,18 +319,26 @@ def known(pool: Pool | None, name: str) -> Pool:
     return pool
 
 
-def _check_shared(pool: Pool, entry: ExamplesEntry) -> None:
+def _check_shared(pool: Pool, entry: ExamplesEntry, sentences: Sequence[Sentence]) -> None:
     """A domain that was made again from other examples goes before its index: to change the index would take them from it.
+
+    Of the texts that a command is about, both have the same afterwards, so only the others are compared. A command that was
+    stopped after it had changed the index, and before the domain followed, is finished by the same command.
+
+    Args:
+        sentences: that come or leave.
 
     Raises:
         RetrievalError: the index has other examples than the domain.
     """
-    if not pool.holds(entry.examples):
+    about = {s.text for s in sentences}
+    rest = [s for s in entry.examples if s.entities and s.text not in about]
+    if not pool.holds(rest, beside=about):
         name = entry.domain.name
         raise RetrievalError(
             f"the index of {name} has other examples than the domain, which would lose its own",
             hint=f"Make the index again of what the domain has: xdner index {name} --replace. "
-            "With --examples FILE both have these instead.",
+            "With --examples FILE both have these instead. If `xdner index` was stopped: the same command finishes its work.",
         )
 
 

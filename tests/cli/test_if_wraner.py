@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from xdner.backbone.lora import ADAPTER_FILES
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.retrievers import Retrievers
 from xdner.retrieval.stop_words import stop_words
@@ -102,13 +104,31 @@ def test_types_from_a_file(library: Path, files: Path, tmp_path: Path) -> None:
     made = run(*train("seas", copy, "--from", "tuned", "--domain-file", files / "seas.toml"))
     assert made.exit_code == 0, made.stderr
     entry = json.loads(run("domains", "show", "seas", "--library", str(copy), "--json").stdout)
-    # An adapter may come from anywhere, as a peft folder: a domain's own is one.
+    assert entry["domain"]["labels"][0]["description"] == "salt water"
+
+
+def test_an_adapter_from_anywhere(library: Path, files: Path, tmp_path: Path) -> None:
+    """As a peft folder: a domain's own is one."""
+    copy = tmp_path / "library"
+    shutil.copytree(library, copy)
+    entry = json.loads(run("domains", "show", "tuned", "--library", str(copy), "--json").stdout)
     own = ["--adapter", copy / "tuned" / "adapter", "--llm", files / "llm", "--examples", files / "towns.txt"]
     assert run(*train("same", copy, *own)).exit_code == 0
     same = json.loads(run("domains", "show", "same", "--library", str(copy), "--json").stdout)
     assert same["adapter"] == entry["adapter"]
+    other = save_tiny_backbone(tmp_path / "other", seed=7)
+    swapped = train(
+        "same", copy, "--adapter", copy / "tuned" / "adapter", "--llm", other, "--examples", files / "towns.txt"
+    )
+    assert "was trained on other weights (llm) than those of other" in refused(*swapped)
+    # One that peft wrote says no more than its model's name.
+    factors = copy / "tuned" / "adapter" / ADAPTER_FILES[1]
+    save_file(load_file(factors), factors, {"format": "pt"})
+    for llm, doubt in ((other, True), (files / "llm", False)):
+        made = run(*swapped[:-3], str(llm), *swapped[-2:])
+        assert made.exit_code == 0, made.stderr
+        assert ("says it was trained on llm" in " ".join(made.stderr.split())) == doubt
     assert "give one of them" in refused(*train("same", copy, *own, "--source", files / "news.txt"))
-    assert entry["domain"]["labels"][0]["description"] == "salt water"
 
 
 def test_a_domain_that_is_tuned_cannot_be_resumed(library: Path, files: Path) -> None:

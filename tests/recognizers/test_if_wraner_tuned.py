@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.load import load_backbone
@@ -23,7 +24,7 @@ from xdner.generation.local import LocalModel
 from xdner.library.examples_entry import ExamplesEntry
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.testing.examples import EXAMPLES, PEOPLE, TEMPLATE, TEXTS, people_recognizer, quick
-from xdner.testing.models import tiny_causal, tiny_t5
+from xdner.testing.models import save_tiny_backbone, tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer
 from xdner.training.sources import LabelledSource
 
@@ -98,6 +99,28 @@ def test_adapters_that_do_not_fit(llm: Path, tuned: IFWRANER, tmp_path: Path) ->
         merge_adapter(tiny_t5(), tuned.adapter)
     with pytest.raises(BackboneNotFoundError, match=r"adapter_config\.json"):
         people_recognizer(llm, adapter=tmp_path)
+
+
+def test_an_adapter_of_another_model_of_the_same_shape_is_refused(llm: Path, tuned: IFWRANER, tmp_path: Path) -> None:
+    assert tuned.adapter is not None
+    tuned.adapter.write(tmp_path / "adapter")
+    other = save_tiny_backbone(tmp_path / "other", seed=5)
+    with pytest.raises(BackboneMismatchError, match="trained on other weights .*than those of other"):
+        people_recognizer(other, adapter=tmp_path / "adapter")
+    assert people_recognizer(llm, adapter=tmp_path / "adapter").adapter == tuned.adapter
+    # One that does not say so, as peft writes it, is taken.
+    factors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    save_file(factors, tmp_path / "adapter" / "adapter_model.safetensors", {"format": "pt"})
+    foreign = people_recognizer(other, adapter=tmp_path / "adapter").adapter
+    assert foreign is not None
+    assert (foreign.base, foreign.base_name) == ("", "llm")
+
+
+@pytest.mark.parametrize(
+    "broken", [b"", b"\x09", b"\x02" + b"\0" * 7 + b"{}", b"\x02" + b"\0" * 7 + b"[]", b"\xff" * 99]
+)
+def test_what_is_no_adapter_names_no_base(broken: bytes) -> None:
+    assert (Adapter(broken, broken).base, Adapter(broken, broken).base_name) == ("", "")
 
 
 def test_tuning_helps_with_a_new_domain_of_the_same_kind(llm: Path, folk: LabelledSource) -> None:

@@ -100,7 +100,7 @@ def instruct(
         )
         fingerprint = _run_fingerprint(backbone.exact_fingerprint, sources, settings)
         result = train(task, settings.training, run, fingerprint=fingerprint)
-        adapter = factors.adapter(backbone.name)
+        adapter = factors.adapter(backbone.name, backbone.fingerprint)
     with replace_folder(out, holds(RECORD)) as fresh:
         adapter.write(fresh)
         _describe(backbone, fresh, sources, settings, result)

@@ -118,7 +118,7 @@ def tune(
         )  # fmt: skip
         fingerprint = _fingerprint(backbone.exact_fingerprint, items, settings, template)
         result = train(task, settings.training, run, fingerprint=fingerprint)
-        adapter = factors.adapter(backbone.name)
+        adapter = factors.adapter(backbone.name, backbone.fingerprint)
     dropped, lost = _account(task)
     return Tuned(adapter, result, dropped, lost)
 

@@ -103,6 +103,8 @@ def train_examples(
         entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, settings.training.seed)})
         folder = material.keep(store, entry, run)
     remarks = [*material.warnings, *told, *_remarks(entry, material, tuned, settings)]
+    if adapter is not None:
+        remarks += _unproven(entry)
     if tuned is None and (idle := _idle(settings, WranerSettings.build(base=base))):
         remarks.append(f"there is no --source, and so no training: {', '.join(idle)} have no effect")
     if pool is not None and not pool.holds(entry.examples):
@@ -342,6 +344,16 @@ def _remarks(entry: ExamplesEntry, material: Material, tuned: Tuned | None, sett
     if tuned.result.failed_checkpoints:
         made.append(f"{tuned.result.failed_checkpoints} checkpoints could not be written (is the disk full?)")
     return made
+
+
+def _unproven(entry: ExamplesEntry) -> list[str]:
+    """That an adapter names another model than it was merged into, where there is no fingerprint to tell."""
+    made, llm = entry.adapter, entry.llm
+    if made is None or made.base or Path(made.base_name).name in ("", llm["name"], Path(llm["source"]).name):
+        return []
+    return [
+        f"the adapter says it was trained on {made.base_name}; whether {llm['name']} has the same weights, nobody can tell"
+    ]
 
 
 def _outcome(

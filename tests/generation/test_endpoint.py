@@ -238,6 +238,14 @@ def test_an_error_of_whoever_counts_is_told_as_it_is() -> None:
         (lambda: EndpointModel("http://a b/v1", "m", WranerSettings.build()), "not a URL"),
         (lambda: EndpointModel("http://\u00fc..x/v1", "m", WranerSettings.build()), "not a URL"),
         (lambda: EndpointModel(f"http://{'a' * 70}.com/v1", "m", WranerSettings.build()), "not a URL"),
+        (
+            lambda: EndpointModel("http://192.168.1.300:8000/v1", "m", WranerSettings.build()),
+            "'http://192.168.1.300:8000/v1' is n",
+        ),
+        (
+            lambda: EndpointModel("http://\u2603.invalid/v1", "m", WranerSettings.build()),
+            "\u2603.invalid/v1' is not the address",
+        ),
         (lambda: EndpointModel("http://me:sk-very-secret-0815@x/v1", "m", WranerSettings.build()), "holds a password"),
         (lambda: EndpointModel("http://x/v1?key=sk-very-secret-0815", "m", WranerSettings.build()), "or a query"),
     ],
@@ -246,6 +254,45 @@ def test_addresses_that_are_none(make: Callable[[], EndpointModel], text: str) -
     with pytest.raises(EndpointError, match=text) as caught:
         make()
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", "SOCKS"),
+        ("HTTPS_PROXY", "foo://x", "Unknown scheme"),
+        ("HTTPS_PROXY", f"http://me:{KEY}@x:{KEY}", "a proxy's address is not a URL"),
+        ("SSL_CERT_FILE", "/nonexistent", "No such file"),
+    ],
+)
+def test_proxies_and_certificates_that_cannot_be_used(
+    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(EndpointError, match=f"this environment's proxy or certificate settings: .*{told}") as caught:
+        ask(model_of("https://127.0.0.1:9/v1", "llm.retries=0"))
+    assert name in str(caught.value.hint)
+    assert KEY not in str(caught.value)
+    # Without encryption a proxy would see the key: none is asked.
+    with serving(lambda n, body: answering(GOOD)) as endpoint:
+        assert ask(model_of(endpoint))[0].entities
+
+
+def test_no_proxy_sees_a_key_that_is_not_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda n, body: answering(GOOD)) as proxy, serving(lambda n, body: answering(GOOD)) as endpoint:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        ask(model_of(endpoint))
+    assert (len(proxy.requests), len(endpoint.requests)) == (0, 1)
+
+
+def test_a_key_in_a_header_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(1)
+    echo = Said(answering(GOOD).body, headers={"x-key": KEY})
+    with serving(lambda n, body: echo) as endpoint:
+        ask(model_of(endpoint))
+    assert "HTTP Request: POST" in caplog.text
+    assert hidden(caplog)
 
 
 def test_keys_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

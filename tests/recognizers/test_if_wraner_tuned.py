@@ -105,7 +105,7 @@ def test_an_adapter_of_another_model_of_the_same_shape_is_refused(llm: Path, tun
     assert tuned.adapter is not None
     tuned.adapter.write(tmp_path / "adapter")
     other = save_tiny_backbone(tmp_path / "other", seed=5)
-    with pytest.raises(BackboneMismatchError, match="trained on other weights .*than those of other"):
+    with pytest.raises(BackboneMismatchError, match=r"trained on other weights .*than those of other"):
         people_recognizer(other, adapter=tmp_path / "adapter")
     assert people_recognizer(llm, adapter=tmp_path / "adapter").adapter == tuned.adapter
     # One that does not say so, as peft writes it, is taken.

@@ -152,6 +152,52 @@ def test_replies_that_are_not_what_the_protocol_says(said: Said, flaw: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("code", "requests", "told"),
+    [
+        (429, 3, "failed 3 times, at last: HTTP 200 with the error 429: no luck"),
+        ("503", 3, "failed 3 times, at last: HTTP 200 with the error 503: no luck"),
+        (401, 1, "refused the request with HTTP 200 with the error 401: no luck"),
+        (400, 1, "refused the request with HTTP 200 with the error 400: no luck"),
+        ("server_error", 3, r"an error in place of an answer: no luck \(server_error\)\n.*the server's own log"),
+        (None, 3, "an error in place of an answer: no luck"),
+    ],
+)
+def test_an_error_in_a_good_reply_is_taken_as_what_it_is(code: Any, requests: int, told: str) -> None:
+    error = Said({"error": {"message": "no luck", "code": code}})
+    with serving(lambda n, body: error) as endpoint, pytest.raises(EndpointError, match=told):
+        ask(model_of(endpoint))
+    assert len(endpoint.requests) == requests
+    with serving(lambda n, body: Said({"error": "just so", "choices": None})) as endpoint:
+        with pytest.raises(EndpointError, match="just so") as caught:
+            ask(model_of(endpoint))
+        assert "address" not in str(caught.value.hint)
+
+
+def test_a_content_in_parts() -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"text": "hm"}]},
+        {"type": "text", "text": GOOD[:9]},
+        {"type": "text", "text": GOOD[9:]},
+    ]
+    with serving(lambda n, body: answering(parts)) as endpoint:
+        (answer,) = ask(model_of(endpoint))
+    assert len(answer.entities) == 2
+
+
+def test_a_model_that_refuses_a_text_is_told_in_its_words() -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        no = {"content": None, "refusal": f"I can't,\n{KEY}"}
+        return Said({"choices": [{"message": no}]}) if "Rome 1" in body["messages"][0]["content"] else answering(GOOD)
+
+    with serving(reply) as endpoint:
+        first, second = ask(model_of(endpoint), 2)
+    assert len(first.entities) == 2
+    assert second.notes == {"refused_questions": 1}
+    assert second.flaw == "the model tiny refuses to answer: I can't, ***"
+    assert len(endpoint.requests) == 2  # it would say so again
+
+
+@pytest.mark.parametrize(
     ("text", "notes"),
     [
         ("I cannot do that.", {"malformed_answers": 1}),

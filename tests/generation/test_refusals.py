@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from xdner.errors import EndpointError
-from xdner.testing.chats import GOOD, SHOWN, ask, model_of
+from xdner.generation.answers import Question
+from xdner.testing.chats import ASKED, GOOD, SHOWN, ask, model_of
 from xdner.testing.endpoints import Said, answering, serving
+from xdner.text import Sentence
 
 pytestmark = pytest.mark.usefixtures("with_key")
 
@@ -107,6 +109,19 @@ def test_another_name_of_a_limit_is_told_once_whoever_finds_out() -> None:
         answers = ask(model_of(endpoint, "llm.concurrency=4"), 6)
     assert sum("max_tokens" in r for r in endpoint.requests) == 4, "all of the first found out"
     assert sorted(a.notes.get("refused_max_tokens", 0) for a in answers) == [0, 0, 0, 0, 0, 1]
+
+
+def test_what_a_repeated_request_says_of_lengths_is_no_refusal() -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        said = f"Unsupported parameter. The request was {json.dumps(body)}"
+        error = {"message": said, "param": "max_tokens", "code": "unsupported_parameter"}
+        return Said({"error": error}, 400) if "max_tokens" in body else answering(GOOD)
+
+    sentence = Sentence.from_text("Ann in Rome thought the queue was too long .")
+    with serving(reply) as endpoint:
+        (answer,) = model_of(endpoint).answer([Question(sentence, ASKED, SHOWN)])
+    assert (len(answer.entities), answer.notes) == (2, {"refused_max_tokens": 1})
+    assert len(endpoint.requests) == 2
 
 
 ECHOES = [

@@ -35,15 +35,8 @@ _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _OF_THE_REQUEST = {400, 413, 422}
 #: What a client takes from the environment.
 _ENVIRONMENT = (
-    "HTTPS_PROXY",
-    "https_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-)
+    "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
 _LARGEST = 8_000_000  # bytes of a reply
 
 
@@ -129,7 +122,7 @@ class Chat:
             ImportError,
             ValueError,
             OSError,
-        ) as error:  # no SOCKS, no such scheme; no such file, no certificate in it
+        ) as error:  # no SOCKS; no such scheme; no such file, or no certificates
             told = str(error)
         raise EndpointError(
             f"cannot connect with this environment's proxy or certificate settings: {told}",
@@ -226,18 +219,25 @@ class Chat:
                     async for part in response.aiter_bytes():
                         content += part
                         if len(content) > _LARGEST:
-                            return Reply("", "a reply that does not end")
+                            return Reply("", "a reply that does not end", of_api=False)
         except TimeoutError:
             return _Failure(f"no answer within {self.settings.timeout:g} s")
         except httpx2.HTTPError as error:  # refused, reset, no such host, not HTTP
             return _Failure(masked(str(error) or type(error).__name__, key))
         status = response.status_code
+        told = f"HTTP {status}"
         if status == 200:
             # What the prompt itself holds is no secret: a local server's key may be any word.
             sent = any(key in message["content"] for message in body["messages"])
-            return read_reply(content, "" if sent else key)
+            reply = read_reply(content, "" if sent else key)
+            if reply.refusal:
+                no = f"the model {self.model} refuses to answer: {reply.refusal}"
+                raise Refused(EndpointError(no, hint="Ask another model, or leave the text out."))
+            if not reply.status:
+                return reply
+            status, told = reply.status, f"HTTP 200 with the error {reply.status}"  # of a server behind this one
         said = read_error(content, key)
-        told = f"HTTP {status}" + (f": {said.line}" if said.line else "")
+        told += f": {said.line}" if said.line else ""
         if status in _PASSING:
             return _Failure(told, seconds_to_wait(response.headers.get("retry-after")))
         refusal = EndpointError(

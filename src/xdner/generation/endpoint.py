@@ -133,7 +133,9 @@ class EndpointModel:
         return self._noted(_answer(reply, question), question, shown), (
             EndpointError(
                 f"{self.url} answered, but not as an OpenAI-compatible endpoint does: {reply.flaw}",
-                hint="Give the address of the API itself, such as http://localhost:8000/v1.",
+                hint="See the server's own log, or ask another model there."
+                if reply.of_api
+                else "Give the address of the API itself, such as http://localhost:8000/v1.",
             )
             if reply.flaw
             else None

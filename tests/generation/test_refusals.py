@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from xdner.errors import EndpointError
+from xdner.errors import CodecError, EndpointError, SettingsError
 from xdner.generation.answers import Question
+from xdner.prompting.prompt import sub_sentence
+from xdner.prompting.settings import WranerSettings
 from xdner.testing.chats import ASKED, GOOD, SHOWN, ask, model_of
 from xdner.testing.endpoints import Said, answering, serving
 from xdner.text import Sentence
@@ -39,6 +42,69 @@ def test_a_prompt_that_is_too_long_has_fewer_demonstrations_and_says_so() -> Non
         (answer,) = ask(model_of(endpoint, "prompt.max_tokens=660"), shown=SHOWN)
     assert answer.notes["dropped_demonstrations"] >= 1
     assert len(endpoint.requests) == 1
+
+
+def test_one_long_demonstration_is_left_out_rather_than_all_others() -> None:
+    """Wherever the limit is: the user's, or the server's, which nobody knows."""
+    long = Sentence.from_text("Zoe " + "went home " * 60, [(0, 3, "person")])
+
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        size = len(body["messages"][0]["content"])
+        return answering(GOOD) if size < 700 else Said({"error": f"prompt is too long: {size}"}, 400)
+
+    for shown in ([long, *SHOWN], [SHOWN[0], long, *SHOWN[1:]]):
+        for limit in ((), ("prompt.max_tokens=760",)):
+            with serving(reply) as endpoint:
+                (answer,) = ask(model_of(endpoint, *limit), shown=tuple(shown))
+            assert answer.notes == {"dropped_demonstrations": 1}
+            prompt = endpoint.requests[-1]["messages"][0]["content"]
+            assert [name in prompt for name in ("Eve", "Dan", "Cid", "Zoe")] == [True, True, True, False]
+            assert len(endpoint.requests) == (1 if limit else 2)
+
+
+def test_what_no_limit_lets_pass_is_tried_about_as_often_as_there_are_demonstrations() -> None:
+    shown = tuple(Sentence.from_text("Eve " + "left " * n, [(0, 3, "person")]) for n in (40, 1, 9, 3, 80, 2))
+    with (
+        serving(lambda n, body: Said({"error": "prompt is too long"}, 400)) as endpoint,
+        pytest.raises(EndpointError, match="even without demonstrations"),
+    ):
+        ask(model_of(endpoint), shown=shown)
+    sizes = [len(r["messages"][0]["content"]) for r in endpoint.requests]
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert len(sizes) <= len(shown) + 2
+
+
+def test_a_limit_that_answers_use_up_is_refused() -> None:
+    for answer, limit in ((512, 512), (512, 64), (100, 99)):
+        with pytest.raises(
+            SettingsError, match=f"prompt.max_tokens = {limit} .* llm.answer_tokens = {answer} are as many"
+        ):
+            model_of("http://127.0.0.1:9/v1", f"prompt.max_tokens={limit}", f"llm.answer_tokens={answer}")
+    # A domain's own settings count as the model's do.
+    own = replace(ASKED, settings=WranerSettings.build(None, ["prompt.max_tokens=512"]))
+    model = model_of("http://127.0.0.1:9/v1")
+    with pytest.raises(SettingsError, match="are as many"):
+        model.split(Sentence.from_text("Ann"), own)
+
+
+def test_a_prompt_over_the_limit_is_asked_in_windows_or_not_at_all() -> None:
+    with serving(lambda n, body: answering(GOOD)) as endpoint:
+        model = model_of(endpoint, "prompt.max_tokens=700", "llm.answer_tokens=500")
+        text = Sentence.from_text("Ann went to Rome . " * 60)
+        windows = model.split(text, ASKED)
+        assert 1 < len(windows) < 60
+        assert (windows[0].first, windows[-1].last) == (0, len(text.words))
+        model.answer([Question(sub_sentence(text, window), ASKED) for window in windows])
+        assert max(len(r["messages"][0]["content"]) for r in endpoint.requests) <= 600
+        sent = len(endpoint.requests)
+        word, good = Sentence.from_text("x" * 700), Sentence.from_text("Ann in Rome")
+        bad, answer = model.answer([Question(word, ASKED, SHOWN), Question(good, ASKED)])
+        assert bad.notes == {"too_long_prompts": 1, "dropped_demonstrations": 3}
+        assert "prompt.max_tokens = 700" in bad.flaw
+        assert len(answer.entities) == 2
+        assert len(endpoint.requests) == sent + 1
+        with pytest.raises(CodecError, match="the types of domain 'd' and an answer of"):
+            model_of(endpoint, "prompt.max_tokens=700", "llm.answer_tokens=650").split(good, ASKED)
 
 
 LENGTHS = [

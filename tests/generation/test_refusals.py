@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from xdner.errors import CodecError, EndpointError, SettingsError
+from xdner.errors import CodecError, EndpointError, EndpointInterrupted, SettingsError
 from xdner.generation.answers import Question
 from xdner.prompting.prompt import sub_sentence
 from xdner.prompting.settings import WranerSettings
@@ -271,6 +274,25 @@ def test_nothing_but_refusals_end_the_run_soon() -> None:
         ask(model_of(endpoint), 100)
     assert len(endpoint.requests) < 16
     assert caught.value.finished == ()
+
+
+@pytest.mark.parametrize("answered", [0, 3])
+def test_an_interruption_keeps_what_was_answered(answered: int) -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        if number < answered:
+            return answering(GOOD)
+        os.kill(os.getpid(), signal.SIGINT)
+        return Said(answering(GOOD).body, after=2)
+
+    wanted = EndpointInterrupted if answered else KeyboardInterrupt
+    with serving(reply) as endpoint:
+        began = time.monotonic()
+        with pytest.raises(wanted) as caught:
+            ask(model_of(endpoint, "llm.concurrency=1"), 10)
+        assert time.monotonic() - began < 1.5  # nobody waits for the rest
+    if isinstance(caught.value, EndpointInterrupted):
+        assert caught.value.message == "interrupted after 3 of 10 answers"
+        assert [a is not None and len(a.entities) for a in caught.value.finished] == [2, 2, 2, *[False] * 7]
 
 
 def test_a_server_that_fails_in_the_middle_keeps_what_it_answered() -> None:

@@ -17,7 +17,7 @@ from anyio.from_thread import start_blocking_portal
 
 from xdner.codec.dictionary import parse
 from xdner.codec.windows import Window, split_windows
-from xdner.errors import CodecError, EndpointError, SettingsError
+from xdner.errors import CodecError, EndpointError, EndpointInterrupted, SettingsError
 from xdner.generation.answers import DROPPED, Answer, Asked, Question
 from xdner.generation.chat import Chat, Refused, Stopped, TooLong, checked_url
 from xdner.generation.replies import Reply
@@ -100,13 +100,23 @@ class EndpointModel:
         Raises:
             EndpointError: the endpoint cannot be reached, refuses, keeps failing, or answers nothing but nonsense; with what
                 was answered before.
+            EndpointInterrupted: Ctrl-C, with what was answered before; where nothing was, it is a KeyboardInterrupt as ever.
         """
         if not questions:
             return []
         run = _Run(self, questions, done)
-        # In a thread of its own: the caller may have an event loop already, as notebooks do.
-        with start_blocking_portal() as portal:
-            portal.call(run.all)
+        try:
+            # In a thread of its own: the caller may have an event loop already, as notebooks do.
+            with start_blocking_portal() as portal:
+                portal.call(run.all)
+        except KeyboardInterrupt:  # what was under way has ended with the thread
+            if not run.good:
+                raise
+            raise EndpointInterrupted(
+                f"interrupted after {run.good} of {len(questions)} answers",
+                hint="What was answered is in the error's finished.",
+                finished=run.answers,
+            ) from None
         if run.failure is None:
             return [answer for answer in run.answers if answer is not None]
         if isinstance(run.failure, EndpointError) and run.good:

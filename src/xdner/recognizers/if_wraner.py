@@ -246,6 +246,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         Raises:
             EndpointError: the endpoint cannot be reached, refuses, keeps failing, or answers nothing but nonsense; ``finished``
                 has the results until then, and ``None`` for the other requests.
+            EndpointInterrupted: the same after Ctrl-C, if there are answers.
         """
         batch = Batch(requests, self._domain, self.llm)
         try:
@@ -253,7 +254,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         except EndpointError as error:
             if not error.finished:
                 raise
-            raise EndpointError(error.message, hint=error.hint, finished=batch.results(error.finished)) from None
+            raise type(error)(error.message, hint=error.hint, finished=batch.results(error.finished)) from None
         return [r for r in batch.results(answers) if r is not None]
 
     # -- tuning ------------------------------------------------------------------------------------------------------

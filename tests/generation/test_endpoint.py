@@ -347,9 +347,12 @@ def test_keys_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(EndpointError, match="XDNER_LLM_KEY holds characters") as caught:
             ask(model_of(endpoint))
     assert KEY not in str(caught.value)
-    with pytest.raises(SettingsError, match="not the key itself") as wrong:
-        WranerSettings.build(None, [f"llm.key_variable={KEY}"])
-    assert KEY not in str(wrong.value)
+    for key in (KEY, "hf_QwErTyUiOpAsDfGhJk", "gsk_0815", "sk"):
+        with pytest.raises(SettingsError, match="not the key itself") as wrong:
+            WranerSettings.build(None, [f"llm.key_variable={key}"])
+        assert key not in str(wrong.value).replace("itself", "")
+    monkeypatch.setenv("my_key", KEY)
+    assert WranerSettings.build(None, ["llm.key_variable=my_key"]).llm.key_variable == "my_key"
 
 
 @pytest.mark.parametrize("before", [0, 180, 199, 3990])

@@ -23,7 +23,7 @@ from xdner.errors import (
 from xdner.generation.local import LocalModel
 from xdner.library.examples_entry import ExamplesEntry
 from xdner.recognizers.if_wraner import IFWRANER
-from xdner.testing.examples import EXAMPLES, PEOPLE, TEMPLATE, TEXTS, people_recognizer, quick
+from xdner.testing.examples import EXAMPLES, PEOPLE, TEMPLATE, TEXTS, people_recognizer, quick, shared_words
 from xdner.testing.models import save_tiny_backbone, tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer
 from xdner.training.sources import LabelledSource
@@ -114,6 +114,14 @@ def test_an_adapter_of_another_model_of_the_same_shape_is_refused(llm: Path, tun
     foreign = people_recognizer(other, adapter=tmp_path / "adapter").adapter
     assert foreign is not None
     assert (foreign.base, foreign.base_name) == ("", "llm")
+
+
+def test_an_adapter_names_the_weights_as_they_were_before(folk: LabelledSource) -> None:
+    """Also where nobody asked for their fingerprint before they were tuned."""
+    own, fresh = (CausalBackbone(tiny_causal(), byte_level_tokenizer()) for _ in range(2))
+    how = quick("epochs=1")
+    made = IFWRANER(LocalModel(own, how), settings=how, template=TEMPLATE, retriever=shared_words).tune([folk])
+    assert made.adapter.base == fresh.fingerprint
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ class EndpointModel:
         """
         how = asked.how(self.settings)
         _check(how)
+        if not sentence.words:
+            return []
         room = _room(asked, how, Sentence.from_text(""))
         if room < 1:
             raise CodecError(
@@ -139,8 +141,8 @@ class EndpointModel:
         sizes = [_size(demonstration_text(asked.template, asked.domain, one)) for one in given]
         room = _room(asked, how, question.sentence)
         if room < 0:
-            limit = f"with an answer of llm.answer_tokens = {how.llm.answer_tokens}, prompt.max_tokens = {how.prompt.max_tokens}"
-            return self._too_long(question, f"{limit} is passed")
+            most = f"prompt.max_tokens = {how.prompt.max_tokens}, llm.answer_tokens = {how.llm.answer_tokens} of them"
+            return self._too_long(question, most)
         while True:
             kept = fitting(sizes, room)
             shown = [given[i] for i in kept]
@@ -190,9 +192,9 @@ def _check(how: WranerSettings) -> None:
     if 0 < limit <= answer:
         raise SettingsError(
             [
-                f"prompt.max_tokens = {limit} are of prompt and answer together, and llm.answer_tokens = {answer} are as many"
+                f"prompt.max_tokens = {limit} is for prompt and answer together, and llm.answer_tokens = {answer} uses it up"
             ],
-            hint="Raise the one or lower the other: --set llm.answer_tokens=…",
+            hint="Raise the one or lower the other, as with --set llm.answer_tokens=256.",
         )
 
 

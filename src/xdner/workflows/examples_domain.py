@@ -366,7 +366,7 @@ def _unproven(entry: ExamplesEntry) -> list[str]:
     if made is None or made.base or Path(made.base_name).name in ("", llm["name"], Path(llm["source"]).name):
         return []
     return [
-        f"the adapter says it was trained on {made.base_name}; whether {llm['name']} has the same weights, nobody can tell"
+        f"the adapter says it was trained on {made.base_name}; whether {llm['name']} has its weights, nobody can tell"
     ]
 
 

@@ -15,6 +15,7 @@ Every error says what was wrong and carries a ``hint``: the next step for the pe
     │   ├── BackboneNotFoundError a name that leads to no weights
     │   └── BackboneMismatchError weights that are not the ones they should be
     ├── EndpointError             a language model behind an endpoint: down, slow, or unwilling
+    │   └── EndpointInterrupted   stopped on request; what was answered before comes with it
     ├── PrefixError
     │   ├── PrefixFormatError     a file that is not, or is no longer, a prefix
     │   └── PrefixMismatchError   a good prefix, on the wrong backbone or with the wrong shape
@@ -43,6 +44,7 @@ __all__ = [
     "DataError",
     "DomainError",
     "EndpointError",
+    "EndpointInterrupted",
     "IndexMismatchError",
     "LibraryError",
     "PrefixError",
@@ -154,6 +156,10 @@ class EndpointError(XdnerError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.finished, self.report = tuple(finished), report
+
+
+class EndpointInterrupted(EndpointError):
+    """Ctrl-C while an endpoint was asked, after it had answered something: that is paid for, and is in ``finished``."""
 
 
 class PrefixError(XdnerError):

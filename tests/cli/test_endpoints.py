@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,33 @@ def test_what_was_read_before_a_server_failed_is_scored(tmp_path: Path) -> None:
         make(tmp_path, "a", endpoint)
         nothing = run("evaluate", *where)
     assert (nothing.exit_code, nothing.stdout) == (1, "")
+
+
+def test_what_was_read_before_an_interruption_is_given_out(tmp_path: Path) -> None:
+    (tmp_path / "four.txt").write_text("Ann\tB-person\nleft\tO\n\n" * 4)
+    where = ["-d", "a", "--library", str(tmp_path / "library")]
+
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        if number % 3 < 2:
+            return answering('{"person": ["Ann"]}')
+        os.kill(os.getpid(), signal.SIGINT)
+        return Said({}, after=0.5)
+
+    with serving(reply) as endpoint:
+        make(tmp_path, "a", endpoint, "llm.concurrency=1")
+        shown = run("predict", "Ann left", "Ann came", "Ann sat", "Ann", *where)
+        assert shown.exit_code == 130
+        assert [line.split()[-1] for line in shown.stdout.splitlines()] == ["left", "came"]
+        told = " ".join(shown.stderr.split())
+        assert "2 of 4 texts were not read, the first of them is number 3" in told
+        assert told.endswith("interrupted")
+        scored = run("evaluate", "--data", str(tmp_path / "four.txt"), *where)
+        assert scored.exit_code == 130
+        assert "of the 2 sentences that were read before the interruption" in " ".join(scored.stderr.split())
+    with serving(lambda n, b: reply(2, b)) as endpoint:
+        make(tmp_path, "a", endpoint)
+        nothing = run("predict", "Ann left", *where)
+    assert (nothing.exit_code, nothing.stdout) == (130, "")
 
 
 def test_an_imported_domain_is_confirmed_whatever_stands_before_it(tmp_path: Path) -> None:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from xdner.backbone.lora import ADAPTER_FILES
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.recognizers.retrievers import Retrievers
 from xdner.retrieval.stop_words import stop_words
 from xdner.testing.commands import refused, run
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.endpoints import Said, answering, serving
+from xdner.testing.examples import SHORT
 from xdner.testing.examples import train_command as train
 from xdner.testing.models import save_tiny_backbone
 
@@ -102,13 +105,48 @@ def test_types_from_a_file(library: Path, files: Path, tmp_path: Path) -> None:
     made = run(*train("seas", copy, "--from", "tuned", "--domain-file", files / "seas.toml"))
     assert made.exit_code == 0, made.stderr
     entry = json.loads(run("domains", "show", "seas", "--library", str(copy), "--json").stdout)
-    # An adapter may come from anywhere, as a peft folder: a domain's own is one.
+    assert entry["domain"]["labels"][0]["description"] == "salt water"
+
+
+def test_a_template_that_is_named_is_read_again(library: Path, files: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "library"
+    shutil.copytree(library, copy)
+    own, named = ["--from", "tuned", "--examples", files / "towns.txt"], f"prompt.template={files / 'short.toml'}"
+    changed, before = SHORT.replace("version = 1", "version = 2"), (files / "short.toml").read_text()
+    (tmp_path / "all.toml").write_text(f'[prompt]\ntemplate = "{files / "short.toml"}"\n')
+    try:
+        (files / "short.toml").write_text(changed)
+        for more, version in (([], 1), (["--set", named], 2), (["--config", tmp_path / "all.toml"], 2)):
+            made = run(*train("new", copy, *own, *more))
+            assert made.exit_code == 0, made.stderr
+            assert (copy / "new" / "template.toml").read_text() == (before if version == 1 else changed)
+            assert str(files / "short.toml") in (copy / "new" / "settings.toml").read_text()
+    finally:
+        (files / "short.toml").write_text(before)
+
+
+def test_an_adapter_from_anywhere(library: Path, files: Path, tmp_path: Path) -> None:
+    """As a peft folder: a domain's own is one."""
+    copy = tmp_path / "library"
+    shutil.copytree(library, copy)
+    entry = json.loads(run("domains", "show", "tuned", "--library", str(copy), "--json").stdout)
     own = ["--adapter", copy / "tuned" / "adapter", "--llm", files / "llm", "--examples", files / "towns.txt"]
     assert run(*train("same", copy, *own)).exit_code == 0
     same = json.loads(run("domains", "show", "same", "--library", str(copy), "--json").stdout)
     assert same["adapter"] == entry["adapter"]
+    other = save_tiny_backbone(tmp_path / "other", seed=7)
+    swapped = train(
+        "same", copy, "--adapter", copy / "tuned" / "adapter", "--llm", other, "--examples", files / "towns.txt"
+    )
+    assert "was trained on other weights (llm) than those of other" in refused(*swapped)
+    # One that peft wrote says no more than its model's name.
+    factors = copy / "tuned" / "adapter" / ADAPTER_FILES[1]
+    save_file(load_file(factors), factors, {"format": "pt"})
+    for llm, doubt in ((other, True), (files / "llm", False)):
+        made = run(*swapped[:-3], str(llm), *swapped[-2:])
+        assert made.exit_code == 0, made.stderr
+        assert ("says it was trained on llm" in " ".join(made.stderr.split())) == doubt
     assert "give one of them" in refused(*train("same", copy, *own, "--source", files / "news.txt"))
-    assert entry["domain"]["labels"][0]["description"] == "salt water"
 
 
 def test_a_domain_that_is_tuned_cannot_be_resumed(library: Path, files: Path) -> None:
@@ -213,6 +251,18 @@ def test_a_model_behind_an_endpoint(files: Path, tmp_path: Path, monkeypatch: py
         every = "".join(r.stdout + r.stderr for r in (made, read, shown))
         assert "sk-secret-4711" not in every
     assert not any(b"sk-secret-4711" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    # Whoever names a model of another kind is told so, and not asked for a name that no option gives.
+    local = refused("predict", "Ann", "-d", "towns", *where, "--backbone", str(files / "llm"))
+    assert f"was made for the language model big, this is {files / 'llm'}" in local
+    assert f"Use {endpoint.url}" in local
+    taken = run(
+        *train(
+            "here", tmp_path / "library", "--from", "towns", "--llm", files / "llm", "--examples", files / "towns.txt"
+        )
+    )
+    assert taken.exit_code == 0, taken.stderr
+    away = refused("predict", "Ann", "-d", "here", *where, "--backbone", endpoint.url)
+    assert f"was made for the language model llm, this is {endpoint.url}" in away
     gone = refused(
         "predict", "Ann", "-d", "towns", "--library", str(tmp_path / "library"), "--backbone", "http://127.0.0.1:9/v1"
     )

@@ -152,6 +152,52 @@ def test_replies_that_are_not_what_the_protocol_says(said: Said, flaw: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("code", "requests", "told"),
+    [
+        (429, 3, "failed 3 times, at last: HTTP 200 with the error 429: no luck"),
+        ("503", 3, "failed 3 times, at last: HTTP 200 with the error 503: no luck"),
+        (401, 1, "refused the request with HTTP 200 with the error 401: no luck"),
+        (400, 1, "refused the request with HTTP 200 with the error 400: no luck"),
+        ("server_error", 3, r"an error in place of an answer: no luck \(server_error\)\n.*the server's own log"),
+        (None, 3, "an error in place of an answer: no luck"),
+    ],
+)
+def test_an_error_in_a_good_reply_is_taken_as_what_it_is(code: Any, requests: int, told: str) -> None:
+    error = Said({"error": {"message": "no luck", "code": code}})
+    with serving(lambda n, body: error) as endpoint, pytest.raises(EndpointError, match=told):
+        ask(model_of(endpoint))
+    assert len(endpoint.requests) == requests
+    with serving(lambda n, body: Said({"error": "just so", "choices": None})) as endpoint:
+        with pytest.raises(EndpointError, match="just so") as caught:
+            ask(model_of(endpoint))
+        assert "address" not in str(caught.value.hint)
+
+
+def test_a_content_in_parts() -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"text": "hm"}]},
+        {"type": "text", "text": GOOD[:9]},
+        {"type": "text", "text": GOOD[9:]},
+    ]
+    with serving(lambda n, body: answering(parts)) as endpoint:
+        (answer,) = ask(model_of(endpoint))
+    assert len(answer.entities) == 2
+
+
+def test_a_model_that_refuses_a_text_is_told_in_its_words() -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        no = {"content": None, "refusal": f"I can't,\n{KEY}"}
+        return Said({"choices": [{"message": no}]}) if "Rome 1" in body["messages"][0]["content"] else answering(GOOD)
+
+    with serving(reply) as endpoint:
+        first, second = ask(model_of(endpoint), 2)
+    assert len(first.entities) == 2
+    assert second.notes == {"refused_questions": 1}
+    assert second.flaw == "the model tiny refuses to answer: I can't, ***"
+    assert len(endpoint.requests) == 2  # it would say so again
+
+
+@pytest.mark.parametrize(
     ("text", "notes"),
     [
         ("I cannot do that.", {"malformed_answers": 1}),
@@ -238,6 +284,14 @@ def test_an_error_of_whoever_counts_is_told_as_it_is() -> None:
         (lambda: EndpointModel("http://a b/v1", "m", WranerSettings.build()), "not a URL"),
         (lambda: EndpointModel("http://\u00fc..x/v1", "m", WranerSettings.build()), "not a URL"),
         (lambda: EndpointModel(f"http://{'a' * 70}.com/v1", "m", WranerSettings.build()), "not a URL"),
+        (
+            lambda: EndpointModel("http://192.168.1.300:8000/v1", "m", WranerSettings.build()),
+            "'http://192.168.1.300:8000/v1' is n",
+        ),
+        (
+            lambda: EndpointModel("http://\u2603.invalid/v1", "m", WranerSettings.build()),
+            "\u2603.invalid/v1' is not the address",
+        ),
         (lambda: EndpointModel("http://me:sk-very-secret-0815@x/v1", "m", WranerSettings.build()), "holds a password"),
         (lambda: EndpointModel("http://x/v1?key=sk-very-secret-0815", "m", WranerSettings.build()), "or a query"),
     ],
@@ -248,15 +302,57 @@ def test_addresses_that_are_none(make: Callable[[], EndpointModel], text: str) -
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", "SOCKS"),
+        ("HTTPS_PROXY", "foo://x", "Unknown scheme"),
+        ("HTTPS_PROXY", f"http://me:{KEY}@x:{KEY}", "a proxy's address is not a URL"),
+        ("SSL_CERT_FILE", "/nonexistent", "No such file"),
+    ],
+)
+def test_proxies_and_certificates_that_cannot_be_used(
+    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(EndpointError, match=f"this environment's proxy or certificate settings: .*{told}") as caught:
+        ask(model_of("https://127.0.0.1:9/v1", "llm.retries=0"))
+    assert name in str(caught.value.hint)
+    assert KEY not in str(caught.value)
+    # Without encryption a proxy would see the key: none is asked.
+    with serving(lambda n, body: answering(GOOD)) as endpoint:
+        assert ask(model_of(endpoint))[0].entities
+
+
+def test_no_proxy_sees_a_key_that_is_not_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda n, body: answering(GOOD)) as proxy, serving(lambda n, body: answering(GOOD)) as endpoint:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        ask(model_of(endpoint))
+    assert (len(proxy.requests), len(endpoint.requests)) == (0, 1)
+
+
+def test_a_key_in_a_header_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(1)
+    echo = Said(answering(GOOD).body, headers={"x-key": KEY})
+    with serving(lambda n, body: echo) as endpoint:
+        ask(model_of(endpoint))
+    assert "HTTP Request: POST" in caplog.text
+    assert hidden(caplog)
+
+
 def test_keys_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(lambda n, body: answering(GOOD)) as endpoint:
         monkeypatch.setenv("XDNER_LLM_KEY", f"{KEY}\u00e9 x")
         with pytest.raises(EndpointError, match="XDNER_LLM_KEY holds characters") as caught:
             ask(model_of(endpoint))
     assert KEY not in str(caught.value)
-    with pytest.raises(SettingsError, match="not the key itself") as wrong:
-        WranerSettings.build(None, [f"llm.key_variable={KEY}"])
-    assert KEY not in str(wrong.value)
+    for key in (KEY, "hf_QwErTyUiOpAsDfGhJk", "gsk_0815", "sk"):
+        with pytest.raises(SettingsError, match="not the key itself") as wrong:
+            WranerSettings.build(None, [f"llm.key_variable={key}"])
+        assert key not in str(wrong.value).replace("itself", "")
+    monkeypatch.setenv("my_key", KEY)
+    assert WranerSettings.build(None, ["llm.key_variable=my_key"]).llm.key_variable == "my_key"
 
 
 @pytest.mark.parametrize("before", [0, 180, 199, 3990])

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from xdner.errors import EndpointError
-from xdner.testing.chats import GOOD, SHOWN, ask, model_of
+from xdner.errors import CodecError, EndpointError, EndpointInterrupted, SettingsError
+from xdner.generation.answers import Question
+from xdner.prompting.prompt import sub_sentence
+from xdner.prompting.settings import WranerSettings
+from xdner.testing.chats import ASKED, GOOD, SHOWN, ask, model_of
 from xdner.testing.endpoints import Said, answering, serving
+from xdner.text import Sentence
 
 pytestmark = pytest.mark.usefixtures("with_key")
 
@@ -37,6 +45,67 @@ def test_a_prompt_that_is_too_long_has_fewer_demonstrations_and_says_so() -> Non
         (answer,) = ask(model_of(endpoint, "prompt.max_tokens=660"), shown=SHOWN)
     assert answer.notes["dropped_demonstrations"] >= 1
     assert len(endpoint.requests) == 1
+
+
+def test_one_long_demonstration_is_left_out_rather_than_all_others() -> None:
+    """Wherever the limit is: the user's, or the server's, which nobody knows."""
+    long = Sentence.from_text("Zoe " + "went home " * 60, [(0, 3, "person")])
+
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        size = len(body["messages"][0]["content"])
+        return answering(GOOD) if size < 700 else Said({"error": f"prompt is too long: {size}"}, 400)
+
+    for shown in ([long, *SHOWN], [SHOWN[0], long, *SHOWN[1:]]):
+        for limit in ((), ("prompt.max_tokens=760",)):
+            with serving(reply) as endpoint:
+                (answer,) = ask(model_of(endpoint, *limit), shown=tuple(shown))
+            assert answer.notes == {"dropped_demonstrations": 1}
+            prompt = endpoint.requests[-1]["messages"][0]["content"]
+            assert [name in prompt for name in ("Eve", "Dan", "Cid", "Zoe")] == [True, True, True, False]
+            assert len(endpoint.requests) == (1 if limit else 2)
+
+
+def test_what_no_limit_lets_pass_is_tried_about_as_often_as_there_are_demonstrations() -> None:
+    shown = tuple(Sentence.from_text("Eve " + "left " * n, [(0, 3, "person")]) for n in (40, 1, 9, 3, 80, 2))
+    with (
+        serving(lambda n, body: Said({"error": "prompt is too long"}, 400)) as endpoint,
+        pytest.raises(EndpointError, match="even without demonstrations"),
+    ):
+        ask(model_of(endpoint), shown=shown)
+    sizes = [len(r["messages"][0]["content"]) for r in endpoint.requests]
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert len(sizes) <= len(shown) + 2
+
+
+def test_a_limit_that_answers_use_up_is_refused() -> None:
+    for answer, limit in ((512, 512), (512, 64), (100, 99)):
+        with pytest.raises(SettingsError, match=f"= {limit} is for .* = {answer} uses it up"):
+            model_of("http://127.0.0.1:9/v1", f"prompt.max_tokens={limit}", f"llm.answer_tokens={answer}")
+    # A domain's own settings count as the model's do.
+    own = replace(ASKED, settings=WranerSettings.build(None, ["prompt.max_tokens=512"]))
+    model = model_of("http://127.0.0.1:9/v1")
+    with pytest.raises(SettingsError, match="uses it up"):
+        model.split(Sentence.from_text("Ann"), own)
+
+
+def test_a_prompt_over_the_limit_is_asked_in_windows_or_not_at_all() -> None:
+    with serving(lambda n, body: answering(GOOD)) as endpoint:
+        model = model_of(endpoint, "prompt.max_tokens=700", "llm.answer_tokens=500")
+        text = Sentence.from_text("Ann went to Rome . " * 60)
+        windows = model.split(text, ASKED)
+        assert 1 < len(windows) < 60
+        assert (windows[0].first, windows[-1].last) == (0, len(text.words))
+        model.answer([Question(sub_sentence(text, window), ASKED) for window in windows])
+        assert max(len(r["messages"][0]["content"]) for r in endpoint.requests) <= 600
+        sent = len(endpoint.requests)
+        word, good = Sentence.from_text("x" * 700), Sentence.from_text("Ann in Rome")
+        bad, answer = model.answer([Question(word, ASKED, SHOWN), Question(good, ASKED)])
+        assert bad.notes == {"too_long_prompts": 1, "dropped_demonstrations": 3}
+        assert "prompt.max_tokens = 700" in bad.flaw
+        assert len(answer.entities) == 2
+        assert len(endpoint.requests) == sent + 1
+        with pytest.raises(CodecError, match="the types of domain 'd' and an answer of"):
+            model_of(endpoint, "prompt.max_tokens=700", "llm.answer_tokens=650").split(good, ASKED)
 
 
 LENGTHS = [
@@ -107,6 +176,19 @@ def test_another_name_of_a_limit_is_told_once_whoever_finds_out() -> None:
         answers = ask(model_of(endpoint, "llm.concurrency=4"), 6)
     assert sum("max_tokens" in r for r in endpoint.requests) == 4, "all of the first found out"
     assert sorted(a.notes.get("refused_max_tokens", 0) for a in answers) == [0, 0, 0, 0, 0, 1]
+
+
+def test_what_a_repeated_request_says_of_lengths_is_no_refusal() -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        said = f"Unsupported parameter. The request was {json.dumps(body)}"
+        error = {"message": said, "param": "max_tokens", "code": "unsupported_parameter"}
+        return Said({"error": error}, 400) if "max_tokens" in body else answering(GOOD)
+
+    sentence = Sentence.from_text("Ann in Rome thought the queue was too long .")
+    with serving(reply) as endpoint:
+        (answer,) = model_of(endpoint).answer([Question(sentence, ASKED, SHOWN)])
+    assert (len(answer.entities), answer.notes) == (2, {"refused_max_tokens": 1})
+    assert len(endpoint.requests) == 2
 
 
 ECHOES = [
@@ -190,6 +272,25 @@ def test_nothing_but_refusals_end_the_run_soon() -> None:
         ask(model_of(endpoint), 100)
     assert len(endpoint.requests) < 16
     assert caught.value.finished == ()
+
+
+@pytest.mark.parametrize("answered", [0, 3])
+def test_an_interruption_keeps_what_was_answered(answered: int) -> None:
+    def reply(number: int, body: dict[str, Any]) -> Said:
+        if number < answered:
+            return answering(GOOD)
+        os.kill(os.getpid(), signal.SIGINT)
+        return Said(answering(GOOD).body, after=2)
+
+    wanted = EndpointInterrupted if answered else KeyboardInterrupt
+    with serving(reply) as endpoint:
+        began = time.monotonic()
+        with pytest.raises(wanted) as caught:
+            ask(model_of(endpoint, "llm.concurrency=1"), 10)
+        assert time.monotonic() - began < 1.5  # nobody waits for the rest
+    if isinstance(caught.value, EndpointInterrupted):
+        assert caught.value.message == "interrupted after 3 of 10 answers"
+        assert [a is not None and len(a.entities) for a in caught.value.finished] == [2, 2, 2, *[False] * 7]
 
 
 def test_a_server_that_fails_in_the_middle_keeps_what_it_answered() -> None:

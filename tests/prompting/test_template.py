@@ -71,6 +71,18 @@ def test_the_worst_demonstrations_go_first_where_room_is_short() -> None:
     assert both == (*writer.demonstration(best), *writer.demonstration(other), *writer.query(QUERY))
 
 
+def test_a_demonstration_that_is_too_long_takes_nobody_elses_place() -> None:
+    encoder = WordEncoder(byte_level_tokenizer())
+    writer = PromptWriter(encoder, find_template("dictionary"), DictionaryGrammar(encoder, DOMAIN))
+    short = [Sentence.from_text(f"{name} left", [(0, 3, "per")]) for name in ("Ann", "Bob", "Cid")]
+    long = Sentence.from_text("Eve " + "went home " * 60, [(0, 3, "per")])
+    room = len(writer.query(QUERY)) + 3 * len(writer.demonstration(short[0]))
+    wanted = writer.source(short, QUERY, room=room)
+    assert wanted[1] == 3
+    for place in range(3):
+        assert writer.source([*short[:place], long, *short[place:]], QUERY, room=room) == wanted
+
+
 def test_a_window_is_a_sentence_of_its_own() -> None:
     sentence = Sentence.from_words(["a", "Ann", "Lee", "b"], [(1, 3, "per"), (3, 4, "loc")], id="s")
     part = sub_sentence(sentence, Window(1, 3))

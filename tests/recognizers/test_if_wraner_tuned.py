@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.load import load_backbone
@@ -23,8 +24,8 @@ from xdner.errors import (
 from xdner.generation.local import LocalModel
 from xdner.library.examples_entry import ExamplesEntry
 from xdner.recognizers.if_wraner import IFWRANER
-from xdner.testing.examples import EXAMPLES, PEOPLE, TEMPLATE, TEXTS, people_recognizer, quick
-from xdner.testing.models import tiny_causal, tiny_t5
+from xdner.testing.examples import EXAMPLES, PEOPLE, TEMPLATE, TEXTS, people_recognizer, quick, shared_words
+from xdner.testing.models import save_tiny_backbone, tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer
 from xdner.training.prompt_task import PromptTask
 from xdner.training.sources import LabelledSource
@@ -100,6 +101,36 @@ def test_adapters_that_do_not_fit(llm: Path, tuned: IFWRANER, tmp_path: Path) ->
         merge_adapter(tiny_t5(), tuned.adapter)
     with pytest.raises(BackboneNotFoundError, match=r"adapter_config\.json"):
         people_recognizer(llm, adapter=tmp_path)
+
+
+def test_an_adapter_of_another_model_of_the_same_shape_is_refused(llm: Path, tuned: IFWRANER, tmp_path: Path) -> None:
+    assert tuned.adapter is not None
+    tuned.adapter.write(tmp_path / "adapter")
+    other = save_tiny_backbone(tmp_path / "other", seed=5)
+    with pytest.raises(BackboneMismatchError, match=r"trained on other weights .*than those of other"):
+        people_recognizer(other, adapter=tmp_path / "adapter")
+    assert people_recognizer(llm, adapter=tmp_path / "adapter").adapter == tuned.adapter
+    # One that does not say so, as peft writes it, is taken.
+    factors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    save_file(factors, tmp_path / "adapter" / "adapter_model.safetensors", {"format": "pt"})
+    foreign = people_recognizer(other, adapter=tmp_path / "adapter").adapter
+    assert foreign is not None
+    assert (foreign.base, foreign.base_name) == ("", "llm")
+
+
+def test_an_adapter_names_the_weights_as_they_were_before(folk: LabelledSource) -> None:
+    """Also where nobody asked for their fingerprint before they were tuned."""
+    own, fresh = (CausalBackbone(tiny_causal(), byte_level_tokenizer()) for _ in range(2))
+    how = quick("epochs=1")
+    made = IFWRANER(LocalModel(own, how), settings=how, template=TEMPLATE, retriever=shared_words).tune([folk])
+    assert made.adapter.base == fresh.fingerprint
+
+
+@pytest.mark.parametrize(
+    "broken", [b"", b"\x09", b"\x02" + b"\0" * 7 + b"{}", b"\x02" + b"\0" * 7 + b"[]", b"\xff" * 99]
+)
+def test_what_is_no_adapter_names_no_base(broken: bytes) -> None:
+    assert (Adapter(broken, broken).base, Adapter(broken, broken).base_name) == ("", "")
 
 
 def test_tuning_helps_with_a_new_domain_of_the_same_kind(llm: Path, folk: LabelledSource) -> None:

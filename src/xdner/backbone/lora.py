@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-__all__ = ["ADAPTER_FILES", "Adapter", "check_mergeable", "merge_adapter", "merge_factors", "merge_lora"]
+__all__ = ["ADAPTER_FILES", "BASE", "Adapter", "check_mergeable", "merge_adapter", "merge_factors", "merge_lora"]
 
 #: An adapter's folder in peft's format: configuration and factors.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+#: Where the metadata of our factors have the fingerprint of the weights under them: models of one shape are not one model.
+BASE = "xdner_base"
 
 # Variants of LoRA that are more than W + s·B·A: key in peft's configuration → the only value that is supported.
 _PLAIN: dict[str, Any] = {
@@ -68,6 +70,25 @@ class Adapter:
     def nbytes(self) -> int:
         """Of the factors."""
         return len(self.factors)
+
+    @property
+    def base(self) -> str:
+        """Fingerprint of the weights that the factors belong to; empty if nobody wrote it down, as peft does not."""
+        try:
+            size = int.from_bytes(self.factors[:8], "little")
+            told = json.loads(self.factors[8 : 8 + size])["__metadata__"][BASE]
+        except (ValueError, RecursionError, LookupError, TypeError):
+            return ""
+        return told if isinstance(told, str) else ""
+
+    @property
+    def base_name(self) -> str:
+        """What peft's configuration calls the model that the factors belong to; empty if it does not say."""
+        try:
+            told = json.loads(self.config)["base_model_name_or_path"]
+        except (ValueError, RecursionError, LookupError, TypeError):
+            return ""
+        return told if isinstance(told, str) else ""
 
     @classmethod
     def load(cls, folder: str | Path) -> Adapter:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from xdner.cli.visible import unstyled
-from xdner.errors import DataError, SettingsError, XdnerError, is_out_of_memory
+from xdner.errors import DataError, EndpointInterrupted, SettingsError, XdnerError, is_out_of_memory
 from xdner.groups import parse_value
 
 __all__ = [
@@ -116,12 +116,12 @@ def guarded() -> Iterator[None]:
     """Errors that we raise on purpose end a command with one clear message and exit code 1."""
     try:
         yield
+    except (KeyboardInterrupt, EndpointInterrupted):
+        stderr.print("interrupted")
+        raise typer.Exit(130) from None
     except XdnerError as error:
         _say_error(error.message, error.hint)
         raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        stderr.print("interrupted")
-        raise typer.Exit(130) from None
     except BrokenPipeError:
         sys.stderr.close()  # as the consoles do; this is JSON's
         raise typer.Exit(0) from None

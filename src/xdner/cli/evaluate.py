@@ -37,13 +37,13 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Score a domain's predictions against labelled sentences: exact spans, per type, with intervals and errors.
 
-    Where an endpoint fails in the middle, what was read before is scored, and the exit code is 1.
+    Where an endpoint fails in the middle, what was read before is scored, and the exit code is 1; after Ctrl-C it is 130.
 
     Example: xdner evaluate --domain cooking --data test.jsonl
     """
     with guarded():
         from xdner.cli.render import report_tables
-        from xdner.errors import EndpointError
+        from xdner.errors import EndpointError, EndpointInterrupted
         from xdner.workflows import evaluate_domain
 
         failure = None
@@ -68,5 +68,6 @@ def evaluate(
                 said = unread_answer(first["answer"], first["why"])
                 say_note(f"the first answer that could not be read, of {first['id']}: {said}")
         if failure is not None:
-            say_note(f"these scores are of the {report.sentences} sentences that were read before the endpoint failed")
+            ended = "the interruption" if isinstance(failure, EndpointInterrupted) else "the endpoint failed"
+            say_note(f"these scores are of the {report.sentences} sentences that were read before {ended}")
             raise failure

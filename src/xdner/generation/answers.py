@@ -96,5 +96,6 @@ class Generator(Protocol):
 
         Raises:
             EndpointError: the model cannot be asked; ``finished`` has the answers until then, ``None`` for the others.
+            EndpointInterrupted: the same after Ctrl-C.
         """
         ...

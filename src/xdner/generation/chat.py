@@ -10,6 +10,7 @@ a server sends back is shown without it.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -32,6 +33,10 @@ __all__ = ["Chat", "Refused", "Stopped", "TooLong", "checked_url"]
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 #: What is about this one request, and may be other for the next.
 _OF_THE_REQUEST = {400, 413, 422}
+#: What a client takes from the environment.
+_ENVIRONMENT = (
+    "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
 _LARGEST = 8_000_000  # bytes of a reply
 
 
@@ -96,12 +101,33 @@ class Chat:
         self._limit_told = False
 
     def client(self) -> httpx2.AsyncClient:
-        """Connections for some requests; a context manager."""
+        """Connections for some requests; a context manager.
+
+        Raises:
+            EndpointError: proxies or certificates that the environment names cannot be used.
+        """
         import httpx2
 
-        # No redirects: the key goes to the address that was given, and nowhere else. The time is kept by `_once`.
+        # At DEBUG it writes headers, and a server may repeat the key in one.
+        logging.getLogger("httpcore2").setLevel(logging.INFO)
+        # No redirects: the key goes to the address that was given, and nowhere else. So the environment's proxies are for
+        # https, where they see no key; of http they would see all. The time is kept by `_once`.
+        secure = self.url.lower().startswith("https:")
         limits = httpx2.Limits(max_connections=self.settings.concurrency)
-        return httpx2.AsyncClient(timeout=None, follow_redirects=False, limits=limits)
+        try:
+            return httpx2.AsyncClient(timeout=None, follow_redirects=False, limits=limits, trust_env=secure)
+        except httpx2.InvalidURL:  # which may hold a password
+            told = "a proxy's address is not a URL"
+        except (
+            ImportError,
+            ValueError,
+            OSError,
+        ) as error:  # no SOCKS; no such scheme; no such file, or no certificates
+            told = str(error)
+        raise EndpointError(
+            f"cannot connect with this environment's proxy or certificate settings: {told}",
+            hint=f"Look at {', '.join(name for name in _ENVIRONMENT if os.environ.get(name)) or 'them'}.",
+        )
 
     async def complete(
         self, client: httpx2.AsyncClient, prompt: str, stop: Event, *, answer_tokens: int | None = None
@@ -193,18 +219,25 @@ class Chat:
                     async for part in response.aiter_bytes():
                         content += part
                         if len(content) > _LARGEST:
-                            return Reply("", "a reply that does not end")
+                            return Reply("", "a reply that does not end", of_api=False)
         except TimeoutError:
             return _Failure(f"no answer within {self.settings.timeout:g} s")
         except httpx2.HTTPError as error:  # refused, reset, no such host, not HTTP
             return _Failure(masked(str(error) or type(error).__name__, key))
         status = response.status_code
+        told = f"HTTP {status}"
         if status == 200:
             # What the prompt itself holds is no secret: a local server's key may be any word.
             sent = any(key in message["content"] for message in body["messages"])
-            return read_reply(content, "" if sent else key)
+            reply = read_reply(content, "" if sent else key)
+            if reply.refusal:
+                no = f"the model {self.model} refuses to answer: {reply.refusal}"
+                raise Refused(EndpointError(no, hint="Ask another model, or leave the text out."))
+            if not reply.status:
+                return reply
+            status, told = reply.status, f"HTTP 200 with the error {reply.status}"  # of a server behind this one
         said = read_error(content, key)
-        told = f"HTTP {status}" + (f": {said.line}" if said.line else "")
+        told += f": {said.line}" if said.line else ""
         if status in _PASSING:
             return _Failure(told, seconds_to_wait(response.headers.get("retry-after")))
         refusal = EndpointError(
@@ -249,6 +282,8 @@ def checked_url(url: str) -> str:
     Raises:
         EndpointError: not an address, or one with a password or a query in it.
     """
+    import httpx2
+
     hint = "Write it as http://localhost:8000/v1; the key goes into an environment variable (llm.key_variable)."
     try:
         parts = urlsplit(url)
@@ -263,6 +298,10 @@ def checked_url(url: str) -> str:
         raise EndpointError("the endpoint's address holds a password or a query", hint=hint)
     if parts.scheme.lower() not in ("http", "https") or not host:
         raise EndpointError(f"{url!r} is not the address of an endpoint", hint=hint)
+    try:
+        httpx2.URL(url)  # which is stricter: no numbers above 255, no names that no server may have
+    except httpx2.InvalidURL as error:
+        raise EndpointError(f"{url!r} is not the address of an endpoint: {error}", hint=hint) from None
     return url.rstrip("/").removesuffix("/chat/completions")
 
 

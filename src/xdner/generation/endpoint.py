@@ -7,6 +7,7 @@ apart, keeps the time, tries again, and keeps the key.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 from typing import TYPE_CHECKING
@@ -16,11 +17,11 @@ from anyio.from_thread import start_blocking_portal
 
 from xdner.codec.dictionary import parse
 from xdner.codec.windows import Window, split_windows
-from xdner.errors import EndpointError
+from xdner.errors import CodecError, EndpointError, EndpointInterrupted, SettingsError
 from xdner.generation.answers import DROPPED, Answer, Asked, Question
 from xdner.generation.chat import Chat, Refused, Stopped, TooLong, checked_url
 from xdner.generation.replies import Reply
-from xdner.prompting.prompt import ordered, prompt_text
+from xdner.prompting.prompt import demonstration_text, fitting, ordered, prompt_text
 from xdner.prompting.settings import WranerSettings
 from xdner.text import Sentence
 
@@ -50,6 +51,7 @@ class EndpointModel:
 
     Raises:
         EndpointError: not an address, one with a password or a query in it, or no model's name.
+        SettingsError: answers may be as long as prompt and answer together.
     """
 
     def __init__(self, url: str, model: str | None, settings: WranerSettings) -> None:
@@ -58,6 +60,7 @@ class EndpointModel:
             raise EndpointError(
                 f"which model at {self.url}?", hint="Give its name with --model; GET …/models lists what a server has."
             )
+        _check(settings)
         self.model, self.settings = model.strip(), settings
         self.chat = Chat(self.url, self.model, settings.llm)
 
@@ -70,10 +73,27 @@ class EndpointModel:
         return {"kind": "endpoint", "name": self.model, "url": self.url}
 
     def split(self, sentence: Sentence, asked: Asked) -> list[Window]:
-        """Windows of ``decoding.window`` words."""
-        how = asked.how(self.settings).decoding
-        lengths = [1] * len(sentence.words)
-        return split_windows(lengths, window=how.window, overlap=how.overlap, max_pieces=how.window)
+        """Windows of ``decoding.window`` words, or fewer where prompt and answer would be longer than ``prompt.max_tokens``.
+
+        Raises:
+            SettingsError: of the domain, as of the model's own.
+            CodecError: the types alone leave no room for a single word.
+        """
+        how = asked.how(self.settings)
+        _check(how)
+        if not sentence.words:
+            return []
+        room = _room(asked, how, Sentence.from_text(""))
+        if room < 1:
+            raise CodecError(
+                f"a prompt with the types of domain {asked.domain.name!r} and an answer of llm.answer_tokens = "
+                f"{how.llm.answer_tokens} are longer than prompt.max_tokens = {how.prompt.max_tokens}",
+                hint="Raise prompt.max_tokens, lower llm.answer_tokens, or describe the types in fewer words.",
+            )
+        cut, bounded = how.decoding, bool(how.prompt.max_tokens)
+        lengths = [_size(word.text) + 1 if bounded else 1 for word in sentence.words]  # and the space before it
+        pieces = int(room) if bounded else cut.window
+        return split_windows(lengths, window=cut.window, overlap=cut.overlap, max_pieces=pieces)
 
     def capped(self, sentence: Sentence) -> int:
         """None: a prompt is sent as it is."""
@@ -86,13 +106,23 @@ class EndpointModel:
         Raises:
             EndpointError: the endpoint cannot be reached, refuses, keeps failing, or answers nothing but nonsense; with what
                 was answered before.
+            EndpointInterrupted: Ctrl-C, with what was answered before; where nothing was, it is a KeyboardInterrupt as ever.
         """
         if not questions:
             return []
         run = _Run(self, questions, done)
-        # In a thread of its own: the caller may have an event loop already, as notebooks do.
-        with start_blocking_portal() as portal:
-            portal.call(run.all)
+        try:
+            # In a thread of its own: the caller may have an event loop already, as notebooks do.
+            with start_blocking_portal() as portal:
+                portal.call(run.all)
+        except KeyboardInterrupt:  # what was under way has ended with the thread
+            if not run.good:
+                raise
+            raise EndpointInterrupted(
+                f"interrupted after {run.good} of {len(questions)} answers",
+                hint="What was answered is in the error's finished.",
+                finished=run.answers,
+            ) from None
         if run.failure is None:
             return [answer for answer in run.answers if answer is not None]
         if isinstance(run.failure, EndpointError) and run.good:
@@ -110,38 +140,49 @@ class EndpointModel:
             EndpointError: the endpoint has failed.
             Stopped: another question has found that out.
         """
-        shown, asked = list(question.demonstrations), question.asked
+        given, asked = question.demonstrations, question.asked
         how = asked.how(self.settings)
+        sizes = [_size(demonstration_text(asked.template, asked.domain, one)) for one in given]
+        room = _room(asked, how, question.sentence)
+        if room < 0:
+            most = f"prompt.max_tokens = {how.prompt.max_tokens}, llm.answer_tokens = {how.llm.answer_tokens} of them"
+            return self._too_long(question, most)
         while True:
+            kept = fitting(sizes, room)
+            shown = [given[i] for i in kept]
             prompt = prompt_text(asked.template, asked.domain, ordered(shown, how.prompt.order), question.sentence)
-            if shown and _too_long(prompt, how):
-                shown.pop()  # the worst one
-                continue
             try:
                 reply = await self.chat.complete(client, prompt, stop, answer_tokens=how.llm.answer_tokens)
                 break
             except TooLong as refused:
                 if not shown:
-                    error = EndpointError(
-                        f"the prompt for {question.sentence.text[:40]!r} is longer than {self.model} reads, even "
-                        f"without demonstrations: {refused.error.message}",
-                        hint="Lower decoding.window or llm.answer_tokens, or describe the types in fewer words.",
-                    )
-                    return self._noted(Answer("", (), {"too_long_prompts": 1}, error.message), question, shown), error
-                shown.pop()
+                    return self._too_long(question, refused.error.message)
+                # Each time shorter by an equal part, for what fits is not known and each try is a request: of like lengths
+                # the worst goes, of unlike ones the longest.
+                room = sum(sizes[i] for i in kept) - sum(sizes) / (len(sizes) + 1)
             except Refused as refused:
                 if not shown:
                     error = refused.error
                     return self._noted(Answer("", (), {"refused_questions": 1}, error.message), question, shown), error
-                shown.clear()  # there are more ways to say that a prompt is too long than anybody knows
+                room = 0  # there are more ways to say that a prompt is too long than anybody knows
         return self._noted(_answer(reply, question), question, shown), (
             EndpointError(
                 f"{self.url} answered, but not as an OpenAI-compatible endpoint does: {reply.flaw}",
-                hint="Give the address of the API itself, such as http://localhost:8000/v1.",
+                hint="See the server's own log, or ask another model there."
+                if reply.of_api
+                else "Give the address of the API itself, such as http://localhost:8000/v1.",
             )
             if reply.flaw
             else None
         )
+
+    def _too_long(self, question: Question, told: str) -> tuple[Answer, EndpointError]:
+        error = EndpointError(
+            f"the prompt for {question.sentence.text[:40]!r} is longer than {self.model} reads, even "
+            f"without demonstrations: {told}",
+            hint="Lower decoding.window or llm.answer_tokens, describe the types in fewer words, or raise prompt.max_tokens.",
+        )
+        return self._noted(Answer("", (), {"too_long_prompts": 1}, error.message), question, ()), error
 
     def _noted(self, answer: Answer, question: Question, shown: Sequence[Sentence]) -> Answer:
         missing = len(question.demonstrations) - len(shown)
@@ -149,10 +190,28 @@ class EndpointModel:
         return Answer(answer.text, answer.entities, notes, answer.flaw)
 
 
-def _too_long(prompt: str, how: WranerSettings) -> bool:
-    limit = how.prompt.max_tokens
-    size = len(prompt.encode("utf-8", "replace")) / _BYTES + how.llm.answer_tokens
-    return bool(limit) and size > limit
+def _check(how: WranerSettings) -> None:
+    """Refuse what leaves no prompt any room."""
+    limit, answer = how.prompt.max_tokens, how.llm.answer_tokens
+    if 0 < limit <= answer:
+        raise SettingsError(
+            [
+                f"prompt.max_tokens = {limit} is for prompt and answer together, and llm.answer_tokens = {answer} uses it up"
+            ],
+            hint="Raise the one or lower the other, as with --set llm.answer_tokens=256.",
+        )
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
+
+
+def _room(asked: Asked, how: WranerSettings, sentence: Sentence) -> float:
+    """Bytes that a question leaves to demonstrations; negative if it is too long by itself."""
+    if not how.prompt.max_tokens:
+        return math.inf
+    limit = _BYTES * (how.prompt.max_tokens - how.llm.answer_tokens)
+    return limit - _size(prompt_text(asked.template, asked.domain, (), sentence))
 
 
 def _answer(reply: Reply, question: Question) -> Answer:

@@ -32,12 +32,18 @@ class Reply:
         flaw: what is wrong with the reply.
         finish: the protocol's ``finish_reason``, if it was given.
         notes: what was done without, counted.
+        refusal: what the model says in place of an answer.
+        status: of an error that came in place of an answer, if it is one that HTTP knows.
+        of_api: whether it has the form of a reply of the API at all, if not of an answer.
     """
 
     text: str
     flaw: str = ""
     finish: str = ""
     notes: Mapping[str, int] | None = None
+    refusal: str = ""
+    status: int = 0
+    of_api: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,8 @@ class Said:
 
     @property
     def too_long(self) -> bool:
-        """Whether it is about the length of the prompt."""
-        return any(map(_LENGTH.search, (self.text, *self.names)))
+        """Whether it is about the length of the prompt; what a repeated request says of lengths is a text's words."""
+        return any(map(_LENGTH.search, self.names if self.echo else (self.text, *self.names)))
 
 
 def seconds_to_wait(value: str | None) -> float | None:
@@ -88,16 +94,42 @@ def read_reply(content: bytes, key: str) -> Reply:
     try:
         data = json.loads(content)
     except (ValueError, RecursionError):
-        return Reply("", "a reply that is not JSON")
+        return Reply("", "a reply that is not JSON", of_api=False)
+    if isinstance(data, dict) and data.get("error") and not data.get("choices"):
+        flaw = f"an error in place of an answer: {read_error(content, key).line}"
+        return Reply("", flaw, status=_status(data["error"]))
     try:
         choice = data["choices"][0]
-        text, finish = choice["message"]["content"], choice.get("finish_reason")
+        message, finish = choice["message"], choice.get("finish_reason")
+        refusal = message.get("refusal")
+        text = message["content"] if not refusal else message.get("content")
     except (KeyError, IndexError, TypeError, AttributeError):
-        return Reply("", "a reply without choices[0].message.content")
+        return Reply("", "a reply without choices[0].message.content", of_api=False)
     finish = masked(finish, key) if isinstance(finish, str) else ""
+    text = _joined(text)
+    if isinstance(refusal, str) and refusal and not text:
+        return Reply("", "a refusal", finish, refusal=_in_a_line(masked(refusal, key)))
     if not isinstance(text, str):
         return Reply("", "a reply whose content is not text" + (f" (finish_reason {finish})" if finish else ""), finish)
     return Reply(masked(text, key), "", finish)
+
+
+def _joined(content: Any) -> Any:
+    """The text of a content in parts, without parts of other kinds (reasoning); any other content as it is."""
+    if not isinstance(content, list):
+        return content
+    parts = [p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str)]
+    return "".join(parts) if parts else content
+
+
+def _status(error: Any) -> int:
+    """An error's code, where it is one of HTTP's."""
+    code = str(error.get("code")) if isinstance(error, dict) else ""
+    return int(code) if re.fullmatch("[45][0-9][0-9]", code) else 0
+
+
+def _in_a_line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:4000]).split())
 
 
 def masked(text: str, key: str) -> str:
@@ -123,8 +155,7 @@ def read_error(content: bytes, key: str) -> Said:
     except (ValueError, RecursionError):
         pass
     # Before it is cut: half a key would not be found, and an echo may end later.
-    echo, text = _ECHO.search(text) is not None, masked(text, key)[:4000]
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    echo, line = _ECHO.search(text) is not None, _in_a_line(masked(text, key))
     return Said(line, tuple(names), echo)
 
 

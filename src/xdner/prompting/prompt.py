@@ -2,7 +2,7 @@
 
 For a local model a prompt is ids, and a sentence stands in it word by word, so that a mention in the answer is a slice of
 what was read (``codec/words.py``). For an endpoint it is a text. Demonstrations stand worst first: the best one is next to
-the query. Where a prompt would be too long, the worst are left out.
+the query. Where a prompt would be too long, those that do not fit are left out, from the best one on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xdner.domain import Domain
 from xdner.prompting.template import Template
 from xdner.text import Sentence, Word
 
-__all__ = ["Order", "PromptWriter", "ordered", "prompt_text", "sub_sentence"]
+__all__ = ["Order", "PromptWriter", "demonstration_text", "fitting", "ordered", "prompt_text", "sub_sentence"]
 
 Order = Literal["best-last", "best-first"]
 
@@ -26,6 +26,19 @@ Order = Literal["best-last", "best-first"]
 def ordered(demonstrations: Sequence[Sentence], order: Order) -> list[Sentence]:
     """From best-first, as a retriever gives them, to the order in the prompt."""
     return list(demonstrations) if order == "best-first" else list(reversed(demonstrations))
+
+
+def fitting(sizes: Sequence[int], room: float) -> list[int]:
+    """Which demonstrations are shown, of those that came best first: each for which there is room beside those before it.
+
+    One that is too long takes nobody else's place.
+    """
+    kept = []
+    for index, size in enumerate(sizes):
+        if size <= room:
+            room -= size
+            kept.append(index)
+    return kept
 
 
 def _head(template: Template, domain: Domain) -> str:
@@ -42,9 +55,13 @@ def _head(template: Template, domain: Domain) -> str:
 def prompt_text(template: Template, domain: Domain, demonstrations: Sequence[Sentence], sentence: Sentence) -> str:
     """A prompt as text, demonstrations in the order given; what they hold of other types is left out of their answers."""
     parts = [_head(template, domain)]
-    for shown in demonstrations:
-        parts.append(template.fill("demonstration", sentence=_line(shown), answer=write(shown, domain).text))
+    parts += [demonstration_text(template, domain, shown) for shown in demonstrations]
     return "".join([*parts, template.fill("query", sentence=_line(sentence))])
+
+
+def demonstration_text(template: Template, domain: Domain, shown: Sentence) -> str:
+    """One labelled sentence of a prompt, with its answer."""
+    return template.fill("demonstration", sentence=_line(shown), answer=write(shown, domain).text)
 
 
 def _line(sentence: Sentence) -> str:
@@ -93,13 +110,8 @@ class PromptWriter:
             The ids, and how many demonstrations are in them.
         """
         query = self.query(sentence)
-        left, kept = room - len(query), []
-        for shown in demonstrations:
-            ids = self.demonstration(shown)
-            if len(ids) > left:
-                break
-            left -= len(ids)
-            kept.append(ids)
+        written = [self.demonstration(shown) for shown in demonstrations]
+        kept = [written[i] for i in fitting([len(ids) for ids in written], room - len(query))]
         parts = kept if order == "best-first" else kept[::-1]
         return (*(i for ids in parts for i in ids), *query), len(kept)
 

@@ -3,6 +3,7 @@ of the house."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class LlmSettings:
         token_limit: what the endpoint calls that bound.
         send_temperature: ask for temperature 0. A server that refuses one of these two is asked without from then on; to say so
             here saves the request that it refuses.
-        key_variable: the environment variable with the API key. The key itself is stored nowhere.
+        key_variable: the environment variable with the API key, in capitals unless it is set. The key itself is stored nowhere.
     """
 
     timeout: Rate = 60.0
@@ -66,8 +67,9 @@ class LlmSettings:
 
     def problems(self) -> Iterable[str]:
         # Somebody may put the key itself here; it must not come back in a message.
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
-            yield "llm.key_variable must be the name of an environment variable (not the key itself)"
+        name = self.key_variable
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or (name != name.upper() and name not in os.environ):
+            yield "llm.key_variable must be the name of an environment variable, in capitals or set (not the key itself)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,14 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         if self.adapter is not None or self._entries:
             what = "was tuned already" if self.adapter is not None else "has domains for the model as it is"
             raise TrainingError(f"this recognizer {what}", hint="Start from a fresh IFWRANER.from_pretrained(…).")
-        merge_adapter(local.backbone.model, adapter, f"the adapter for {local.backbone.name}")
+        own = local.backbone
+        if adapter.base not in ("", own.fingerprint):  # factors of one model fit all of its shape
+            raise BackboneMismatchError(
+                f"the adapter was trained on other weights ({adapter.base_name or 'of a model without a name'}) than those of "
+                f"{own.name}",
+                hint="Give the language model that it was trained on.",
+            )
+        merge_adapter(own.model, adapter, f"the adapter for {own.name}")
         local.forget()
         self.adapter, self.seen = adapter, seen
 
@@ -250,6 +257,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         Raises:
             EndpointError: the endpoint cannot be reached, refuses, keeps failing, or answers nothing but nonsense; ``finished``
                 has the results until then, and ``None`` for the other requests.
+            EndpointInterrupted: the same after Ctrl-C, if there are answers.
         """
         batch = Batch(requests, self._domain, self.llm)
         try:
@@ -257,7 +265,7 @@ class IFWRANER(Recognizer[ExamplesEntry]):
         except EndpointError as error:
             if not error.finished:
                 raise
-            raise EndpointError(error.message, hint=error.hint, finished=batch.results(error.finished)) from None
+            raise type(error)(error.message, hint=error.hint, finished=batch.results(error.finished)) from None
         return [r for r in batch.results(answers) if r is not None]
 
     # -- tuning ------------------------------------------------------------------------------------------------------

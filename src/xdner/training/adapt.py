@@ -334,7 +334,7 @@ def _write(found: ResolvedBackbone, stage: _Stage, scratch: Path, out: Path, fac
     if stage.factors is not None:
         adapter = scratch / "adapter"
         with replace_folder(adapter, holds("adapter_config.json")) as fresh:
-            stage.factors.write(fresh, found.name)
+            stage.factors.write(fresh, found.name, learner.fingerprint)
         merge_lora(found.path, adapter, made, manifest)
     else:
         learner.model.to(learner.stored)

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from xdner.backbone.base import Backbone
-from xdner.backbone.lora import Adapter
+from xdner.backbone.lora import BASE, Adapter
 from xdner.errors import BackboneMismatchError, TrainingError, install_hint
 
 __all__ = ["Factors", "factors_on", "lora_dropouts", "put_factors", "require_peft"]
@@ -40,11 +40,11 @@ class Factors:
     parameters: dict[str, nn.Parameter]
     dropouts: list[nn.Module]
 
-    def adapter(self, base: str) -> Adapter:
+    def adapter(self, base: str, fingerprint: str) -> Adapter:
         """The factors as peft stores them, in 16 bits.
 
         Args:
-            base: name of the model that they belong to.
+            base, fingerprint: of the model that they belong to.
         """
         from peft import get_peft_model_state_dict
 
@@ -54,15 +54,15 @@ class Factors:
         plain = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
         plain["base_model_name_or_path"] = base
         config = json.dumps(plain, indent=2, default=str) + "\n"
-        return Adapter(config.encode(), to_safetensors(halves, metadata={"format": "pt"}))
+        return Adapter(config.encode(), to_safetensors(halves, metadata={"format": "pt", BASE: fingerprint}))
 
-    def write(self, folder: Path, base: str) -> None:
+    def write(self, folder: Path, base: str, fingerprint: str) -> None:
         """``adapter_config.json`` and ``adapter_model.safetensors`` (16 bits) into a folder that is there.
 
         Raises:
             StorageError: the disk is full.
         """
-        self.adapter(base).write(folder)
+        self.adapter(base, fingerprint).write(folder)
 
     def remove(self) -> None:
         """Give the model back as it was."""

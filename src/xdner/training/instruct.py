@@ -75,6 +75,7 @@ def instruct(
     items = _items(sources, settings, encoder, backbone.max_tokens)
     pool = {label.verbalization: label for source in sources for label in source.domain.labels}
     empty = backbone.empty_prefix()
+    base = backbone.fingerprint  # before factors stand among its weights
     with factors_on(
         backbone, rank=how.rank, alpha=how.alpha, dropout=how.lora_dropout, seed=settings.training.seed,
         what="instruction tuning",
@@ -100,7 +101,7 @@ def instruct(
         )
         fingerprint = _run_fingerprint(backbone.exact_fingerprint, sources, settings)
         result = train(task, settings.training, run, fingerprint=fingerprint)
-        adapter = factors.adapter(backbone.name)
+        adapter = factors.adapter(backbone.name, base)
     with replace_folder(out, holds(RECORD)) as fresh:
         adapter.write(fresh)
         _describe(backbone, fresh, sources, settings, result)

@@ -109,6 +109,7 @@ def tune(
     """
     how = settings.tune
     items = prompt_items(sources, settings, make)
+    base = backbone.fingerprint  # before factors stand among its weights
     with factors_on(
         backbone, rank=how.rank, alpha=how.alpha, dropout=how.lora_dropout, seed=settings.training.seed, what="tuning"
     ) as factors:
@@ -118,7 +119,7 @@ def tune(
         )  # fmt: skip
         fingerprint = _fingerprint(backbone.exact_fingerprint, items, settings, template)
         result = train(task, settings.training, run, fingerprint=fingerprint)
-        adapter = factors.adapter(backbone.name)
+        adapter = factors.adapter(backbone.name, base)
     dropped, lost = _account(task)
     return Tuned(adapter, result, dropped, lost)
 

@@ -18,7 +18,7 @@ from xdner.library.kinds import check_kind
 from xdner.library.leftovers import inside, is_begun
 from xdner.library.store import Library
 from xdner.prompting.settings import LlmSettings, WranerSettings
-from xdner.prompting.template import find_template
+from xdner.prompting.template import Template, find_template
 from xdner.recognizers.if_wraner import IFWRANER, check_same_model
 from xdner.recognizers.warmup import check_labels
 from xdner.retrieval.build import own_settings, require_packages
@@ -35,6 +35,9 @@ from xdner.workflows.material import DomainFiles, Material, domain_of
 from xdner.workflows.options import JobOptions
 
 __all__ = ["open_examples", "train_examples"]
+
+#: Stands for the start's own template among the settings, until it is known whether another one is asked for.
+_OWN = "(the start's own)"
 
 
 def train_examples(
@@ -70,29 +73,21 @@ def train_examples(
     ready = None if start is None else _start(start, store)
     # Mistakes in settings, files and names, before weights are loaded.
     pool = pool_of(store, name)
-    base: dict[str, dict[str, Any]] = ready.settings.to_dict() if ready is not None else {}
-    if pool is not None:  # an index goes by its own embedding, unless another is asked for (and refused)
-        base["retrieval"] = base.get("retrieval", {}) | own_settings(pool)
-    settings = WranerSettings.build(options.config, options.chosen, base)
-    # One seed of everything random, the retriever's too, if its method draws; what --set says of it counts.
-    if options.seed is not None and not any(o.partition("=")[0].strip() == "retrieval.seed" for o in options.overrides):
-        settings = replace(settings, retrieval=replace(settings.retrieval, seed=options.seed))
-    if ready is None:
-        find_template(settings.prompt.template)
+    settings, template = _settings(options, ready, pool)
     require_packages(settings.retrieval)
     if sources:
         require_peft("tuning a language model")
     files = replace(files, domain=files.domain or _begun(store, name))
     material = _material(name, files, sources, pool, settings.training.seed)
     check_kind(store.path(name), ExamplesEntry)
-    remote = is_endpoint(llm) or (ready is not None and ready.llm["kind"] == "endpoint")
+    remote = is_endpoint(llm) or (llm is None and ready is not None and ready.llm["kind"] == "endpoint")
     _check(sources, ready, adapter=adapter is not None, resume=options.resume, endpoint=remote)
     check_labels(material.domain, material.sentences, material.dev or ())
     if pool is not None and pool.holds(material.sentences):
         _check_index(pool, settings, options.device)
     run = options.domain_run(name)
     recognizer = _recognizer(
-        ready, settings, llm=llm, model=model, adapter=adapter, dtype=options.dtype, device=options.device
+        ready, settings, template, llm=llm, model=model, adapter=adapter, dtype=options.dtype, device=options.device
     )
     with run.claimed():
         tuned = None
@@ -103,7 +98,9 @@ def train_examples(
         entry = replace(entry, notes={**entry.notes, **_notes(ready, sources, tuned, settings.training.seed)})
         folder = material.keep(store, entry, run)
     remarks = [*material.warnings, *told, *_remarks(entry, material, tuned, settings)]
-    if tuned is None and (idle := _idle(settings, WranerSettings.build(base=base))):
+    if adapter is not None:
+        remarks += _unproven(entry)
+    if tuned is None and (idle := _idle(settings, WranerSettings.build() if ready is None else ready.settings)):
         remarks.append(f"there is no --source, and so no training: {', '.join(idle)} have no effect")
     if pool is not None and not pool.holds(entry.examples):
         # An index, and then its domain, has no examples without entities.
@@ -137,7 +134,10 @@ def open_examples(
             require_packages(entry.settings.retrieval)
     first = entries[0]
     _one_endpoint(entries, llm)
-    recognizer = _recognizer(first, first.settings, llm=llm, dtype=dtype, device=device)
+    kind = "endpoint" if is_endpoint(llm) else "local"
+    if llm is not None and kind != first.llm["kind"]:  # told before weights are loaded, or a name is asked for
+        check_same_model(first, {"kind": kind, "name": str(llm)}, None)
+    recognizer = _recognizer(first, first.settings, first.template, llm=llm, dtype=dtype, device=device)
     for entry in entries:
         recognizer.add(entry, pool_of(library, entry.domain.name))
     return recognizer
@@ -189,9 +189,28 @@ def pool_of(library: Library, name: str) -> Pool | None:
     return pool_in(library.path(name)) if inside(name) else None
 
 
+def _settings(options: JobOptions, ready: ExamplesEntry | None, pool: Pool | None) -> tuple[WranerSettings, Template]:
+    """The settings of a new domain, and its template. A model is asked as it was tuned to be, unless somebody says otherwise:
+    a file that is named again is read again, for it may have changed."""
+    base: dict[str, dict[str, Any]] = ready.settings.to_dict() if ready is not None else {}
+    if pool is not None:  # an index goes by its own embedding, unless another is asked for (and refused)
+        base["retrieval"] = base.get("retrieval", {}) | own_settings(pool)
+    if ready is not None:
+        base["prompt"]["template"] = _OWN
+    settings = WranerSettings.build(options.config, options.chosen, base)
+    # One seed of everything random, the retriever's too, if its method draws; what --set says of it counts.
+    if options.seed is not None and not any(o.partition("=")[0].strip() == "retrieval.seed" for o in options.overrides):
+        settings = replace(settings, retrieval=replace(settings.retrieval, seed=options.seed))
+    if ready is None or settings.prompt.template != _OWN:
+        return settings, find_template(settings.prompt.template)
+    kept = replace(settings.prompt, template=ready.settings.prompt.template)
+    return replace(settings, prompt=kept), ready.template
+
+
 def _recognizer(
     ready: ExamplesEntry | None,
     settings: WranerSettings,
+    template: Template,
     *,
     llm: str | Path | None,
     model: str | None = None,
@@ -202,12 +221,9 @@ def _recognizer(
     """A recognizer as a domain remembers it, or a fresh one."""
     if ready is None:
         return IFWRANER.from_pretrained(
-            llm, model=model, adapter=adapter, device=device, dtype=dtype, settings=settings
+            llm, model=model, adapter=adapter, device=device, dtype=dtype, settings=settings, template=template
         )
-    # A model is asked as it was tuned to be, unless somebody says otherwise.
-    same = settings.prompt.template == ready.settings.prompt.template
-    template = ready.template if same else find_template(settings.prompt.template)
-    if ready.llm["kind"] == "endpoint":
+    if ready.llm["kind"] == "endpoint" and (llm is None or is_endpoint(llm)):
         if llm is None:
             _confirmed(ready)
         name = model or ready.llm["name"]
@@ -342,6 +358,16 @@ def _remarks(entry: ExamplesEntry, material: Material, tuned: Tuned | None, sett
     if tuned.result.failed_checkpoints:
         made.append(f"{tuned.result.failed_checkpoints} checkpoints could not be written (is the disk full?)")
     return made
+
+
+def _unproven(entry: ExamplesEntry) -> list[str]:
+    """That an adapter names another model than it was merged into, where there is no fingerprint to tell."""
+    made, llm = entry.adapter, entry.llm
+    if made is None or made.base or Path(made.base_name).name in ("", llm["name"], Path(llm["source"]).name):
+        return []
+    return [
+        f"the adapter says it was trained on {made.base_name}; whether {llm['name']} has its weights, nobody can tell"
+    ]
 
 
 def _outcome(

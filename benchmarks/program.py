@@ -63,8 +63,16 @@ def common_options(made: argparse.ArgumentParser, out: str, *, of_out: str, tabl
     add("--out", type=Path, default=Path(out), help=of_out)
     add("--table", action="store_true", help=table)
     add("--budget-minutes", type=float, metavar="M", help="begin no new run after so many minutes")
-    add("--limit", type=int, metavar="N", help="a trial: only the first N sentences of each file")
+    add("--limit", type=positive, metavar="N", help="a trial: only the first N sentences of each file")
     add("--device", default="cpu", help="cpu, cuda, ...")
+
+
+def positive(text: str) -> int:
+    """A count of an option."""
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return count
 
 
 def budget(options: argparse.Namespace, spent: float = 0.0) -> float | None:

@@ -85,6 +85,17 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, text + "\n")
 
 
+def writable(folder: Path) -> None:
+    """Make a folder, and ask whether files can be written into it: before a run of an hour, not after it.
+
+    Raises:
+        StorageError: they cannot.
+    """
+    probe = folder / ".probe"
+    write_atomically(probe, "")
+    probe.unlink(missing_ok=True)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 

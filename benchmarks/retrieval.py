@@ -27,6 +27,8 @@ METHODS = ("word", "word/cover", "word/sum", "sentence", "bm25", "random", "dens
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
+    from benchmarks.program import positive
+
     made = argparse.ArgumentParser(
         prog="retrieval.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of retrieval")
     add("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with NAME/train.txt, NAME/dev.txt")
     add("--out", type=Path, default=Path("runs/retrieval"), help="folder of the JSON file and the figure")
-    add("--limit", type=int, metavar="N", help="a trial: only the first N sentences of each file")
+    add("--limit", type=positive, metavar="N", help="a trial: only the first N sentences of each file")
     add("--table", action="store_true", help="measure nothing; print the tables of the JSON file")
     return made
 

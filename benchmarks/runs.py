@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arms import Arm, Corpora, Target
-from benchmarks.record import circumstances, read_json, refuse_other_options, write_json
+from benchmarks.record import circumstances, read_json, refuse_other_options, writable, write_json
 from xdner.errors import BackboneNotFoundError, TrainingError, TrainingInterrupted
 from xdner.training.progress import Progress
 
@@ -65,6 +65,7 @@ class Runner:
 
     def __init__(self, plan: Plan, *, say: Callable[[str], None], progress: Callable[[str], Progress]) -> None:
         self.plan, self.say, self.progress = plan, say, progress
+        writable(plan.out)
         self.began = time.monotonic()
         self.circumstances = circumstances()
         self.targets = {name: plan.corpora.target(name) for name in plan.targets}
@@ -94,7 +95,9 @@ class Runner:
         files = [self._path(arm.name, target, first, rate) for rate in arm.rates]
         if not all(file.is_file() for file in files):
             return ()  # not all rates were tried (no weights, or the budget is used up): nothing can be chosen
-        best = chosen_rate([read_json(file) for file in files])
+        # As the table chooses: among all that were tried, also by another command.
+        tried = sorted(self._path(arm.name, target, first, 0).parent.glob(f"seed{first}-rate*.json"))
+        best = chosen_rate([read_json(file) for file in tried])
         return () if best is None else (best,)
 
     def _path(self, arm: str, target: str, seed: int, rate: float) -> Path:

@@ -26,6 +26,7 @@ ORDER = (
     "minilm-sources",
 )  # fmt: skip
 PREFIXES = ("prefix-instructed", "prefix-raw")
+_KEYS = {"benchmark", "arm", "target", "seed", "first_seed", "rate", "rates", "limit", "data", "dev"}
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,17 @@ def load_runs(out: Path) -> list[Run]:
     """All runs of a folder.
 
     Raises:
-        DataError: there are none, or they do not belong together: trials on a few sentences among full runs, other
-            data, or another first seed.
+        DataError: there are none, one is no run, or they do not belong together: of several programs, trials on a few
+            sentences among full runs, other data, or another first seed.
     """
-    runs = [read_json(path) for path in sorted(out.glob("*/*/*.json"))]
+    runs = [_read(path) for path in sorted(out.glob("*/*/seed*-rate*.json"))]
     if not runs:
         raise DataError(f"there are no runs in {out}", hint="Run the benchmark first, or give its folder with --out.")
+    programs = sorted({run["benchmark"] for run in runs})
+    if len(programs) > 1:
+        raise DataError(
+            f"{out} mixes runs of {' and '.join(programs)}", hint="Give the folder of one of them with --out."
+        )
     limits = {run["limit"] for run in runs}
     if len(limits) > 1:
         counts = ", ".join(
@@ -78,6 +84,14 @@ def load_runs(out: Path) -> list[Run]:
                     hint="Remove the runs of one kind, or give each an --out of its own.",
                 )
     return runs
+
+
+def _read(path: Path) -> Run:
+    run = read_json(path)
+    if missing := _KEYS - run.keys():
+        raise DataError(f"{path} is no run of a benchmark: it lacks {', '.join(sorted(missing))}",
+                        hint="Move it away, or give another folder with --out.")  # fmt: skip
+    return run
 
 
 def refuse_mixed(runs: Iterable[Run], options: Callable[[Run], Mapping[str, Any]]) -> None:
@@ -118,6 +132,8 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
         if len(first) < len(wanted):
             missing.append(f"{len(first)} of {len(wanted)} rates tried")
         missing += [f"seed {r['seed']} at {r['rate']:g}: {r['error']}" for r in group if f1_of(r) is None]
+        others = {run["seed"] for run in group} - {run["seed"] for run in (*kept, *first)}
+        missing += [f"seed {seed} was run at other rates only" for seed in sorted(others)]
         scores = seed_summary([f1 for run in kept if (f1 := f1_of(run)) is not None])
         rows.append(Row(arm, target, rate, tuple(kept), scores, tuple(missing)))
     return rows
@@ -144,12 +160,23 @@ def markdown(runs: Sequence[Run]) -> str:
     rows = rows_of(runs)
     if not rows:
         raise DataError("no run succeeded", hint="The files' `error` says why; try lower rates.")
+    refuse_mixed((run for run in runs if f1_of(run) is not None), _model_of)
     parts = ["## Exact-span micro-F1 on dev, in %", "", *_table(rows)]
     comparison = _comparison(rows)
     if comparison:
         parts += ["", "## Paired comparison", "", *comparison]
     parts += ["", "## Notes", "", *(f"- {note}" for note in _notes(runs, rows))]
     return "\n".join(parts) + "\n"
+
+
+def _model_of(run: Run) -> dict[str, Any]:
+    """Arms that are called after one backbone must have had the same one, and an arm's runs the same type of weights."""
+    which = run["arm"].partition("-")[2] or run["arm"]
+    found = {
+        f"{which}'s weights": run.get("backbone", {}).get("fingerprint"),
+        f"{run['arm']}'s dtype": run.get("dtype"),
+    }
+    return {what: value for what, value in found.items() if value is not None}
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------------

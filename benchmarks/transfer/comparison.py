@@ -87,6 +87,14 @@ def condition_of(run: Run) -> Condition:
     return Condition(run["target"], None if run["k"] == "all" else run["k"])
 
 
+def _read(path: Path) -> Run:
+    run = read_json(path)
+    if missing := {"asked", "backbone", "data", "dev", "k", "method", "seed", "target"} - run.keys():
+        raise DataError(f"{path} is no run of transfer: it lacks {', '.join(sorted(missing))}",
+                        hint="Move it away, or give another folder with --out.")  # fmt: skip
+    return run
+
+
 def load(folder: Path) -> list[Run]:
     """All runs of a track.
 
@@ -98,7 +106,7 @@ def load(folder: Path) -> list[Run]:
         raise DataError(
             f"there are no runs in {folder}", hint="Run the benchmark first, or give its folder with --out."
         )
-    runs = [read_json(path) for path in paths]
+    runs = [_read(path) for path in paths]
     first = runs[0]
     for path, run in zip(paths, runs, strict=True):
         asked, other = first["asked"], run["asked"]
@@ -167,7 +175,8 @@ def mean_difference(pairs: Sequence[tuple[dict[int, Run], dict[int, Run]]]) -> D
     observed = float(np.mean([_deltas(s.sum(axis=0, keepdims=True))[0] for s in sums]))
     drawn = np.mean([_deltas(_drawn(s, number)) for number, s in enumerate(sums)], axis=0)
     low, high = (float(end) for end in np.quantile(drawn, (0.025, 0.975)))
-    p_value = (1 + int(np.count_nonzero(np.abs(drawn - observed) >= abs(observed)))) / (1 + SAMPLES)
+    # A mean of ratios: rounding must not decide about ties.
+    p_value = (1 + int(np.count_nonzero(np.abs(drawn - observed) >= abs(observed) - 1e-12))) / (1 + SAMPLES)
     return Difference(observed, min(low, observed), max(high, observed), p_value, seeds)
 
 

@@ -54,10 +54,11 @@ def _hand_made(
     f1 = 2 * right / (predicted + gold)
     training = {"epochs": 15, "patience": 3, "seed": seed, "learning_rate": rate}
     run: dict[str, Any] = {
-        "arm": arm, "target": target, "seed": seed, "first_seed": 1, "rate": rate, "rates": [0.01, 0.02],
+        "benchmark": "quality", "arm": arm, "target": target, "seed": seed, "first_seed": 1, "rate": rate, "rates": [0.01, 0.02],
         "limit": None, "data": {f"{target}/dev.txt": "aa"}, "error": None, "trained_weights": 115200,
         "dev": {"micro": {"f1": f1}, "sentence_counts": counts}, "settings": {"training": training},
         "commit": "abc", "machine": {"cores": 2}, "versions": {"torch": "2"},
+        "backbone": {"name": arm, "fingerprint": f"sha256:{arm.partition('-')[2]}"}, "dtype": "float32",
     }  # fmt: skip
     if not arm.startswith("minilm"):
         run["settings"] |= {"codec": {"form": "lines"}, "decoding": {"window": 80}}

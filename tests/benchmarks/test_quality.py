@@ -119,7 +119,7 @@ class Scripted:
     """An arm whose scores are given: (seed, rate) → F1, or an error."""
 
     name = "prefix-raw"
-    rates = (0.1, 0.2, 0.3)
+    rates: tuple[float, ...] = (0.1, 0.2, 0.3)
 
     def __init__(self, script: dict[tuple[int, float], float | Exception]) -> None:
         self.script, self.calls = script, []  # type: ignore[var-annotated]
@@ -157,6 +157,34 @@ def test_the_rate_is_chosen_on_the_first_seed_and_kept(
     assert "| ai | prefix-raw * | 1 | 0.1 | 1: 50.00, 2: 25.00, 3: 75.00 | 50.00 ± 25.00 |" in out
     assert "* prefix-raw on ai: seed 1 at 0.3: the loss became nan at step 3 of 9." in out
     assert "prefix-raw on ai: 0.1 → 50.00, 0.2 → 50.00, 0.3 → failed." in out
+
+
+def test_a_rate_that_another_command_tried_counts_too(
+    scripted: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The seeds run at the rate that the table will show."""
+    assert scripted(Scripted({(1, 0.1): 0.5, (1, 0.2): 0.6, (1, 0.3): 0.4}), "--seeds", "1") == 0
+    lower = Scripted({(1, 0.05): 0.3, (2, 0.2): 0.5})
+    lower.rates = (0.05,)
+    assert scripted(lower, "--seeds", "1", "2") == 0
+    assert lower.calls == [(1, 0.05), (2, 0.2)]
+    assert "| ai | prefix-raw | 1 | 0.2 | 1: 60.00, 2: 50.00 | 55.00 ± 7.07 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x"])
+def test_a_trial_has_a_sentence(scripted: Callable[..., int], text: str) -> None:
+    with pytest.raises(SystemExit):
+        scripted(Scripted({}), "--limit", text)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_run(
+    scripted: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    arm = Scripted({(1, rate): 0.5 for rate in Scripted.rates})
+    assert scripted(arm, "--seeds", "1", "--out", str(tmp_path / "file" / "runs")) == 1
+    assert "cannot write" in capsys.readouterr().err
+    assert arm.calls == []
 
 
 def test_an_interrupted_program_goes_on_with_the_next_run(

@@ -44,7 +44,8 @@ def test_the_rate_of_the_first_seed_counts_and_other_runs_do_not(hand_made: Make
         hand_made("full-raw", 3, FIVE, rate=0.01),
     ]
     (row,) = rows_of(runs)
-    assert (row.rate, row.by_seed, row.missing) == (0.01, {1: 0.6, 3: 0.5}, ())
+    assert (row.rate, row.by_seed) == (0.01, {1: 0.6, 3: 0.5})
+    assert row.missing == ("seed 2 was run at other rates only",)
 
 
 def test_a_single_seed_has_no_interval(hand_made: Make) -> None:
@@ -120,7 +121,7 @@ def test_circumstances_of_all_runs_are_told(hand_made: Make) -> None:
 
 def test_runs_that_do_not_belong_together_are_refused(hand_made: Make, tmp_path: Path) -> None:
     def write(run: dict[str, Any]) -> None:
-        write_json(tmp_path / run["arm"] / run["target"] / "run.json", run)
+        write_json(tmp_path / run["arm"] / run["target"] / "seed1-rate0.01.json", run)
 
     with pytest.raises(DataError, match="there are no runs in"):
         load_runs(tmp_path)
@@ -136,3 +137,23 @@ def test_runs_that_do_not_belong_together_are_refused(hand_made: Make, tmp_path:
     write(hand_made("lora-raw", 2, SIX, first_seed=2))
     with pytest.raises(DataError, match=r"the runs on ai in .* do not have the same first seed: 1 and 2"):
         load_runs(tmp_path)
+    write(hand_made("lora-raw", 1, SIX, benchmark="laner"))
+    with pytest.raises(DataError, match="mixes runs of laner and quality"):
+        load_runs(tmp_path)
+    write_json(tmp_path / "lora-raw" / "ai" / "seed1-rate0.01.json", {"arm": "lora-raw"})
+    with pytest.raises(DataError, match="is no run of a benchmark: it lacks benchmark, data, dev"):
+        load_runs(tmp_path)
+    write_json(tmp_path / "lora-raw" / "ai" / "seed1.json", {})  # of a program that has no rates
+    write(hand_made("lora-raw", 1, SIX))
+    assert len(load_runs(tmp_path)) == 3
+
+
+def test_arms_of_one_name_have_one_model(hand_made: Make) -> None:
+    own, other = {"name": "x", "fingerprint": "sha256:x"}, {"name": "y", "fingerprint": "sha256:y"}
+    mixed = [hand_made("prefix-raw", 1, SIX, backbone=own), hand_made("full-raw", 1, SIX, backbone=other)]
+    with pytest.raises(DataError, match="raw's weights is 'sha256:x' and 'sha256:y'"):
+        markdown(mixed)
+    assert markdown([mixed[0], hand_made("full-instructed", 1, SIX, backbone=other)])
+    with pytest.raises(DataError, match="prefix-raw's dtype is 'float32' and 'bfloat16'"):
+        markdown([hand_made("prefix-raw", 1, SIX), hand_made("prefix-raw", 2, SIX, dtype="bfloat16")])
+    assert markdown([hand_made("prefix-raw", 1, SIX), hand_made("full-raw", 1, SIX, dtype="bfloat16")])

@@ -76,6 +76,24 @@ def test_the_mean_of_one_target_twice_is_that_target(made_run: Make) -> None:
     assert 0 < two.low < 0.2 < two.high < one.high
 
 
+@pytest.mark.parametrize("count", [7, 11, 27])
+def test_ties_of_a_mean_count_as_large(made_run: Make, count: int) -> None:
+    """Of two targets, b misses one sentence each: every number of draws of that sentence can be counted out."""
+    whole, less = [[1, 1, 1]] * count, [[1, 1, 1]] * (count - 1) + [[0, 0, 1]]
+    a, b = ({1: made_run("x", 1, counts)} for counts in (whole, less))
+    found = mean_difference([(a, b), (a, b)])
+    assert found is not None
+    deltas = [1 - 2 * (count - k) / (2 * count - k) for k in range(count + 1)]
+    chances = [math.comb(count, k) * (1 / count) ** k * (1 - 1 / count) ** (count - k) for k in range(count + 1)]
+    as_large = sum(
+        p * q
+        for d, p in zip(deltas, chances, strict=True)
+        for e, q in zip(deltas, chances, strict=True)
+        if abs((d + e) / 2 - deltas[1]) >= deltas[1] - 1e-9
+    )
+    assert found.p_value == pytest.approx(as_large, abs=0.02)
+
+
 def test_captions_tell_what_was_seen(made_run: Make) -> None:
     own = made_run("none", 1, SIX, track="instructed")
     text = markdown([own])

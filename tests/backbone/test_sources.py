@@ -141,6 +141,10 @@ def test_cut_off_weights_and_lost_parts_are_seen(tmp_path):
         resolve(folder)
     (folder / "model-2.safetensors").write_bytes(data)
     assert resolve(folder).kind == "causal"
+    for weight_map in ([], None, {}, {"a": 1}, {"a": "../m/model-1.safetensors"}):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        with pytest.raises(BackboneError, match="does not say in which files weights are"):
+            resolve(folder)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +161,7 @@ def test_cut_off_weights_and_lost_parts_are_seen(tmp_path):
         ({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, "causal"),
         ({"model_type": "gemma3_text"}, "causal"),
         ({"model_type": "qwen3", "architectures": None}, "causal"),
+        ({"model_type": "qwen3", "architectures": 5}, "causal"),
     ],
 )
 def test_the_kind_comes_from_the_configuration(tmp_path, config, kind):

@@ -250,9 +250,13 @@ def pins(alias: Alias) -> dict[str, Any]:
 
 
 def is_pulled(alias: Alias) -> bool:
-    """Whether the alias' folder is there, made from exactly the pinned source."""
-    manifest = manifest_of(folder_of(alias))
-    return bool(manifest) and all(manifest.get(key) == value for key, value in pins(alias).items())
+    """Whether the alias' folder is there, made from exactly the pinned source, with all its files."""
+    folder = folder_of(alias)
+    manifest = manifest_of(folder)
+    if not manifest or any(manifest.get(key) != value for key, value in pins(alias).items()):
+        return False
+    files = manifest.get("files")
+    return isinstance(files, dict) and all((folder / name).is_file() for name in files)
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from xdner.errors import BackboneError
 
 __all__ = [
     "IMPLEMENTATION",
+    "KNOWN",
+    "NoPlanError",
     "Plan",
     "Site",
     "Together",
@@ -41,9 +43,14 @@ __all__ = [
 ]
 
 IMPLEMENTATION = "xdner"
-_KNOWN = "Use a Llama-, Qwen-, Mistral-, Gemma- or Phi-3-like causal model, or T5, mT5, flan-T5 or umT5."
+#: What to use in the place of a model that cannot be used.
+KNOWN = "Use a Llama-, Qwen-, Mistral-, Gemma- or Phi-3-like causal model, or T5, mT5, flan-T5 or umT5."
 #: Scores of one layer, at most, that training on a CPU may hold in memory; above it the fused kernel is used.
 COMPOSED = 1 << 25
+
+
+class NoPlanError(BackboneError):
+    """A forward pass that no plan came with, or came through."""
 
 
 class Plan(Protocol):
@@ -156,7 +163,7 @@ def prefix_attention(
         BackboneError: the model was called without a plan, or keeps its window to itself.
     """
     if plan is None:
-        raise BackboneError(
+        raise NoPlanError(
             "the backbone was called without a plan, so nobody knows which prefix belongs to which row",
             hint="Call it through xdner (Backbone.target_states, Backbone.begin), not directly.",
         )
@@ -273,8 +280,14 @@ def instrument(model: PreTrainedModel) -> tuple[Site, ...]:
     if not sites:
         raise BackboneError(
             f"{type(model).__name__} has no attention modules that xdner knows",
-            hint=_KNOWN,
+            hint=KNOWN,
         )
+    layers = getattr(model.config, "num_hidden_layers", None)
+    own = sum(site.kind == "self" for site in sites)
+    if (
+        own and isinstance(layers, int) and own < layers
+    ):  # convolutions and recurrences know no rows, and keep no steps here
+        raise BackboneError(f"only {own} of {layers} layers of {type(model).__name__} are attention", hint=KNOWN)
     for site in sites:
         site.module.xdner_site = site  # type: ignore[assignment]
         if hasattr(site.module, "compute_bias"):
@@ -325,7 +338,7 @@ def _window(module: nn.Module) -> int | None:
     if kind == "chunked_attention":
         raise BackboneError(
             f"{type(module).__name__} reads in chunks, which xdner does not know",
-            hint=_KNOWN,
+            hint=KNOWN,
         )
     return None if kind == "full_attention" else getattr(config, "sliding_window", None) or None
 

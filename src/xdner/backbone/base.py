@@ -19,18 +19,18 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from xdner.backbone.attention import IMPLEMENTATION, Site, instrument
+from xdner.backbone.attention import IMPLEMENTATION, KNOWN, NoPlanError, Site, instrument
 from xdner.backbone.linear import pack_linears
 from xdner.backbone.store import Context, PrefixRows
 from xdner.backbone.tensors import fingerprint
-from xdner.errors import BackboneError
+from xdner.errors import BackboneError, is_out_of_memory
 from xdner.geometry import PrefixGeometry, SiteShape
 
 __all__ = ["Backbone", "Extent", "Ids", "Prompts", "Session", "in_line", "runs"]
 
 Ids = Sequence[int]
 #: A prompt and a target for the self-check: any ids that every vocabulary has.
-_PROBE = ([5, 6], [7, 8])
+_PROBES = (([5, 6], [7, 8, 5]), ([6, 8, 5], [5, 7, 6]))  # prompts of two lengths, targets of one
 #: How far our scores may be from the model's own, as a share of the largest: kernels add up in another order.
 _CLOSE = {torch.float64: 1e-3, torch.float32: 1e-3}
 _CLOSE_IN_16_BITS = 0.1
@@ -157,13 +157,14 @@ class Backbone(ABC):
         self.freeze()
         # What the model says by itself can only be asked before its attention is ours (a second backbone of it: too late).
         stock = getattr(model.config, "_attn_implementation", None) != IMPLEMENTATION
-        own = self._own_logits(*_PROBE) if stock else None
-        self.sites: tuple[Site, ...] = instrument(model)
-        pack_linears(model, leave=model.get_output_embeddings())
-        self.geometry = PrefixGeometry(tuple(SiteShape(s.name, s.heads, s.head_dim) for s in self.sites))
-        self._check_reach()
-        if own is not None:
-            self._check_scores(own)
+        with self._built_as_known():
+            own = [self._own_logits(*probe) for probe in _PROBES] if stock else []
+            self.sites: tuple[Site, ...] = instrument(model)
+            pack_linears(model, leave=model.get_output_embeddings())
+            self.geometry = PrefixGeometry(tuple(SiteShape(s.name, s.heads, s.head_dim) for s in self.sites))
+            self._check_reach()
+            if own:
+                self._check_scores(torch.cat(own))
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -295,17 +296,41 @@ class Backbone(ABC):
     def _own_logits(self, source: Ids, target: Ids) -> Tensor:
         """[N, V]: the scores of each target token as transformers' own forward pass gives them, attention untouched."""
 
-    def _check_scores(self, own: Tensor) -> None:
-        """Do our scores under no prefix equal the model's own?"""
-        source, target = _PROBE
-        with torch.no_grad():
-            ours = self.logits(self.target_states([source], [target], self.empty_prefix()))
-        bound = _CLOSE.get(self.dtype, _CLOSE_IN_16_BITS) * float(own.abs().max())
-        if not torch.allclose(ours, own.float(), rtol=0, atol=bound, equal_nan=True):
+    @contextlib.contextmanager
+    def _built_as_known(self) -> Iterator[None]:
+        """Whatever an unknown architecture leads to is told as what it is."""
+        try:
+            yield
+        except NoPlanError:
+            raise BackboneError(f"{self.name} does not hand on to its attention what it is told", hint=KNOWN) from None
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise BackboneError(
-                f"the scores of {self.name} cannot be reproduced: they differ by up to {float((ours - own).abs().max()):.3g}",
-                hint="This architecture or transformers version treats states or scores in its own way; choose another.",
-            )
+                f"{self.name} is built in a way that xdner does not know ({reason})", hint=KNOWN
+            ) from error
+
+    def _check_scores(self, own: Tensor) -> None:
+        """Do our scores under no prefix equal the model's own: of rows side by side, and token by token? Layers that are no
+        attention, as of hybrids, would mix the rows of a pass, or forget the steps before."""
+        sources, targets = ([list(probe[part]) for probe in _PROBES] for part in (0, 1))
+        nothing, longest = self.empty_prefix(), max(map(len, sources))
+        with torch.no_grad():
+            together = self.target_states(sources, targets, nothing)
+            room = len(targets[0])
+            session = self.begin(Extent(len(sources), 0, 0, longest, longest + room, room))
+            steps = [session.admit(Prompts(sources, nothing, [Context(())] * len(sources)))]
+            steps += [session.step([[target[at]] for target in targets]) for at in range(room - 1)]
+            found = [self.logits(states) for states in (together, torch.stack(steps, 1).flatten(0, 1))]
+        bound = _CLOSE.get(self.dtype, _CLOSE_IN_16_BITS) * float(own.abs().max())
+        for ours in found:
+            if not torch.allclose(ours, own.float(), rtol=0, atol=bound, equal_nan=True):
+                raise BackboneError(
+                    f"the scores of {self.name} cannot be reproduced: they differ by up to "
+                    f"{float((ours - own).abs().max()):.3g}",
+                    hint="This architecture or transformers version treats states or scores in its own way; choose another.",
+                )
 
     def _check_reach(self) -> None:
         """Does a prefix reach every site?"""
@@ -319,7 +344,7 @@ class Backbone(ABC):
         keys = [torch.zeros_like(v) for v in values]
         rows = PrefixRows(keys, values, torch.ones(1, dtype=torch.long, device=self.device))
         with torch.enable_grad():
-            states = self.target_states([_PROBE[0]], [_PROBE[1]], rows)
+            states = self.target_states([_PROBES[0][0]], [_PROBES[0][1]], rows)
             # A random direction: with a plain sum, a final layer norm can cancel every gradient.
             direction = torch.randn(states.shape, generator=generator).to(states)
             gradients = torch.autograd.grad((states * direction).sum(), values, allow_unused=True)

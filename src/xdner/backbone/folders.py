@@ -26,7 +26,7 @@ _VOCABULARIES = (
     "vocab.txt",
 )
 _OF_BYTES = {"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"}
-_SEQ2SEQ = {"t5", "mt5", "umt5", "longt5"}
+_SEQ2SEQ = {"t5", "mt5", "umt5"}
 
 
 def check_folder(folder: Path, name: str) -> None:
@@ -89,9 +89,15 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file() or not index.is_file():
         return [single] if single.is_file() else []
-    parts = sorted(set(read_json(index).get("weight_map", {}).values()))
+    told = read_json(index).get("weight_map")
+    names = list(told.values()) if isinstance(told, dict) else []
+    if not names or not all(isinstance(one, str) and Path(one).name == one for one in names):
+        raise BackboneError(
+            f"{index} does not say in which files weights are", hint="Copy or download the model again."
+        )
+    parts = sorted(set(names))
     missing = [part for part in parts if not (folder / part).is_file()]
-    if missing or not parts:
+    if missing:
         raise BackboneNotFoundError(
             f"the folder {name} lacks {len(missing)} of {len(parts)} parts of its weights: {', '.join(missing[:3])}",
             hint="Copy or download the model again.",
@@ -106,7 +112,8 @@ def kind_of(folder: Path) -> Kind:
         BackboneError: the file is not JSON or names no model type.
     """
     config = read_json(folder / "config.json")
-    architectures = [str(a) for a in config.get("architectures") or []]
+    told = config.get("architectures")
+    architectures = [str(a) for a in told] if isinstance(told, list) else []
     model_type = str(config.get("model_type") or "")
     if not model_type:
         raise BackboneError(

@@ -69,7 +69,7 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BackboneError(
             f"cannot load {found.name} from {found.path}: {reason[:300]}",
-            hint="The folder needs config.json, model.safetensors and tokenizer.json of one model.",
+            hint=_again(found, "The folder needs config.json, model.safetensors and tokenizer.json of one model."),
         ) from error
     _check_complete(told, model.state_dict(), found)
     # The identity of a backbone is that of its stored weights, whatever type it computes in: a prefix that was trained
@@ -87,6 +87,11 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
         identity=identity,
         recommended=recommended,
     )
+
+
+def _again(found: ResolvedBackbone, other: str) -> str:
+    """How to mend a model that cannot be loaded."""
+    return f"Make it anew: xdner backbones pull {found.name} --force" if found.origin == "alias" else other
 
 
 def check_device(device: str) -> None:
@@ -118,7 +123,7 @@ def _check_complete(told: Mapping[str, Any], names: Iterable[str], found: Resolv
         told: what transformers says about the loading; weights that are tied to others are not missing.
         names: of the weights that the model has. Others may stand beside them in the file: parts that are of no use here.
     """
-    again = "Copy or download the model again: config.json and the weights must be of one model."
+    again = _again(found, "Copy or download the model again: config.json and the weights must be of one model.")
     if strange := sorted((name, list(stored), list(wanted)) for name, stored, wanted in told["mismatched_keys"]):
         name, stored, wanted = strange[0]
         raise BackboneError(

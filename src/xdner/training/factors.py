@@ -54,7 +54,8 @@ class Factors:
         plain = {k: sorted(v) if isinstance(v, set) else v for k, v in self.config.to_dict().items()}
         plain["base_model_name_or_path"] = base
         config = json.dumps(plain, indent=2, default=str) + "\n"
-        return Adapter(config.encode(), to_safetensors(halves, metadata={"format": "pt", BASE: fingerprint}))
+        # One entry: of several, the order in the file would change from run to run, and with it the hash of the same factors.
+        return Adapter(config.encode(), to_safetensors(halves, metadata={BASE: fingerprint}))
 
     def write(self, folder: Path, base: str, fingerprint: str) -> None:
         """``adapter_config.json`` and ``adapter_model.safetensors`` (16 bits) into a folder that is there.

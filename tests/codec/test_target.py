@@ -16,8 +16,9 @@ from xdner.codec.target import TargetCodec
 from xdner.codec.words import WordEncoder
 from xdner.corpora import read_corpus
 from xdner.domain import Domain, Label
-from xdner.errors import CodecError, DomainError
+from xdner.errors import CodecError
 from xdner.settings import CodecSettings
+from xdner.testing.answers import domain_of
 from xdner.text import Sentence
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -27,18 +28,6 @@ codecs = pytest.mark.parametrize("codec", CODECS, ids=lambda c: f"{c.form}-{c.or
 # Short alphabets make repeated words and separators inside words likely.
 texts = st.one_of(st.text(max_size=30), st.text(alphabet="ab ():/-é①", max_size=30))
 labels = st.lists(st.text(alphabet="abc ()é", min_size=1, max_size=8), min_size=1, max_size=4)
-
-
-def domain_of(verbalizations: list[str]) -> Domain:
-    made = []
-    for index, words in enumerate(verbalizations):
-        assume(words.strip() and words.isprintable())
-        made.append(Label(f"L{index}", words))
-    try:
-        return Domain("any", tuple(made))
-    except DomainError:
-        assume(False)
-        raise
 
 
 def codec_of(encoder: WordEncoder, verbalizations: list[str], codec: CodecSettings) -> TargetCodec:

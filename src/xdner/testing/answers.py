@@ -1,4 +1,4 @@
-"""Sentences, domains and texts that hypothesis draws for the dictionary form of answers; it needs the extra ``dev``."""
+"""Sentences, domains and texts that hypothesis draws for what a model writes; it needs the extra ``dev``."""
 
 from __future__ import annotations
 

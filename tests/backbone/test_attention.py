@@ -338,20 +338,23 @@ def test_context_of_an_encoder_decoder_is_read_with_the_sentence() -> None:
     assert (ours - stock_logits(backbone, stock, [71, 72, *SOURCES[0]], TARGETS[0])).abs().max() < EXACT
 
 
-def test_training_in_16_bits_takes_another_way_to_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("masks", [1, 2])
+def test_training_in_16_bits_takes_another_way_to_the_same_result(monkeypatch: pytest.MonkeyPatch, masks: int) -> None:
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.randn(2, 3, n, 16, generator=generator).to(torch.bfloat16) for n in (12, 20, 20)]
-    mask = additive(torch.rand(1, 1, 12, 20, generator=generator) > 0.3, torch.bfloat16)
+    mask = additive(torch.rand(masks, 1, 12, 20, generator=generator) > 0.3, torch.bfloat16)
     results = []
-    for limit in (attention.COMPOSED, 0):
+    for limit, piece in ((attention.COMPOSED, attention.PIECE), (attention.COMPOSED, 1), (0, 1)):
         monkeypatch.setattr(attention, "COMPOSED", limit)
+        monkeypatch.setattr(attention, "PIECE", piece)
         query, key, value = (t.clone().requires_grad_(True) for t in tensors)
         out = attention._attend(query, key, value, mask, 0.25, 0.0)
         out.square().sum().backward()
         results.append([out.detach(), query.grad, key.grad, value.grad])
-    for composed, fused in zip(*results, strict=True):
+    for composed, row_by_row, fused in zip(*results, strict=True):
         assert composed is not None
         assert fused is not None
+        assert torch.equal(composed, row_by_row)
         torch.testing.assert_close(composed.float(), fused.float(), atol=0.06, rtol=0.05)
     exact = torch.nn.functional.scaled_dot_product_attention(
         *(t.double() for t in tensors), attn_mask=mask.double(), scale=0.25

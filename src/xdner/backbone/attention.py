@@ -47,6 +47,9 @@ IMPLEMENTATION = "xdner"
 KNOWN = "Use a Llama-, Qwen-, Mistral-, Gemma- or Phi-3-like causal model, or T5, mT5, flan-T5 or umT5."
 #: Scores of one layer, at most, that training on a CPU may hold in memory; above it the fused kernel is used.
 COMPOSED = 1 << 25
+#: Scores of one product, at most: larger tensors are given back to the system by the allocator and come back page by page,
+#: which takes longer than what is computed in them (docs/LOG.md).
+PIECE = 1 << 23
 
 
 class NoPlanError(BackboneError):
@@ -221,10 +224,17 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scal
         and scores <= COMPOSED
     ):
         # The fused kernel's backward pass in 16 bits takes three times as long on a CPU as these products.
-        weights = torch.matmul(query * scale, key.transpose(2, 3))
-        weights = (weights if mask is None else weights + mask).softmax(-1)
-        return torch.matmul(weights, value)
+        query, size = query * scale, max(1, PIECE * query.shape[0] // scores)
+        pieces = [slice(i, i + size) for i in range(0, query.shape[0], size)]
+        masks = [mask if mask is None or mask.shape[0] == 1 else mask[p] for p in pieces]
+        return torch.cat([_composed(query[p], key[p], value[p], m) for p, m in zip(pieces, masks, strict=True)])
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
+
+
+def _composed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    weights = torch.matmul(query, key.transpose(2, 3))
+    weights = (weights if mask is None else weights + mask).softmax(-1)
+    return torch.matmul(weights, value)
 
 
 def _explicit(

@@ -102,10 +102,10 @@ class WranerSettings(GroupedSettings):
         "training": LOOP | CHOICE | {"likelihood", "backbone_dropout", "max_pieces"}, "decoding": WINDOWS,
     })  # fmt: skip
 
-    # LoRA's rate (docs/LOG.md, instruction tuning); prompts with demonstrations are long, so batches are small.
+    # LoRA's rate (docs/LOG.md, instruction tuning). Two prompts with demonstrations fill a processor; more only take memory.
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "training": {
-            "learning_rate": 5e-4, "epochs": 2, "batch_size": 4, "accumulation": 2, "patience": 0, "evaluate_from": 1,
+            "learning_rate": 5e-4, "epochs": 2, "batch_size": 2, "accumulation": 4, "patience": 0, "evaluate_from": 1,
             "evaluate_every": 1, "max_pieces": 1024,
         },
         "decoding": {"batch_size": 8},

@@ -24,6 +24,7 @@ FLOORS = [
     ["generation", "training", "library"],
     ["recognizers", "plots"],
     ["workflows"],
+    ["serving"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

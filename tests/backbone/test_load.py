@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,10 @@ def test_a_group_that_is_no_group_is_told_so() -> None:
     with pytest.raises(SettingsError, match="codec is a group of settings and cannot be 7") as caught:
         Settings.build(base={"codec": 7})
     assert "did you mean" not in caught.value.message
+
+
+def test_threads_may_load_at_the_same_time(tmp_path: Path) -> None:
+    folder = save_tiny_backbone(tmp_path / "model")
+    with ThreadPoolExecutor(4) as threads:
+        loaded = list(threads.map(load_backbone, [folder] * 12))
+    assert len({backbone.exact_fingerprint for backbone in loaded}) == 1

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from xdner.backbone.load import check_device
-from xdner.backbone.sources import resolve
+from xdner.backbone.sources import LOADING, resolve
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError
 
@@ -97,14 +97,14 @@ class Encoder:
                 layers = int(getattr(config, "num_hidden_layers", 0) or 0)
                 if layers > len(weights):
                     raise ValueError(f"{layers} layers, but {len(weights)} tensors")
-                with torch.device("meta"):
+                with LOADING, torch.device("meta"):
                     planned = _without_pooler(AutoModel.from_config(config))
                 shapes = {n: tuple(t.shape) for n, t in planned.state_dict().items()}
                 given = {n: tuple(t.shape) for n, t in weights.items()}
                 if shapes != given:
                     odd = sorted(n for n in {*shapes, *given} if shapes.get(n) != given.get(n))
                     raise ValueError(f"weights of another model: {', '.join(odd[:3])}")
-                with torch.random.fork_rng(devices=[]):
+                with LOADING, torch.random.fork_rng(devices=[]):
                     model = _without_pooler(AutoModel.from_config(config, dtype=torch.float32))
                 model.load_state_dict(dict(weights))
             except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
@@ -130,12 +130,17 @@ def load_encoder(name: str | Path | None = None, *, device: str = "cpu") -> Enco
     if found.kind != "encoder":
         raise BackboneError(f"{found.name} is a {found.kind} model; the tagger needs an encoder", hint=_ANOTHER)
     try:
-        model, told = AutoModel.from_pretrained(
-            found.path, local_files_only=True, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
-        )
+        with LOADING:
+            model, told = AutoModel.from_pretrained(
+                found.path,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True, trust_remote_code=False)
         identity = fingerprint(model.state_dict())
         model = _without_pooler(model)
-        tokenizer = AutoTokenizer.from_pretrained(found.path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise BackboneError(
             f"cannot load {found.name} from {found.path}: {(str(error).splitlines() or ['?'])[0]}",

@@ -14,7 +14,7 @@ from xdner.backbone.aliases import MANIFEST
 from xdner.backbone.base import Backbone
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.folders import read_json
-from xdner.backbone.sources import DEFAULT_BACKBONE, ResolvedBackbone, resolve
+from xdner.backbone.sources import DEFAULT_BACKBONE, LOADING, ResolvedBackbone, resolve
 from xdner.backbone.t5 import T5Backbone
 from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError, is_out_of_memory
@@ -59,10 +59,11 @@ def load_backbone(name: str | Path | None = None, *, device: str = "cpu", dtype:
     # Python that a folder brings is never run, nor is anybody asked about it.
     own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model, told = loader.from_pretrained(
-            found.path, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **own
-        )
-        tokenizer = AutoTokenizer.from_pretrained(found.path, **own)
+        with LOADING:
+            model, told = loader.from_pretrained(
+                found.path, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **own
+            )
+            tokenizer = AutoTokenizer.from_pretrained(found.path, **own)
     except Exception as error:  # what a broken file leads to has no common type, in tokenizers not even one of its own
         if is_out_of_memory(error):
             raise

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,11 @@ from xdner.backbone.folders import check_folder, kind_of
 from xdner.backbone.hub import from_hub
 from xdner.errors import BackboneNotFoundError
 
-__all__ = ["DEFAULT_BACKBONE", "ResolvedBackbone", "resolve"]
+__all__ = ["DEFAULT_BACKBONE", "LOADING", "ResolvedBackbone", "resolve"]
+
+#: Held while transformers makes a model: it throws switches of the whole process for the time, and of two threads that load
+#: one would find weights missing.
+LOADING = threading.RLock()
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 

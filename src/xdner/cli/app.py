@@ -21,6 +21,7 @@ from xdner.cli.instruct import instruct
 from xdner.cli.predict import predict
 from xdner.cli.sample import sample
 from xdner.cli.select import select
+from xdner.cli.serve import serve
 from xdner.cli.train import train
 
 __all__ = ["app"]
@@ -50,6 +51,7 @@ def root(
 app.command()(train)
 app.command()(predict)
 app.command()(evaluate)
+app.command()(serve)
 app.command()(select)
 domains.app.command("initial")(initial)
 app.add_typer(domains.app, name="domains", cls=Group)

@@ -72,6 +72,7 @@ _EXTRAS = {
     "instruct": "tuning with LoRA: xdner instruct, xdner adapt, IF-WRANER's --source",
     "retrieval": "IF-WRANER and its indexes",
     "plots": "heat maps and figures",
+    "serve": "xdner serve",
 }
 
 # -- packages -------------------------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def _packages() -> Iterator[Finding]:
         yield Finding("xdner", "note", "runs from its source, not installed", "pip install -e .")
         return
     yield Finding("xdner", "ok", importlib.metadata.version("xdner"))
-    shown = ("torch", "transformers", "peft", "bm25s", "pymilvus")
+    shown = ("torch", "transformers", "peft", "bm25s", "pymilvus", "fastapi")
     for requirement in wanted:
         marker = requirement.marker
         extra = ""

@@ -9,7 +9,7 @@ from xdner.library.entry import DomainEntry
 from xdner.library.examples_entry import EXAMPLES_MANIFEST, ExamplesEntry
 from xdner.library.tagger_entry import MANIFEST, WEIGHTS, TaggerEntry
 
-__all__ = ["Entry", "check_kind", "load_entry", "with_prefix"]
+__all__ = ["Entry", "check_kind", "load_entry", "recognizer_of", "with_prefix"]
 
 #: A domain with a prefix (CP-NER), with a tagger (LANER), or of examples (IF-WRANER).
 Entry = DomainEntry | TaggerEntry | ExamplesEntry
@@ -20,11 +20,27 @@ _KINDS: dict[type[Entry], tuple[str, tuple[str, ...]]] = {
     TaggerEntry: ("a tagger", (MANIFEST, WEIGHTS)),
     ExamplesEntry: ("a domain of examples", (EXAMPLES_MANIFEST,)),
 }
+#: What reads each kind.
+_RECOGNIZERS: dict[type[Entry], str] = {DomainEntry: "cp-ner", TaggerEntry: "laner", ExamplesEntry: "if-wraner"}
 
 
 def _kinds_in(folder: Path) -> list[type[Entry]]:
     """The kinds of which a folder has files; one, unless it is damaged or no domain."""
     return [kind for kind, (_, names) in _KINDS.items() if any((folder / name).is_file() for name in names)]
+
+
+def recognizer_of(folder: Path) -> str:
+    """What reads the domain in a folder, by its files alone: ``cp-ner``, ``laner`` or ``if-wraner``.
+
+    Raises:
+        LibraryError: it has files of several kinds, or of none.
+    """
+    found = _kinds_in(folder)
+    if len(found) != 1:
+        raise LibraryError(
+            f"{folder} is no domain, or several in one", hint="Restore the folder as it was made, or train again."
+        )
+    return _RECOGNIZERS[found[0]]
 
 
 def load_entry(folder: str | Path) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from xdner.text import Sentence
 from xdner.workflows.domains import ALL
 from xdner.workflows.examples_domain import open_examples
 
-__all__ = ["evaluate_domain", "open_domain", "select_sources"]
+__all__ = ["evaluate_domain", "open_domain", "open_prefixes", "select_sources"]
 
 
 def open_domain(
@@ -76,6 +77,36 @@ def open_domain(
     recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype, settings=entries[0].settings)
     for entry in entries:
         recognizer.add(entry)
+    return recognizer
+
+
+def open_prefixes(
+    name: str,
+    stores: Sequence[Library],
+    *,
+    backbone: str | Path | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> CPNER:
+    """One recognizer for all domains of libraries whose prefixes are for one backbone; each is loaded when it is first asked for.
+
+    Args:
+        name: of a domain that says which backbone.
+        stores: libraries, the first one going before the others; those of other backbones are left out.
+        backbone: as for :func:`open_domain`.
+
+    Raises:
+        UnknownDomainError: the first library has no such domain, and none ships.
+        BackboneNotFoundError, PrefixMismatchError: the backbone cannot be loaded, or is another one.
+    """
+    entry = find_prefix(name, stores[0])
+    source = backbone if backbone is not None else _loaded_from(entry)
+    recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype)
+    model = recognizer.backbone
+    entry.prefix.check(model.fingerprint, model.geometry, model.name)
+    for store in stores:
+        with contextlib.suppress(LibraryError):  # of another backbone
+            recognizer.attach(store)
     return recognizer
 
 

@@ -19,8 +19,9 @@ from xdner.recognizers.base import Request, Result, Unread
 from xdner.serving import app as module
 from xdner.serving.app import create_app
 from xdner.serving.batcher import BusyError
-from xdner.serving.desk import Desk, Known
+from xdner.serving.desk import Desk
 from xdner.serving.schemas import MOST_CHARACTERS, MOST_TEXTS
+from xdner.serving.shelves import Known
 from xdner.text import Entity
 from xdner.workflows import open_domain
 
@@ -150,12 +151,18 @@ def test_the_caller_is_told_what_the_caller_can_mend(
         ({"texts": ["a"]}, "domain: Field required"),
         ({"texts": ["a"], "domain": "any", "beam": 4}, "beam: Extra inputs are not permitted"),
         ([], "Input should be a valid dictionary"),
+        ({"texts": ["a"], "domain": [1] * 200_000}, "domain"),
+        ({"texts": [1] * 200_000, "domain": "any"}, "texts.0: Input should be a valid string"),
+        ({str(i): i for i in range(100_000)}, "100000 keys, where texts and domain are asked for"),
+        ({"texts": ["a"], "domain": "any", **dict.fromkeys("abcdef", 1)}, "; and 1 more"),
+        ({"texts": ["a"], "domain": "x" * 2_000}, "at most 1000 characters"),
     ],
 )
 def test_a_wrong_body_is_told(client: TestClient, desk: Script, body: object, told: str) -> None:
     answer = client.post("/predict", json=body)
     assert answer.status_code == 422
     assert told in answer.json()["error"]
+    assert len(answer.json()["error"]) < 1_000
     assert "application/json" in answer.json()["hint"]
     assert not desk.given
 
@@ -193,7 +200,12 @@ def test_paths_and_methods_that_are_not_there(client: TestClient) -> None:
 def test_a_server_of_this_machine_is_not_asked_under_other_names(desk: Script) -> None:
     with TestClient(create_app(desk, hosts=["localhost"]), base_url="http://localhost:8000") as client:
         assert client.get("/health").status_code == 200
-        assert client.get("/health", headers={"Host": "elsewhere.example"}).status_code == 400
+        assert client.get("/health", headers={"Host": "LOCALHOST:80"}).status_code == 200
+        answer = client.get("/health", headers={"Host": "elsewhere.example"})
+        assert (answer.status_code, answer.json()["error"]) == (400, "this server is not called 'elsewhere.example'")
+        assert client.get("/health", headers={"Host": "[odd"}).status_code == 400
+    with TestClient(create_app(desk, hosts=["::1"])) as client:
+        assert client.get("/health", headers={"Host": "[::1]:8000"}).status_code == 200
 
 
 def test_stopping_the_application_closes_the_desk(desk: Script) -> None:
@@ -228,7 +240,14 @@ def test_nobody_is_read_for_who_hung_up(desk: Script, monkeypatch: pytest.Monkey
 
 
 def test_the_first_failure_ends_the_waiting(desk: Script) -> None:
-    futures = desk.submit([Request("a", "never"), Request("b", "bad")])
+    futures = desk.submit([Request("a", "never"), Request("b", "bad"), Request("c", "bad")])
     with pytest.raises(DataError, match="not a text"):
         asyncio.run(module._results(futures, Caller()))  # type: ignore[arg-type]
     assert futures[0].cancelled()
+
+
+def test_texts_that_are_given_up_are_told_as_such(desk: Script, client: TestClient) -> None:
+    futures = desk.submit([Request("a", "never")])
+    futures[0].cancel()
+    with pytest.raises(BusyError, match="stopping"):
+        asyncio.run(module._results(futures, Caller()))  # type: ignore[arg-type]

@@ -10,9 +10,12 @@ import pytest
 
 from xdner.errors import DataError, EndpointError
 from xdner.recognizers.base import Request, Result
-from xdner.serving.batcher import Batcher, BusyError
+from xdner.serving.batcher import Batcher, BusyError, Watch
 
 LONG = 10.0  # seconds: a test that waits so long has failed
+
+
+def nothing(count: int) -> None: ...
 
 
 def asked(*texts: str) -> list[Request]:
@@ -31,11 +34,12 @@ class Script:
         self.batches: list[list[str]] = []
         self.begun, self.go = threading.Event(), threading.Event()
 
-    def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[int, Result]]:
+    def __call__(self, requests: Sequence[Request], watch: Watch = nothing) -> Iterator[tuple[int, Result]]:
         self.batches.append([str(request.text) for request in requests])
         self.begun.set()
         assert self.go.wait(LONG)
         for place, request in enumerate(requests):
+            watch(1)
             yield place, self.answer(str(request.text))
 
 
@@ -68,7 +72,7 @@ def test_callers_take_turns_and_share_batches(script: Script) -> None:
 def test_results_come_as_soon_as_they_are_there() -> None:
     late = threading.Event()
 
-    def read(requests: Sequence[Request]) -> Iterator[tuple[int, Result]]:
+    def read(requests: Sequence[Request], watch: Watch) -> Iterator[tuple[int, Result]]:
         yield 1, Result("b", (), "any")
         assert late.wait(LONG)
         yield 0, Result("a", (), "any")
@@ -98,7 +102,7 @@ def test_trouble_of_one_text_is_not_its_neighbors() -> None:
 def test_errors_that_are_given_are_not_tried_again() -> None:
     asked_for: list[int] = []
 
-    def read(requests: Sequence[Request]) -> Iterator[tuple[int, Result | Exception]]:
+    def read(requests: Sequence[Request], watch: Watch) -> Iterator[tuple[int, Result | Exception]]:
         asked_for.append(len(requests))
         yield 1, EndpointError("down")
         yield 0, Result("a", (), "any")
@@ -111,29 +115,50 @@ def test_errors_that_are_given_are_not_tried_again() -> None:
 
 
 def test_a_text_without_a_result_is_an_error_and_not_a_caller_who_waits_for_ever() -> None:
-    batcher = Batcher(lambda requests: ())
+    batcher = Batcher(lambda requests, watch: ())
     for future in batcher.submit(asked("a", "b")):
         with pytest.raises(RuntimeError, match="no result"):
             future.result(LONG)
 
 
 def test_what_is_canceled_in_time_is_not_read(script: Script) -> None:
-    batcher, first = held(script)
+    batcher, first = held(script, most=1)
     gone, stays = batcher.submit(asked("gone", "stays"))
     assert gone.cancel()
-    assert not first[0].cancel()  # it is being read
     script.go.set()
-    assert stays.result(LONG).text == "stays"
+    assert texts([*first, stays]) == ["first", "stays"]
     assert script.batches == [["first"], ["stays"]]
 
 
-def test_nobody_waits_for_a_batch_of_canceled_texts(script: Script) -> None:
-    batcher, _ = held(script, most=1)
-    gone = batcher.submit(asked("gone"))[0]
-    stays = batcher.submit(asked("stays"))
-    assert gone.cancel()
+def test_a_batch_goes_on_as_long_as_somebody_waits_for_it(script: Script) -> None:
+    batcher, _ = held(script)
+    a, b, c = batcher.submit(asked("a", "b", "c"))
+    script.begun.clear()
     script.go.set()
-    assert texts(stays) == ["stays"]
+    assert script.begun.wait(LONG)
+    a.cancel()
+    assert texts([b, c]) == ["b", "c"]
+
+
+def test_a_batch_that_nobody_waits_for_any_more_ends_early() -> None:
+    steps: list[str] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def read(requests: Sequence[Request], watch: Watch) -> Iterator[tuple[int, Result | Exception]]:
+        for place, request in enumerate(requests):
+            steps.append(str(request.text))
+            begun.set()
+            assert go.wait(LONG)
+            watch(place)
+            yield place, Result(str(request.text), (), "any")
+
+    batcher = Batcher(read)
+    for future in batcher.submit(asked("a", "b")):
+        assert begun.wait(LONG)
+        assert future.cancel()
+    go.set()
+    assert texts(batcher.submit(asked("c"))) == ["c"]
+    assert steps == ["a", "c"]
 
 
 def test_too_many_texts_are_turned_away(script: Script) -> None:
@@ -143,8 +168,13 @@ def test_too_many_texts_are_turned_away(script: Script) -> None:
         batcher.submit(asked("c", "d"))
     assert batcher.submit([]) == []
     kept = batcher.submit(asked("e"))
+    with pytest.raises(BusyError):
+        batcher.submit(asked("f"))
+    assert kept[0].cancel()  # who is gone takes nobody's place
+    assert batcher.waiting == 2
+    last = batcher.submit(asked("g"))
     script.go.set()
-    assert texts(kept) == ["e"]
+    assert texts(last) == ["g"]
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -155,11 +185,11 @@ def test_a_closed_batcher_takes_nothing_and_ends(script: Script, at_once: bool) 
     with pytest.raises(BusyError, match="stopping"):
         batcher.submit(asked("b"))
     script.go.set()
-    assert texts(first) == ["first"]
-    if at_once:
-        with pytest.raises(CancelledError):
-            waiting[0].result(LONG)
-    else:
-        assert texts(waiting) == ["a"]
-    batcher.join(LONG)
-    assert not any(thread.name == "xdner-batcher" and thread is batcher._thread for thread in threading.enumerate())
+    for future in (*first, *waiting):
+        if at_once:  # what is being read, too
+            with pytest.raises(CancelledError):
+                future.result(LONG)
+        else:
+            assert future.result(LONG)
+    assert batcher.join(LONG)
+    assert not batcher.alive

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from xdner.domain import Domain
-from xdner.errors import BackboneNotFoundError, EndpointError, UnknownDomainError
+from xdner.errors import BackboneNotFoundError, EndpointError, LibraryError, UnknownDomainError
+from xdner.library import bundled
 from xdner.library.store import Library
 from xdner.recognizers.base import Request, Result
 from xdner.recognizers.if_wraner import IFWRANER
 from xdner.serving import desk as module
 from xdner.serving.batcher import BusyError
-from xdner.serving.desk import Desk, Known
+from xdner.serving.desk import Desk
+from xdner.serving.shelves import Known
 from xdner.testing.endpoints import Said, answering, serving
 from xdner.testing.examples import people, quick
 from xdner.workflows import open_domain
@@ -152,3 +154,81 @@ def test_an_endpoint_has_a_line_of_its_own_and_is_asked_again_when_its_domain_is
             read(desk, "far")
         assert desk._routes["far"].batcher is not former
         desk.close()
+
+
+def test_an_own_domain_goes_before_what_ships_whatever_the_rest_of_the_library_is_like(
+    library: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ships = tmp_path / "package" / "tiny" / "domains"
+    shutil.copytree(library, ships)
+    shutil.rmtree(ships / "people")
+    shutil.copytree(ships / "seas", ships / "people")  # another domain under the same name
+    toml = ships / "people" / "domain.toml"
+    toml.write_text(toml.read_text().replace('"seas"', '"people"'))
+    monkeypatch.setattr(bundled, "DATA", tmp_path / "package")
+    expected = open_domain("people", library=library).predict(TEXT, domain="people")[0]
+    (library / "library.json").write_text("damaged")
+    (library / ".initial").mkdir()
+    (library / ".initial" / "prefix.json").write_text("damaged")
+    desk = Desk(library)
+    assert read(desk, "people")[0] == expected
+    (library / "people").rename(library / ".people.aside")
+    shipped = read(desk, "people")[0]
+    assert shipped.domain == "people"
+    (library / ".people.aside").rename(library / "people")
+    assert read(desk, "people")[0] == expected
+    desk.close()
+
+
+def test_a_damaged_domain_is_not_the_callers_to_mend(desk: Desk, library: Path) -> None:
+    (library / "people" / "domain.toml").write_text("damaged")
+    with pytest.raises(LibraryError, match="domain 'people' cannot be read") as caught:
+        read(desk, "people")
+    assert not isinstance(caught.value, UnknownDomainError)
+    assert read(desk, "seas")[0].domain == "seas"
+
+
+def test_what_cannot_be_loaded_is_not_tried_again_at_once(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def fails(name: str, **options: object) -> None:
+        tried.append(name)
+        raise BackboneNotFoundError("no weights")
+
+    monkeypatch.setattr(module, "open_domain", fails)
+    desk = Desk(library)
+    for _ in range(3):
+        with pytest.raises(BackboneNotFoundError):
+            read(desk, "towns")
+    assert tried == ["towns"]
+    monkeypatch.setattr(module, "AGAIN", 0.0)
+    with pytest.raises(BackboneNotFoundError):
+        read(desk, "towns")
+    assert tried == ["towns", "towns"]
+    desk.close()
+    assert desk.join(10)
+
+
+def test_an_imported_domain_asks_only_an_endpoint_that_was_confirmed(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDNER_LLM_KEY", "none")
+    with serving(lambda number, body: answering('{"entities": []}')) as endpoint:
+        far = IFWRANER.from_pretrained(endpoint.url, model="far", settings=quick("retrieval.method=bm25"))
+        Library(library).add(far.add_domain(Domain.from_corpus("far", people(3)), people(3)))
+        other = Library(tmp_path / "other")
+        other.import_(Library(library).export("far", tmp_path / "far.zip"))
+        wary, trusting = Desk(other.folder), Desk(other.folder, endpoints=[endpoint.url])
+        with pytest.raises(LibraryError, match="was imported, and sends texts to") as caught:
+            read(wary, "far")
+        assert f"--endpoint {endpoint.url}" in str(caught.value)
+        assert not endpoint.requests
+        assert read(trusting, "far")[0].domain == "far"
+        threads = [trusting._routes["far"].batcher]
+        shutil.rmtree(other.folder / "far")
+        with pytest.raises(UnknownDomainError):
+            read(trusting, "far")
+        assert threads[0].join(10)  # nothing of it is left
+        assert not trusting._routes
+        for desk in (wary, trusting):
+            desk.close()

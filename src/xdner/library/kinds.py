@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from xdner.errors import LibraryError
 from xdner.library.entry import DomainEntry
 from xdner.library.examples_entry import EXAMPLES_MANIFEST, ExamplesEntry
 from xdner.library.tagger_entry import MANIFEST, WEIGHTS, TaggerEntry
 
-__all__ = ["Entry", "check_kind", "load_entry", "recognizer_of", "with_prefix"]
+__all__ = ["Entry", "Shelf", "check_kind", "load_entry", "recognizer_of", "with_prefix"]
 
 #: A domain with a prefix (CP-NER), with a tagger (LANER), or of examples (IF-WRANER).
 Entry = DomainEntry | TaggerEntry | ExamplesEntry
@@ -22,6 +24,26 @@ _KINDS: dict[type[Entry], tuple[str, tuple[str, ...]]] = {
 }
 #: What reads each kind.
 _RECOGNIZERS: dict[type[Entry], str] = {DomainEntry: "cp-ner", TaggerEntry: "laner", ExamplesEntry: "if-wraner"}
+
+
+class Shelf(Protocol):
+    """Domains by name, as a library has them."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def get(self, name: str) -> Entry:
+        """Read a domain."""
+        ...
+
+    def path(self, name: str) -> Path:
+        """Where a domain's folder is, or would be."""
+        ...
+
+    def check_backbone(self, fingerprint: str, name: str = "") -> None:
+        """Raise an error if these domains are for another backbone."""
+        ...
 
 
 def _kinds_in(folder: Path) -> list[type[Entry]]:

@@ -18,7 +18,7 @@ from xdner.backbone.store import PrefixRows
 from xdner.domain import Domain
 from xdner.errors import SettingsError
 from xdner.library.entry import DomainEntry
-from xdner.library.kinds import with_prefix
+from xdner.library.kinds import Shelf, with_prefix
 from xdner.library.leftovers import is_domain
 from xdner.library.reading import identity
 from xdner.library.store import Library
@@ -90,7 +90,7 @@ class CPNER(Recognizer[DomainEntry]):
         self.backbone, self._initial = backbone, None if initial is None else initial.rounded()
         self.settings = settings or Settings.build(base=backbone.recommended)
         self.reader = Reader(backbone, self.settings.decoding)
-        self._libraries: list[Library] = []
+        self._libraries: list[Shelf] = []
         how = self.settings.decoding
         # The folder is no setting: settings travel with a domain, and another machine's must not say where this one writes.
         self.residents = Residents(
@@ -135,7 +135,7 @@ class CPNER(Recognizer[DomainEntry]):
         """Names of the domains that are here, and of those in attached libraries."""
         return tuple(dict.fromkeys([*self._entries, *(name for library in self._libraries for name in library)]))
 
-    def attach(self, library: Library | str | Path) -> None:
+    def attach(self, library: Shelf | str | Path) -> None:
         """Read in every domain of a library, however many; each is loaded when it is first asked for, and those not used
         for the longest time leave memory (``decoding.resident_mb``) for files (``decoding.resident_disk_mb``). Domains that
         were added go first. One that is trained again is read anew from the next call on; one that is removed stays readable
@@ -144,7 +144,7 @@ class CPNER(Recognizer[DomainEntry]):
         Raises:
             LibraryError: the library is for another backbone.
         """
-        store = library if isinstance(library, Library) else Library(library)
+        store = Library(library) if isinstance(library, str | Path) else library
         store.check_backbone(self.backbone.fingerprint, self.backbone.name)
         self._libraries.append(store)
 
@@ -228,7 +228,11 @@ class CPNER(Recognizer[DomainEntry]):
         return [results[i] for i in range(len(requests))]
 
     def stream(
-        self, texts: str | Sentence | Sequence[str | Sentence], *, domain: str | Sequence[str] | None = None
+        self,
+        texts: str | Sentence | Sequence[str | Sentence],
+        *,
+        domain: str | Sequence[str] | None = None,
+        done: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[int, Result]]:
         """:meth:`predict`, but each result comes with its text's place as soon as it is there, not in the texts' order.
 
@@ -236,7 +240,7 @@ class CPNER(Recognizer[DomainEntry]):
             UnknownDomainError, DataError: see :meth:`predict`; at once, not with the first result.
         """
         requests = requests_of(texts, domain, lambda: self.domains)
-        return self._read(requests, self._sentences(requests), None)
+        return self._read(requests, self._sentences(requests), done)
 
     def _sentences(self, requests: Sequence[Request]) -> list[Sentence]:
         """The texts, all of them checked, and their domains too: what is wrong with the last is told before the first is read."""

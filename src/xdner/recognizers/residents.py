@@ -123,6 +123,12 @@ class Residents:
             self._used.pop(name, None)
             self._of.pop(name, None)
 
+    def discard_files(self) -> None:
+        """Delete the files at once, as the end of this object does; domains that were in them are made ready again."""
+        with self._lock:
+            if self._temporary is not None:
+                self._temporary.cleanup()
+
     def _map(self, name: str) -> Ready | None:
         if name not in self._stored:
             return None

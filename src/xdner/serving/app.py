@@ -8,12 +8,12 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xdner import __version__
@@ -30,6 +30,8 @@ PAGE = Path(__file__).parent / "page" / "index.html"
 MOST_BYTES = 16_000_000
 #: Seconds between two looks at whether the caller is still there.
 LOOK = 0.5
+#: Problems of one body that are told.
+TOLD = 5
 
 _log = logging.getLogger("xdner.serving")
 
@@ -57,8 +59,7 @@ def create_app(desk: Desk, *, hosts: Sequence[str] = ("*",)) -> FastAPI:
         redoc_url=None,
         responses={code: {"model": ErrorOut} for code in (404, 422, 502, 503)},
     )
-    app.add_middleware(_Bounded)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(_Guarded, hosts=hosts)
     app.add_exception_handler(XdnerError, _told)
     app.add_exception_handler(RequestValidationError, _misread)
     app.add_exception_handler(HTTPException, _refused)
@@ -104,15 +105,13 @@ async def _results(futures: Sequence[Future[Result]], request: Request) -> list[
             done, waiting = await asyncio.wait(waiting, timeout=LOOK, return_when=asyncio.FIRST_EXCEPTION)
             if any(one.cancelled() for one in done):
                 raise BusyError("the text was not read: the server is stopping", hint="Ask again when it runs.")
-            for one in done:
-                one.result()
+            if errors := [error for one in done if (error := one.exception()) is not None]:
+                raise errors[0]
             if waiting and await request.is_disconnected():
                 raise BusyError("the caller hung up")
-    finally:  # of those that are being read, nobody looks at what becomes of them
+    finally:
         for future in futures:
             future.cancel()
-        for one in waiting:
-            one.cancel()
     return [future.result() for future in futures]
 
 
@@ -135,7 +134,8 @@ async def _misread(request: Request, error: Exception) -> Response:
     """A body that is not what it should be."""
     assert isinstance(error, RequestValidationError)
     found = [(".".join(str(part) for part in e["loc"] if part != "body"), e["msg"]) for e in error.errors()]
-    told = "; ".join(f"{where}: {what}" if where else what for where, what in found)
+    told = "; ".join(f"{where}: {what}" if where else what for where, what in found[:TOLD])
+    told += f"; and {len(found) - TOLD} more" if len(found) > TOLD else ""
     return _answer(
         422, told, 'Send {"texts": ["…"], "domain": "name"} as application/json; GET /openapi.json has it all.'
     )
@@ -157,13 +157,21 @@ def _answer(status: int, error: str, hint: str | None, headers: dict[str, str] |
     return JSONResponse(ErrorOut(error=error, hint=hint or "").model_dump(), status, headers)
 
 
-class _Bounded:
-    """Refuses bodies that are too large, before they are in memory."""
+class _Guarded:
+    """Refuses requests under other names than the server's, and bodies that are too large before they are in memory."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self.app, self.hosts = app, {host.strip("[]").lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        name = _hostname(dict(scope["headers"]).get(b"host", b""))
+        if "*" not in self.hosts and name not in self.hosts:
+            hint = f"Ask for one of: {', '.join(sorted(self.hosts))}."
+            await _answer(400, f"this server is not called {name!r}", hint)(scope, receive, send)
+            return
         taken = 0
 
         async def bounded() -> Message:
@@ -174,4 +182,12 @@ class _Bounded:
                 raise HTTPException(413, f"a request has at most {MOST_BYTES // 1_000_000} MB")
             return message
 
-        await self.app(scope, bounded if scope["type"] == "http" else receive, send)
+        await self.app(scope, bounded, send)
+
+
+def _hostname(header: bytes) -> str:
+    """The name in a ``Host`` header, without its port."""
+    try:
+        return urlsplit("//" + header.decode("ascii")).hostname or ""
+    except ValueError:
+        return ""

@@ -11,25 +11,40 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from xdner.errors import XdnerError
 from xdner.recognizers.base import Request, Result
 
-__all__ = ["Batcher", "BusyError", "Read"]
+__all__ = ["Batcher", "BusyError", "GoneError", "Read"]
 
+#: Called by what reads, as often as it likes, with whatever counts there; raises :class:`GoneError` when nobody waits any more.
+Watch = Callable[[int], None]
 #: Reads requests, and gives each result with its request's place as soon as it is there, or what was in its way.
-Read = Callable[[Sequence[Request]], Iterable[tuple[int, Result | Exception]]]
+Read = Callable[[Sequence[Request], Watch], Iterable[tuple[int, Result | Exception]]]
 
 
 class BusyError(XdnerError):
     """More texts wait than may, or nothing is read any more."""
 
 
+class GoneError(XdnerError):
+    """Nobody waits any more for what is being read."""
+
+
 @dataclass(eq=False)
 class _Ticket:
     request: Request
     future: Future[Result] = field(default_factory=Future)
+
+    def settle(self, outcome: Result | BaseException) -> None:
+        # A future stays cancelable while its text is read, so its caller may just have gone.
+        if self.future.set_running_or_notify_cancel():
+            if isinstance(outcome, Result):
+                self.future.set_result(outcome)
+            else:
+                self.future.set_exception(outcome)
 
 
 class Batcher:
@@ -45,7 +60,7 @@ class Batcher:
     def __init__(self, read: Read, *, most: int = 16, waiting: int = 10_000) -> None:
         self._read, self._most, self._limit = read, most, waiting
         self._callers: deque[deque[_Ticket]] = deque()
-        self._waiting = 0
+        self._batch: list[_Ticket] = []
         self._closed = False
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="xdner-batcher", daemon=True)
@@ -53,11 +68,18 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Texts that nobody has begun to read."""
-        return self._waiting
+        """Texts that somebody waits for and nobody has begun to read."""
+        with self._change:
+            return self._count()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is, or may come, something to read."""
+        return self._thread.is_alive()
 
     def submit(self, requests: Sequence[Request]) -> list[Future[Result]]:
-        """Put a caller's texts in line; a future that is canceled before its text is begun saves the reading.
+        """Put a caller's texts in line. A future may be canceled at any time: a text that is not begun is then not read, and a
+        batch that nobody waits for ends early.
 
         Raises:
             BusyError: too many texts wait, or the batcher is closed.
@@ -66,68 +88,69 @@ class Batcher:
         with self._change:
             if self._closed:
                 raise BusyError("the server is stopping", hint="Ask again when it runs.")
-            if self._waiting + len(tickets) > self._limit:
-                raise BusyError(
-                    f"{self._waiting} texts are waiting already", hint="Ask again later, or with fewer texts."
-                )
+            if (count := self._count()) + len(tickets) > self._limit:
+                raise BusyError(f"{count} texts are waiting already", hint="Ask again later, or with fewer texts.")
             if tickets:
                 self._callers.append(deque(tickets))
-                self._waiting += len(tickets)
                 self._change.notify()
         return [ticket.future for ticket in tickets]
 
     def close(self, *, at_once: bool = False) -> None:
-        """Take no more texts. Those that wait are still read, or with ``at_once`` their futures are canceled."""
+        """Take no more texts. Those that wait are still read, or with ``at_once`` all futures are canceled."""
         with self._change:
             self._closed = True
-            left = [ticket for caller in self._callers for ticket in caller] if at_once else []
-            if at_once:
-                self._callers.clear()
-                self._waiting = 0
+            left = [*self._batch, *(ticket for caller in self._callers for ticket in caller)] if at_once else []
             self._change.notify()
         for ticket in left:
             ticket.future.cancel()
 
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until a closed batcher has read what it had."""
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until a closed batcher has read what it had; whether it has."""
         self._thread.join(timeout)
+        return not self.alive
+
+    def _count(self) -> int:
+        """Drop what was canceled; how much is left."""
+        kept = (deque(t for t in caller if not t.future.cancelled()) for caller in self._callers)
+        self._callers = deque(caller for caller in kept if caller)
+        return sum(map(len, self._callers))
 
     def _work(self) -> None:
-        while batch := self._next():
-            self._take(batch)
+        while self._next():
+            self._take(self._batch)
 
-    def _next(self) -> list[_Ticket]:
-        """The next batch, one text of each caller in turn; empty once the batcher is closed and nothing is left."""
-        batch: list[_Ticket] = []
+    def _next(self) -> bool:
+        """Choose the next batch, one text of each caller in turn; ``False`` once the batcher is closed and nothing is left."""
         with self._change:
-            while not batch:
-                self._change.wait_for(lambda: self._callers or self._closed)
-                if not self._callers:
-                    return []
-                while self._callers and len(batch) < self._most:
-                    caller = self._callers.popleft()
-                    ticket = caller.popleft()
-                    self._waiting -= 1
-                    if ticket.future.set_running_or_notify_cancel():
-                        batch.append(ticket)
-                    if caller:
-                        self._callers.append(caller)
-        return batch
+            self._batch = []
+            self._change.wait_for(lambda: self._closed or self._count())
+            while self._callers and len(self._batch) < self._most:
+                caller = self._callers.popleft()
+                self._batch.append(caller.popleft())
+                if caller:
+                    self._callers.append(caller)
+            return bool(self._batch)
 
-    def _take(self, batch: list[_Ticket]) -> None:
-        left = dict(enumerate(batch))
+    def _take(self, batch: Sequence[_Ticket]) -> None:
+        left = {place: ticket for place, ticket in enumerate(batch) if not ticket.future.cancelled()}
+        places = list(left)
         failure: BaseException = RuntimeError("the recognizer gave no result for a text")
-        try:
-            for place, outcome in self._read([ticket.request for ticket in batch]):
-                future = left.pop(place).future
-                if isinstance(outcome, Result):
-                    future.set_result(outcome)
+
+        def watch(count: int = 0) -> None:
+            if all(ticket.future.cancelled() for ticket in left.values()):
+                raise GoneError("nobody waits any more")
+
+        with suppress(GoneError):
+            try:
+                watch()
+                for place, outcome in self._read([left[place].request for place in places], watch):
+                    left.pop(places[place]).settle(outcome)
+            except GoneError:
+                raise
+            except BaseException as error:  # a thread that ended would leave everybody waiting
+                failure = error
+            for ticket in left.values():
+                if len(places) > 1:
+                    self._take([ticket])  # one text's trouble is not its neighbors'
                 else:
-                    future.set_exception(outcome)
-        except BaseException as error:  # a thread that ended would leave everybody waiting
-            failure = error
-        for ticket in left.values():
-            if len(batch) > 1:
-                self._take([ticket])  # one text's trouble is not its neighbors'
-            else:
-                ticket.future.set_exception(failure)
+                    ticket.settle(failure)

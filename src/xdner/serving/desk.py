@@ -8,6 +8,7 @@ language model: of those, the last few that were used are kept.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,42 +17,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xdner.domain import Domain
-from xdner.errors import EndpointError, UnknownDomainError, XdnerError
-from xdner.library.bundled import bundled_libraries
+from xdner.errors import EndpointError, LibraryError, UnknownDomainError, XdnerError
 from xdner.library.entry import DomainEntry
 from xdner.library.examples_entry import ExamplesEntry
-from xdner.library.kinds import Entry, recognizer_of
-from xdner.library.reading import identity
-from xdner.library.store import Library
+from xdner.library.kinds import Entry
 from xdner.recognizers.base import Recognizer, Request, Result
 from xdner.recognizers.cp_ner import CPNER
-from xdner.serving.batcher import Batcher, BusyError
+from xdner.serving.batcher import Batcher, BusyError, Watch
+from xdner.serving.shelves import Known, Shelves
 from xdner.workflows.reading import open_domain, open_prefixes
 
-__all__ = ["KEPT", "Desk", "Known"]
+__all__ = ["KEPT", "Desk"]
 
 #: Recognizers of single domains that stay in memory; those of backbones all do.
 KEPT = 4
+#: Seconds for which what cannot be loaded is not tried again.
+AGAIN = 10.0
 
 Outcome = tuple[int, Result | Exception]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A domain that can be asked for.
-
-    Attributes:
-        name: of the domain.
-        recognizer: ``cp-ner``, ``laner`` or ``if-wraner``.
-        labels: names of its types.
-        shipped: whether it came with xdner, and is not of the library.
-    """
-
-    name: str
-    recognizer: str
-    labels: tuple[str, ...]
-    shipped: bool
 
 
 @dataclass(frozen=True)
@@ -59,15 +42,15 @@ class _Route:
     """Where the texts of a domain go.
 
     Attributes:
+        entry: the domain.
         stamp: its folder as it was; a domain that is trained again has another.
         key: of its recognizer: a backbone's fingerprint, or the domain's name and stamp.
-        dtype: of the frozen weights.
         batcher: in whose line its texts wait.
     """
 
+    entry: Entry
     stamp: Hashable
     key: Hashable
-    dtype: str
     batcher: Batcher
 
 
@@ -78,6 +61,7 @@ class Desk:
         library: a folder of domains; ``None`` is the default one.
         backbone: another place to load the backbone of prefixes from; ``None``: where it was loaded from in training.
         device, dtype: of the frozen weights.
+        endpoints: addresses that domains which were imported may send texts to.
         most, waiting: of a :class:`~xdner.serving.batcher.Batcher`.
     """
 
@@ -88,45 +72,43 @@ class Desk:
         backbone: str | Path | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        endpoints: Sequence[str] = (),
         most: int = 16,
         waiting: int = 10_000,
     ) -> None:
-        self._stores = (Library(library), *bundled_libraries())
-        self._backbone, self._device, self._dtype = backbone, device, dtype
+        self.shelves = Shelves(library)
+        self._backbone, self._device, self._dtype, self._endpoints = backbone, device, dtype, tuple(endpoints)
         self._bounds: dict[str, int] = {"most": most, "waiting": waiting}
         self._here = Batcher(self._read, **self._bounds)
+        self._elsewhere: list[Batcher] = []
         self._routes: dict[str, _Route] = {}
-        self._listed: dict[str, tuple[Hashable, Known]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # Of the thread that computes, and nobody else's.
         self._shared: dict[Hashable, CPNER] = {}
         self._single: OrderedDict[str, tuple[Hashable, Recognizer[Any]]] = OrderedDict()
+        self._failed: dict[Hashable, tuple[float, Exception]] = {}
 
     @property
     def waiting(self) -> int:
-        """Texts that nobody has begun to read."""
-        return sum(batcher.waiting for batcher in self._batchers())
+        """Texts that somebody waits for and nobody has begun to read."""
+        with self._lock:
+            return sum(batcher.waiting for batcher in (self._here, *self._elsewhere))
 
     def known(self) -> list[Known]:
-        """All domains by name, read from their ``domain.toml`` alone; folders that have no sound one are left out."""
-        found: dict[str, Known | None] = {}
-        for store in self._stores:
-            for name in store:
-                if name not in found:  # a damaged domain, too, goes before the one of its name that ships
-                    found[name] = self._look(store, name)
-        return sorted((one for one in found.values() if one is not None), key=lambda one: one.name)
+        """All domains by name; see :meth:`Shelves.known`."""
+        return self.shelves.known()
 
     def submit(self, requests: Sequence[Request]) -> list[Future[Result]]:
         """Put texts in line; one future for each.
 
         Raises:
             UnknownDomainError: there is no such domain; nothing is read.
-            XdnerError: a domain is damaged.
+            LibraryError: a domain is damaged.
             BusyError: too many texts wait.
         """
+        routes = {name: self._route(name) for name in dict.fromkeys(request.domain for request in requests)}
         futures: dict[int, Future[Result]] = {}
         with self._lock:
-            routes = {name: self._route(name) for name in dict.fromkeys(request.domain for request in requests)}
             try:
                 for batcher in dict.fromkeys(route.batcher for route in routes.values()):
                     places = [i for i, request in enumerate(requests) if routes[request.domain].batcher is batcher]
@@ -139,89 +121,115 @@ class Desk:
         return [futures[i] for i in range(len(requests))]
 
     def close(self) -> None:
-        """Read nothing more; texts that wait are given up."""
-        for batcher in self._batchers():
+        """Read nothing more; texts that wait, or are being read, are given up."""
+        with self._lock:
+            batchers = [self._here, *self._elsewhere]
+        for batcher in batchers:
             batcher.close(at_once=True)
 
-    # -- where a domain is ---------------------------------------------------------------------------------------------
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until a closed desk computes nothing more; whether it has come to that."""
+        return self._here.join(timeout)
 
-    def _batchers(self) -> list[Batcher]:
-        return list(dict.fromkeys([self._here, *(route.batcher for route in self._routes.copy().values())]))
+    def forget(self) -> None:
+        """Delete the files of domains that left memory, of a process that ends without ending this desk's thread."""
+        for recognizer in self._shared.values():
+            recognizer.residents.discard_files()
 
-    def _store(self, name: str) -> Library:
-        for store in self._stores:
-            if name in store:
-                return store
-        raise UnknownDomainError(f"there is no domain {name!r} here", hint="GET /domains lists those that are.")
-
-    def _look(self, store: Library, name: str) -> Known | None:
-        path = store.path(name)
-        stamp = (path, identity(path))
-        if self._listed.get(name, (None,))[0] != stamp:
-            try:
-                labels = Domain.read(path / "domain.toml").label_names
-                known = Known(name, recognizer_of(path), labels, store is not self._stores[0])
-            except XdnerError:
-                return None
-            self._listed[name] = stamp, known
-        return self._listed[name][1]
+    # -- where a domain's texts go -------------------------------------------------------------------------------------
 
     def _route(self, name: str) -> _Route:
-        store = self._store(name)
-        stamp = (store.folder, identity(store.path(name)))
+        try:
+            stamp = self.shelves.stamp(name)
+        except UnknownDomainError:
+            with self._lock:
+                self._leave(self._routes.pop(name, None))
+            raise
         former = self._routes.get(name)
         if former is not None and former.stamp == stamp:
             return former
-        entry = store.get(name)
-        if former is not None and former.batcher is not self._here:
-            former.batcher.close()  # what waits there is still read as it was asked
-        self._routes[name] = _Route(stamp, *self._lane(entry, (name, stamp)))
-        return self._routes[name]
+        try:
+            entry = self.shelves.get(name)
+        except UnknownDomainError:
+            raise
+        except XdnerError as error:  # not the caller's to mend
+            raise LibraryError(f"domain {name!r} cannot be read: {error.message}", hint=error.hint) from None
+        with self._lock:
+            former = self._routes.get(name)
+            if former is None or former.stamp != stamp:
+                self._leave(former)
+                former = self._routes[name] = self._new(name, entry, stamp)
+            return former
 
-    def _lane(self, entry: Entry, own: Hashable) -> tuple[Hashable, str, Batcher]:
+    def _new(self, name: str, entry: Entry, stamp: Hashable) -> _Route:
         if isinstance(entry, DomainEntry):
-            return entry.prefix.backbone, self._dtype, self._here
-        if not isinstance(entry, ExamplesEntry):
-            return own, "float32", self._here  # a tagger is read in 32 bits, whatever language models are
-        if entry.llm["kind"] != "endpoint":
-            return own, self._dtype, self._here
-        return own, self._dtype, Batcher(_Remote(partial(self._open, entry.domain.name, self._dtype)), **self._bounds)
+            return _Route(entry, stamp, entry.prefix.backbone, self._here)
+        if not isinstance(entry, ExamplesEntry) or entry.llm["kind"] != "endpoint":
+            return _Route(entry, stamp, (name, stamp), self._here)
+        batcher = Batcher(_Remote(partial(self._open, name, entry)), **self._bounds)
+        self._elsewhere.append(batcher)
+        return _Route(entry, stamp, (name, stamp), batcher)
 
-    def _open(self, name: str, dtype: str) -> Recognizer[Any]:
-        return open_domain(name, library=self._stores[0].folder, device=self._device, dtype=dtype)
+    def _leave(self, route: _Route | None) -> None:
+        """What waits for an endpoint of before is still read as it was asked."""
+        if route is not None and route.batcher is not self._here:
+            route.batcher.close()
+        self._elsewhere = [batcher for batcher in self._elsewhere if batcher.alive]
+
+    def _open(self, name: str, entry: Entry) -> Recognizer[Any]:
+        if not isinstance(entry, ExamplesEntry):  # a tagger is read in 32 bits, whatever language models are
+            return open_domain(name, library=self.shelves.own.folder, device=self._device)
+        url = entry.llm.get("url")
+        if entry.notes.get("imported") and url and url not in self._endpoints:
+            raise LibraryError(
+                f"domain {name!r} was imported, and sends texts to {url}",
+                hint=f"If that is where they may go, start the server with --endpoint {url}",
+            )
+        return open_domain(name, library=self.shelves.own.folder, backbone=url, device=self._device, dtype=self._dtype)
 
     # -- on the thread that computes -----------------------------------------------------------------------------------
 
-    def _read(self, requests: Sequence[Request]) -> Iterator[Outcome]:
+    def _read(self, requests: Sequence[Request], watch: Watch) -> Iterator[Outcome]:
         groups: dict[Hashable, list[int]] = {}
+        routes = self._routes.copy()
         for place, request in enumerate(requests):
-            groups.setdefault(self._routes[request.domain].key, []).append(place)
+            if request.domain in routes:
+                groups.setdefault(routes[request.domain].key, []).append(place)
+            else:
+                yield place, UnknownDomainError(f"the domain {request.domain!r} was removed")
         for places in groups.values():
             own = [requests[place] for place in places]
             try:
-                recognizer = self._ready(own[0].domain)
+                recognizer = self._ready(own[0].domain, routes[own[0].domain])
             except Exception as error:  # it would be the same for each of them
                 yield from ((place, error) for place in places)
                 continue
             if isinstance(recognizer, CPNER):
-                found = recognizer.stream([one.text for one in own], domain=[one.domain for one in own])
-                yield from ((places[i], result) for i, result in found)
+                texts, domains = [one.text for one in own], [one.domain for one in own]
+                yield from ((places[i], result) for i, result in recognizer.stream(texts, domain=domains, done=watch))
             else:
-                yield from zip(places, recognizer.recognize(own), strict=True)
+                yield from zip(places, recognizer.recognize(own, done=watch), strict=True)
 
-    def _ready(self, name: str) -> Recognizer[Any]:
-        route = self._routes[name]
-        if isinstance(route.key, str):
-            if route.key not in self._shared:
-                self._shared[route.key] = open_prefixes(
-                    name, self._stores, backbone=self._backbone, dtype=route.dtype, device=self._device
-                )
-            return self._shared[route.key]
-        if name not in self._single or self._single[name][0] != route.key:
-            self._single.pop(name, None)
-            while len(self._single) >= KEPT:
-                self._single.popitem(last=False)
-            self._single[name] = route.key, self._open(name, route.dtype)
+    def _ready(self, name: str, route: _Route) -> Recognizer[Any]:
+        key, now = route.key, time.monotonic()
+        self._failed = {k: (at, error) for k, (at, error) in self._failed.items() if now - at < AGAIN}
+        if key in self._failed:
+            raise self._failed[key][1]
+        try:
+            if isinstance(route.entry, DomainEntry):
+                if key not in self._shared:
+                    self._shared[key] = open_prefixes(
+                        route.entry, self.shelves, backbone=self._backbone, dtype=self._dtype, device=self._device
+                    )
+                return self._shared[key]
+            if name not in self._single or self._single[name][0] != key:
+                self._single.pop(name, None)
+                while len(self._single) >= KEPT:
+                    self._single.popitem(last=False)
+                self._single[name] = key, self._open(name, route.entry)
+        except Exception as error:
+            self._failed[key] = now, error
+            raise
         self._single.move_to_end(name)
         return self._single[name][1]
 
@@ -233,7 +241,7 @@ class _Remote:
         self._open = open_
         self._recognizer: Recognizer[Any] | None = None
 
-    def __call__(self, requests: Sequence[Request]) -> Iterator[Outcome]:
+    def __call__(self, requests: Sequence[Request], watch: Watch) -> Iterator[Outcome]:
         try:
             self._recognizer = self._recognizer or self._open()
         except Exception as error:

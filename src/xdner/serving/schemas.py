@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,7 +14,10 @@ __all__ = ["DomainOut", "EntityOut", "ErrorOut", "Health", "PredictIn", "Predict
 MOST_TEXTS = 1_000
 MOST_CHARACTERS = 100_000
 
+MOST_KEYS = 10
+
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
+Name = Annotated[str, Field(max_length=1_000)]
 
 
 class PredictIn(BaseModel):
@@ -25,8 +28,16 @@ class PredictIn(BaseModel):
         json_schema_extra={"examples": [{"texts": ["Liszt died in Bayreuth.", "BERT is by Google."], "domain": ["music", "ai"]}]},
     )  # fmt: skip
 
-    texts: Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
-    domain: str | list[str]
+    # The first wrong one of a list is told: a million of them would take minutes.
+    texts: Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS, fail_fast=True)]
+    domain: Name | Annotated[list[Name], Field(max_length=MOST_TEXTS, fail_fast=True)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MOST_KEYS:
+            raise ValueError(f"{len(value)} keys, where texts and domain are asked for")
+        return value
 
     @model_validator(mode="after")
     def _one_each(self) -> PredictIn:

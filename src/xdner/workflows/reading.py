@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from xdner.evaluation.report import Report
 from xdner.library.bundled import bundled_initial, find_entry, find_prefix, known_entries
 from xdner.library.entry import DomainEntry
 from xdner.library.examples_entry import ExamplesEntry
+from xdner.library.kinds import Shelf
 from xdner.library.store import Library
 from xdner.library.tagger_entry import TaggerEntry
 from xdner.prefix.selector import Selection
@@ -81,32 +81,28 @@ def open_domain(
 
 
 def open_prefixes(
-    name: str,
-    stores: Sequence[Library],
+    entry: DomainEntry,
+    shelf: Shelf,
     *,
     backbone: str | Path | None = None,
     dtype: str = "float32",
     device: str = "cpu",
 ) -> CPNER:
-    """One recognizer for all domains of libraries whose prefixes are for one backbone; each is loaded when it is first asked for.
+    """A recognizer for all domains of a shelf that have prefixes for one backbone; each is loaded when it is first asked for.
 
     Args:
-        name: of a domain that says which backbone.
-        stores: libraries, the first one going before the others; those of other backbones are left out.
+        entry: a domain that says which backbone.
+        shelf: where domains are looked for by name.
         backbone: as for :func:`open_domain`.
 
     Raises:
-        UnknownDomainError: the first library has no such domain, and none ships.
         BackboneNotFoundError, PrefixMismatchError: the backbone cannot be loaded, or is another one.
     """
-    entry = find_prefix(name, stores[0])
     source = backbone if backbone is not None else _loaded_from(entry)
     recognizer = CPNER.from_pretrained(source, device=device, dtype=dtype)
     model = recognizer.backbone
     entry.prefix.check(model.fingerprint, model.geometry, model.name)
-    for store in stores:
-        with contextlib.suppress(LibraryError):  # of another backbone
-            recognizer.attach(store)
+    recognizer.attach(shelf)
     return recognizer
 
 

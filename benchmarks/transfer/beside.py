@@ -47,7 +47,7 @@ def stand_beside(runs: Sequence[Run], folder: Path, own: Sequence[str], differ: 
 def beside_instruction(runs: list[Run], folder: Path) -> str:
     """Strategies that start from a δ₀ trained on the sources, against ``none`` that starts from the instruction.
 
-    Only the latter has seen no sentence of a source.
+    Only the latter's prefix has seen no sentence of a source.
 
     Args:
         runs: with ``--initial shared``.
@@ -60,7 +60,9 @@ def beside_instruction(runs: list[Run], folder: Path) -> str:
     others = stand_beside(runs, folder, ("initial", "initial_steps"), wrong)
     unaided = [{**run, "method": FROM_INSTRUCTION} for run in others if run["method"] == "none"]
     results = Results([*runs, *unaided])
-    base = always("none, δ₀ the instruction: no source was seen", FROM_INSTRUCTION)
+    # The instructed backbone has seen them itself.
+    seen = "no source was seen" if runs[0]["track"] != "instructed" else "the prefix has seen no source"
+    base = always(f"none, δ₀ the instruction: {seen}", FROM_INSTRUCTION)
     sources = list(runs[0]["asked"]["sources"])
     rows = [always("none, δ₀ trained on the sources", "none"), *strategies(results, sources)[1:]]
     where = [c for c in results.conditions if c.target not in sources and results.get(c, FROM_INSTRUCTION)]

@@ -16,7 +16,7 @@ from xdner.prefix.prefix import Prefix
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 QUALITY = sorted((RESULTS / "quality").rglob("*.json"))
 TAGGERS = sorted((RESULTS / "laner").rglob("*.json"))
-TRANSFER = sorted((RESULTS / "transfer").glob("raw-*/*/*/*/seed*.json"))
+TRANSFER = sorted((RESULTS / "transfer").glob("*-*/*/*/*/seed*.json"))
 PREPARED = sorted((RESULTS / "transfer" / "prepared").glob("*.json"))
 
 
@@ -79,16 +79,27 @@ def test_what_runs_of_transfer_began_from_is_here() -> None:
         assert prefix.hash() == record["hash"]
         hashes.add(record["hash"])
     used = [
-        part["hash"] for path in TRANSFER for part in json.loads(path.read_text())["prepared"].values() if part["steps"]
+        part["hash"]
+        for path in TRANSFER
+        if path.relative_to(RESULTS / "transfer")
+        .parts[0]
+        .startswith("raw-")  # of the other track only the runs are kept
+        for part in json.loads(path.read_text())["prepared"].values()
+        if part["steps"]
     ]
     assert len(used) > 3
     assert set(used) <= hashes
 
 
-def test_the_runs_of_transfer_make_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("track", "base"), [("raw", "no source was seen"), ("instructed", "the prefix has seen no source")]
+)
+def test_the_runs_of_transfer_make_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], track: str, base: str
+) -> None:
     shutil.copytree(RESULTS / "transfer", tmp_path / "runs")  # figures are drawn beside the runs
     asked = ("--table", "--out", str(tmp_path / "runs"), "--initial", "shared", "--beside", "instruction")
-    assert cross_domain.main(asked) == 0
+    assert cross_domain.main([*asked, "--track", track]) == 0
     shown = capsys.readouterr().out
-    assert "| none, δ₀ the instruction: no source was seen |" in shown
+    assert f"| none, δ₀ the instruction: {base} |" in shown
     assert "one of science: " in shown

@@ -208,16 +208,17 @@ class TransferSettings:
         strategy: ``none``, ``single`` (one source), ``collaborative`` (CP-NER), ``chain`` (train through the sources in
             turn), ``ensemble`` (one single-source prefix for each source, and a vote), or ``auto``: ``collaborative``
             where there are sources, ``none`` otherwise.
-        warmup_share: of the epochs, how many warm the target's own prefix up before sources are mixed in; 0 is without
-            warm-up (an ablation: δ_tgt is δ₀, and only the types' names choose the sources).
-        source_share: of the prefix that training goes on from, how much is the sources' mixture; ½ is the mean of Eq. 10,
-            1 begins where the sources are and uses the warm-up for the choice of sources only.
+        warmup_share: of the epochs, how many warm the target's own prefix up before sources are mixed in, one at least; 0 is
+            without warm-up (an ablation: δ_tgt is δ₀, and only the types' names choose the sources).
+        source_share: of the prefix that training goes on from, how much is the sources' mixture; 1 begins where the sources
+            are and uses the warm-up for the choice of sources only, ½ is the mean of Eq. 10 (with a ``warmup_share`` of ½: of
+            equal steps, half are the warm-up's then, and half of what they brought is given up; docs/LOG.md).
         learn_alpha: train α together with the target's prefix (a variant).
     """
 
     strategy: Literal["auto", "none", "single", "collaborative", "chain", "ensemble"] = "auto"
-    warmup_share: Annotated[float, Within(0, 1, below=True)] = 0.5
-    source_share: Annotated[float, Within(0, 1, above=True)] = 0.5
+    warmup_share: Annotated[float, Within(0, 1, below=True)] = 0.07
+    source_share: Annotated[float, Within(0, 1, above=True)] = 1.0
     learn_alpha: bool = False
 
     def decided(self, sources: bool) -> TransferSettings:

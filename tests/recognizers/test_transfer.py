@@ -17,7 +17,7 @@ from xdner.recognizers.sources import Source, choose, shared_sentences
 from xdner.recognizers.transfer import Transfer
 from xdner.recognizers.vote import vote
 from xdner.recognizers.warmup import WarmUp
-from xdner.testing.known_domains import DATA, SOURCES, causal, entries, run, settings, t5, trained
+from xdner.testing.known_domains import DATA, EQ_10, SOURCES, causal, entries, run, settings, t5, trained
 from xdner.text import Sentence
 
 
@@ -29,7 +29,7 @@ def known() -> CPNER:
 @pytest.mark.parametrize("make", [causal, t5])
 def test_the_collaborative_prefix_is_made_as_the_paper_says(make: object) -> None:
     recognizer = trained(make())  # type: ignore[operator]
-    how = settings("strategy=collaborative", "mode=paper")
+    how = settings("strategy=collaborative", "mode=paper", *EQ_10)
     domain, sentences = DATA["rivers"]
     made = run(recognizer, how)
     initial = recognizer.initial_prefix(how.prefix)
@@ -45,20 +45,20 @@ def test_the_collaborative_prefix_is_made_as_the_paper_says(make: object) -> Non
     assert [p.name for p in made.phases] == ["warm-up", "target"]
 
 
-def test_a_source_share_of_one_goes_on_from_the_sources_alone(known: CPNER) -> None:
-    how = settings("strategy=collaborative", "source_share=1")
+def test_by_default_training_goes_on_from_the_sources_alone_after_a_short_warm_up(known: CPNER) -> None:
+    how = settings("strategy=collaborative")
     domain, sentences = DATA["rivers"]
     made = run(known, how)
     assert made.selection is not None
-    half = replace(how, training=replace(how.training, epochs=2))
+    rest = replace(how, training=replace(how.training, epochs=3))  # of four
     start = mix([known._entry(n).prefix for n in SOURCES], made.selection.weights)
     wanted = WarmUp(
-        known.reader, domain, sentences, (), half, initial=known.initial_prefix(how.prefix), start=start
+        known.reader, domain, sentences, (), rest, initial=known.initial_prefix(how.prefix), start=start
     ).run()[0].prefix  # fmt: skip
     assert made.entry.prefix.hash() == wanted.hash()
     assert made.entry.prefix.notes["transfer"]["source_share"] == 1
     with pytest.raises(SettingsError, match="source_share=1 starts from the sources alone"):
-        run(known, settings("strategy=collaborative", "source_share=1", "learn_alpha=true"))
+        run(known, settings("strategy=collaborative", "learn_alpha=true"))
 
 
 def test_one_source_is_the_same_path_with_weight_one(known: CPNER) -> None:
@@ -129,7 +129,7 @@ def test_the_score_of_an_ensemble_is_that_of_its_vote(known: CPNER) -> None:
 
 def test_dev_chooses_an_epoch_of_an_ensembles_members_too(known: CPNER) -> None:
     domain, sentences = DATA["rivers"]
-    how = settings("strategy=ensemble", "epochs=24", "evaluate_from=4", "evaluate_every=2")
+    how = settings("strategy=ensemble", "epochs=24", "evaluate_from=4", "evaluate_every=2", *EQ_10)
     made = Transfer(
         known.reader, domain, sentences, sentences[:2], how, initial=known.initial_prefix(), sources=entries(known)
     ).run()

@@ -16,7 +16,7 @@ from xdner.recognizers import transfer as transfer_module
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.reader import Reader
 from xdner.recognizers.warmup import WarmUp
-from xdner.testing.known_domains import DATA, SOURCES, causal, run, settings, t5, trained
+from xdner.testing.known_domains import DATA, EQ_10, SOURCES, causal, run, settings, t5, trained
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_a_learned_alpha_moves_and_leaves_an_ordinary_prefix(known: CPNER, monke
             seen.append(self)
 
     monkeypatch.setattr(transfer_module, "LearnedMixture", Spy)
-    made = run(known, settings("strategy=collaborative", "learn_alpha=true"))
+    made = run(known, settings("strategy=collaborative", "learn_alpha=true", *EQ_10))
     assert seen[0].alpha != pytest.approx(0.5, abs=1e-6)
     assert made.selection is not None
     assert [s.alpha for s in made.selection.sources] == pytest.approx([seen[0].alpha] * 3)
@@ -53,7 +53,7 @@ def test_a_learned_alpha_moves_and_leaves_an_ordinary_prefix(known: CPNER, monke
 
 
 def test_a_learned_alpha_mixes_the_best_k_only(known: CPNER) -> None:
-    made = run(known, settings("strategy=collaborative", "learn_alpha=true", "top_k=1"))
+    made = run(known, settings("strategy=collaborative", "learn_alpha=true", "top_k=1", *EQ_10))
     assert made.selection is not None
     assert sorted(made.selection.weights) == [0.0, 0.0, 1.0]
 

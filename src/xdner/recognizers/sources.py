@@ -101,7 +101,7 @@ def check_selector(settings: Settings, alphas: Mapping[str, float]) -> None:
     if settings.transfer.learn_alpha:
         if settings.transfer.source_share == 1:
             problems.append(
-                "transfer.source_share=1 starts from the sources alone: transfer.learn_alpha needs a part to train"
+                "transfer.source_share=1 starts from the sources alone: transfer.learn_alpha needs a part to train (try 0.5)"
             )
         if alphas:
             problems.append("transfer.learn_alpha trains one α for all sources: single sources have none of their own")

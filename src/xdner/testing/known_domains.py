@@ -16,7 +16,7 @@ from xdner.testing.models import tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
 from xdner.text import Sentence
 
-__all__ = ["DATA", "SOURCES", "causal", "entries", "run", "settings", "t5", "trained"]
+__all__ = ["DATA", "EQ_10", "SOURCES", "causal", "entries", "run", "settings", "t5", "trained"]
 
 BASE = ["epochs=4", "training.batch_size=2", "length=3", "patience=0", "evaluate_from=1", "learning_rate=0.05"]
 DATA = {
@@ -36,6 +36,8 @@ DATA = {
     ]),
 }  # fmt: skip
 SOURCES = ("people", "seas", "stars")
+#: Half of the epochs for the warm-up, and half of what it brought in the mixture.
+EQ_10 = ("warmup_share=0.5", "source_share=0.5")
 
 
 def causal() -> Backbone:

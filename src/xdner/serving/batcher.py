@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from xdner.errors import XdnerError
 from xdner.recognizers.base import Request, Result
 
-__all__ = ["Batcher", "BusyError", "GoneError", "Read"]
+__all__ = ["Batcher", "BusyError", "GoneError", "Read", "Watch"]
 
 #: Called by what reads, as often as it likes, with whatever counts there; raises :class:`GoneError` when nobody waits any more.
 Watch = Callable[[int], None]

@@ -234,7 +234,8 @@ class CPNER(Recognizer[DomainEntry]):
         domain: str | Sequence[str] | None = None,
         done: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[int, Result]]:
-        """:meth:`predict`, but each result comes with its text's place as soon as it is there, not in the texts' order.
+        """:meth:`predict`, but each result comes with its text's place as soon as it is there, not in the texts' order. What
+        ``done`` raises ends the reading.
 
         Raises:
             UnknownDomainError, DataError: see :meth:`predict`; at once, not with the first result.

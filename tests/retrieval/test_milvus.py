@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from xdner.errors import RetrievalError
 from xdner.retrieval.by_words import WordRetriever
 from xdner.retrieval.embedder import WordEmbedder
 from xdner.retrieval.manifest import CACHE
+from xdner.retrieval.milvus import MilvusRows
 from xdner.retrieval.pool import Pool, open_pool
 from xdner.retrieval.settings import RetrievalSettings
 from xdner.testing.pools import SENTENCES, stored, texts
@@ -124,6 +126,32 @@ def test_a_server_that_is_silent_or_talks_nonsense(tmp_path: Path, embedder: Mak
     assert "Is a Milvus server running there" in (caught.value.hint or "")
     assert time.monotonic() - began < 20
     assert not (tmp_path / "i").exists()
+
+
+def test_a_client_that_keeps_no_time_is_left_and_closed_when_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_come, closed = threading.Event(), threading.Event()
+
+    def slow(uri: str, *, token: str, timeout: float) -> SimpleNamespace:
+        assert timeout == 0.1
+        may_come.wait(20)
+        return SimpleNamespace(close=closed.set)
+
+    monkeypatch.setattr("pymilvus.MilvusClient", slow)
+    monkeypatch.setattr("xdner.retrieval.milvus._GRACE", 0.1)
+    with pytest.raises(RetrievalError, match=r"http://host:1 cannot be opened: no answer within 0\.2 s"):
+        MilvusRows("http://host:1", "c", 4, timeout=0.1)
+    assert not closed.is_set()
+    may_come.set()
+    assert closed.wait(20)
+
+
+def test_a_timeout_of_the_client_itself_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise TimeoutError("the client's own words")
+
+    monkeypatch.setattr("pymilvus.MilvusClient", refuse)
+    with pytest.raises(RetrievalError, match=r"http://host:1 cannot be opened: the client's own words"):
+        MilvusRows("http://host:1", "c", 4)
 
 
 def test_no_address(tmp_path: Path, embedder: Make) -> None:

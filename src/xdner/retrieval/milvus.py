@@ -18,9 +18,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ SHIFT = 20
 _BATCH = 1000  # rows of an insert or of an answer, or examples of a delete
 _KINDS = ("IVF_FLAT", "FLAT", "AUTOINDEX")
 _PATIENCE = 600.0  # seconds for a call to a local file; building an index of many rows takes some
+_GRACE = 1.0  # seconds that a client has to say itself that nobody answered
 _LABEL = 512
 _OPEN: Counter[str] = Counter()  # local files that this process has open
 _NOISY = ("pymilvus", "milvus_lite", "grpc")
@@ -105,7 +109,9 @@ class MilvusRows:
         with self._told("cannot be opened", clusters=True):
             if self._path is not None:
                 Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-            client = MilvusClient(self.uri, token=os.environ.get("MILVUS_TOKEN", ""), timeout=self.timeout)
+            token = os.environ.get("MILVUS_TOKEN", "")
+            connect = partial(MilvusClient, self.uri, token=token, timeout=self.timeout)
+            client = _bounded(connect, self.timeout + _GRACE) if is_server(self.uri) else connect()
         if self._path is not None:
             _OPEN[self._path] += 1
         return client
@@ -327,6 +333,32 @@ class MilvusRows:
             )
             made = RetrievalError(f"{self.title} {what}: {reason[:300]}", hint=hint)
             raise made from error
+
+
+def _bounded(connect: Callable[[], Any], seconds: float) -> Any:
+    """The client, or a ``TimeoutError``: gRPC was seen to sit out its own 20 s of a silent server's handshake."""
+    client: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            client.set_result(connect())
+        except BaseException as error:  # told to who waits
+            client.set_exception(error)
+
+    threading.Thread(target=work, name="xdner-milvus", daemon=True).start()
+    try:
+        return client.result(seconds)
+    except TimeoutError:
+        if client.done() and client.exception() is not None:
+            raise
+        client.add_done_callback(_closed)
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+
+
+def _closed(late: Future[Any]) -> None:
+    """Nobody waits for this client any more."""
+    if late.exception() is None:
+        late.result().close()
 
 
 def _fitting(label: str) -> str:

@@ -17,6 +17,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 QUALITY = sorted((RESULTS / "quality").rglob("*.json"))
 TAGGERS = sorted((RESULTS / "laner").rglob("*.json"))
 TRANSFER = sorted((RESULTS / "transfer").glob("*-*/*/*/*/seed*.json"))
+EQ_10 = sorted((RESULTS / "transfer-eq10").glob("*-*/*/*/*/seed*.json"))
 PREPARED = sorted((RESULTS / "transfer" / "prepared").glob("*.json"))
 
 
@@ -52,14 +53,15 @@ def test_the_runs_of_taggers_belong_together_and_make_a_table(
     assert "**The arms did not try the same rates" not in shown
 
 
-@pytest.mark.parametrize(
-    "path", TRANSFER, ids=lambda p: "-".join(p.relative_to(RESULTS / "transfer").parts[:4]) + f"-{p.stem}"
-)
+@pytest.mark.parametrize("path", TRANSFER + EQ_10, ids=lambda p: "-".join(p.relative_to(RESULTS).parts)[:-5])
 def test_a_run_of_transfer_says_what_it_is_and_quotes_no_sentence(path: Path) -> None:
     run = json.loads(path.read_text(encoding="utf-8"))
     size = "all" if run["k"] == "all" else f"k{run['k']}"
     place = (f"{run['track']}-{run['initial']}", run["target"], size, run["method"], f"seed{run['seed']}.json")
-    assert path.relative_to(RESULTS / "transfer").parts == place
+    assert path.relative_to(RESULTS).parts[1:] == place
+    if path in EQ_10:
+        how = run["settings"]["transfer"]
+        assert (how["source_share"], how["warmup_share"], run["strategy"]) == (0.5, 0.5, "collaborative")
     assert (run["error"], run["asked"]["limit"], run["asked"]["drop_shared"]) == (None, None, True)
     assert run["steps"]["made"] == run["steps"]["planned"]
     assert run["dev"]["worst"] == []

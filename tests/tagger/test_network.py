@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,26 @@ def test_the_equations(network: Make, windows: Windows, variant: dict[str, objec
     items = windows((5, 1, 8))
     with torch.no_grad():
         assert torch.allclose(made(items), torch.cat([written_out(made, i) for i in items]), atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_training_may_read_its_own_labels(network: Make, windows: Windows, share: float) -> None:
+    """A word then comes after what the tagger says of the words before it, each of which comes after gold labels."""
+    made = network(own_history=share, dropout=0.0)
+    (item,) = windows((30,))
+    with torch.no_grad():
+        gold = written_out(made.eval(), item)
+        assert torch.allclose(made([item]), gold, atol=1e-5)  # only training does so
+        made.train()
+        made.encoder.eval()
+        torch.manual_seed(3)
+        found = made([item])
+        torch.manual_seed(3)
+        own = torch.rand(30) < share
+        assert abs(float(own.float().mean()) - share) < 0.2
+        mixed = torch.where(own, gold.argmax(1), torch.tensor(item.tags))
+        assert torch.equal(mixed, torch.tensor(item.tags)) == (share == 0)
+        assert torch.allclose(found, written_out(made, replace(item, tags=tuple(mixed.tolist()))), atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)

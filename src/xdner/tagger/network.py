@@ -87,15 +87,27 @@ class TaggerNetwork(nn.Module):
     def forward(self, items: Sequence[Encoded] | Batch) -> Tensor:
         """Scores [M, K] of all words of windows, one after another.
 
-        An autoregressive head reads the gold labels of the words before (teacher forcing); the windows must have tags.
+        An autoregressive head reads the gold labels of the words before (teacher forcing); the windows must have tags. With
+        ``own_history``, it reads its own in some places while it trains: what it says itself after the gold labels, so that all
+        words are still scored at once (scheduled sampling in parallel, Mihaylova and Martins 2019).
         """
         batch = items if isinstance(items, Batch) else self.batch(items)
         flat = self.words(batch)
         if self.labels is None or self.attention is None:
             return self.head(flat)
         assert batch.tags is not None, "teacher forcing needs tags"
-        own = batch.spread(flat)
-        ahead, back, last = self.labels.prefixes(batch.spread(batch.tags), batch.mask, every=self.settings.context)
+        own, tags = batch.spread(flat), batch.tags
+        if self.training and (share := self.settings.own_history):
+            with torch.no_grad():
+                guess = self._aware(batch, flat, own, tags).argmax(1)
+            tags = torch.where(torch.rand(len(tags), device=tags.device) < share, guess, tags)
+        return self._aware(batch, flat, own, tags)
+
+    def _aware(self, batch: Batch, flat: Tensor, own: Tensor, tags: Tensor) -> Tensor:
+        """Scores [M, K], each word after the labels [M] of the words before it."""
+        assert self.labels is not None
+        assert self.attention is not None
+        ahead, back, last = self.labels.prefixes(batch.spread(tags), batch.mask, every=self.settings.context)
         count = own.shape[1]
         # Word i has seen the symbols 0 … i: the start, and the labels of the words before it.
         seen = torch.ones(count, count, dtype=torch.bool, device=self.device).tril()

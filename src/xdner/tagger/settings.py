@@ -22,6 +22,8 @@ class TaggerSettings:
         label_context: whether ``laner`` has LC (Eqs. 7 and 8).
         label_size: dimension of label embeddings and of each direction of the label LSTM, d₂.
         history: ``bidirectional`` (Eq. 3) or, as a fast variant, ``forward``: one LSTM that goes on from word to word.
+        own_history: share of the labels before that in training are the tagger's own instead of gold, as all are in reading; 0 is
+            the paper's.
         pooling: a word's state is that of its ``first`` sub-word, or their ``mean``.
         word_shape: add an embedding of each word's shape (capitals, digits) to its state; for encoders that lower-case.
         dropout: on the words' states.
@@ -36,6 +38,7 @@ class TaggerSettings:
     label_context: bool = True
     label_size: Annotated[int, Within(1, 4096)] = 100
     history: Literal["bidirectional", "forward"] = "bidirectional"
+    own_history: Annotated[float, Within(0, 1)] = 0.0
     pooling: Literal["first", "mean"] = "first"
     word_shape: bool = False
     dropout: Annotated[float, Within(0, 1, below=True)] = 0.1
@@ -61,7 +64,7 @@ class TaggerSettings:
     def idle(self) -> list[str]:
         """What was set, but means nothing to this head. Told, not refused: one ``--set`` serves all heads of a comparison."""
         switches = () if self.head == "laner" else ("label_background", "label_context")
-        inner = () if self.autoregressive else ("label_size", "history", "beam")
+        inner = () if self.autoregressive else ("label_size", "history", "own_history", "beam")
         default = TaggerSettings()
         return [f"tagger.{name}" for name in (*switches, *inner) if getattr(self, name) != getattr(default, name)]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor
@@ -13,43 +11,15 @@ from transformers import BloomConfig, BloomForCausalLM, DynamicCache
 
 from xdner.backbone import attention
 from xdner.backbone.attention import additive, prefix_attention
-from xdner.backbone.base import Backbone, Extent, Prompts
+from xdner.backbone.base import Backbone
 from xdner.backbone.causal import CausalBackbone
 from xdner.backbone.layout import Layout
 from xdner.backbone.plans import Fresh
 from xdner.backbone.store import Context, PrefixRows
-from xdner.backbone.t5 import T5Backbone
 from xdner.errors import BackboneError
-from xdner.testing.models import CAUSAL, SEQ2SEQ, tiny_causal, tiny_t5
-from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
-
-EXACT = 2e-5
-ALL = CAUSAL + SEQ2SEQ
-
-
-def make(architecture: str) -> tuple[Backbone, torch.nn.Module]:
-    """A backbone and the stock model with the same weights."""
-    if architecture in CAUSAL:
-        stock = tiny_causal(architecture)
-        return CausalBackbone(copy.deepcopy(stock), byte_level_tokenizer()), stock
-    stock = tiny_t5(architecture)
-    return T5Backbone(copy.deepcopy(stock), t5_like_tokenizer()), stock
-
-
-def random_prefix(backbone: Backbone, length: int, seed: int, scale: float = 1.0):
-    generator = torch.Generator().manual_seed(seed)
-    shape = [(s.heads, length, s.head_dim) for s in backbone.sites]
-    keys = [torch.randn(s, generator=generator) * scale for s in shape]
-    values = [torch.randn(s, generator=generator) * scale for s in shape]
-    return keys, values
-
-
-def rows(prefix, repeat: int = 1) -> PrefixRows:
-    return PrefixRows.stack([prefix], [0] * repeat)
-
-
-SOURCES = [[11, 12, 13, 14, 15, 16, 17, 18, 19], [21, 22, 23], [31]]
-TARGETS = [[41, 42, 43, 1], [51, 1], [61, 62, 63, 64, 65, 66, 1]]
+from xdner.testing.backbones import ALL, EXACT, SOURCES, TARGETS, make, random_prefix, rows
+from xdner.testing.models import CAUSAL, SEQ2SEQ
+from xdner.testing.tokenizers import byte_level_tokenizer
 
 
 def stock_logits(backbone: Backbone, stock: torch.nn.Module, source: list[int], target: list[int]) -> Tensor:
@@ -189,51 +159,22 @@ def test_a_mixed_batch_is_its_rows_one_by_one(architecture: str) -> None:
     assert (batch - torch.cat(single)).abs().max() < EXACT
 
 
-@pytest.mark.parametrize("architecture", ALL)
-@pytest.mark.parametrize("together", [False, True])
-@pytest.mark.parametrize("chunks", [[1, 1, 1, 1, 1, 1], [2, 1, 3], [6]])
-def test_cached_steps_equal_one_pass(architecture: str, chunks: list[int], together: bool) -> None:
-    """One and several tokens a step, rows of different lengths and domains, contexts of different lengths."""
-    backbone, _ = make(architecture)
-    prefixes = [random_prefix(backbone, n, seed=n) for n in (2, 5, 3)]
-    contexts_ids = [[71, 72, 73, 74], [], [81]]
-    contexts = [backbone.read_context(c, rows(p)) for c, p in zip(contexts_ids, prefixes, strict=True)]
-    extent = Extent(rows=3, prefix=6, context=4, source=max(map(len, SOURCES)), text=40, room=8)
-    session = backbone.begin(extent)
-    steps: list[list[Tensor]] = [[], [], []]
-    at = [0, 0, 0]
-    alive: list[int] = []
-    # One row is there before the others come, goes on in the same pass or not, and a row that was done makes place.
-    for new in ([1], [0, 2]):
-        mixed = PrefixRows.stack([prefixes[r] for r in new], range(len(new)))
-        entering = Prompts([SOURCES[r] for r in new], mixed, [contexts[r] for r in new])
-        if alive and together:
-            fed, at[1] = TARGETS[1][: chunks[0]], chunks[0]
-            states = session.turn([fed], entering)
-            steps[1].extend(states[: len(fed)])
-            admitted = states[len(fed) :]
-        else:
-            admitted = session.admit(entering)
-        for r, state in zip(new, admitted, strict=True):
-            steps[r].append(state)
-        alive += new
-    for size in chunks:
-        tokens = [TARGETS[r][at[r] : at[r] + size] for r in alive]
-        for i in reversed(range(len(alive))):
-            if not tokens[i]:
-                session.leave(i)
-                for row in (alive, tokens):
-                    moved = row.pop()
-                    if i < len(row):
-                        row[i] = moved
-        states = iter(session.step(tokens))
-        for r, fed in zip(alive, tokens, strict=True):
-            steps[r].extend(next(states) for _ in fed)
-            at[r] += len(fed)
-    for r in range(3):
-        expected = backbone.target_states([SOURCES[r]], [TARGETS[r]], rows(prefixes[r]), contexts[r])
-        got = torch.stack(steps[r][: len(TARGETS[r])])
-        assert (backbone.logits(got) - backbone.logits(expected)).abs().max() < EXACT
+def test_a_plan_that_was_read_in_blocks_may_be_read_whole() -> None:
+    """As where a layer is computed again for its gradients."""
+    backbone, _ = make("llama")
+    tokens = [[11, 12], [*range(20, 70)], [13], [14]]
+    layout = Layout([len(t) for t in tokens], backbone.device)
+    assert len(layout.blocks) == 2
+    module, plan = backbone.sites[0].module, Fresh(rows(random_prefix(backbone, 3, seed=1)), layout)
+    heads, site = backbone.model.config.num_attention_heads, backbone.sites[0]
+    query = torch.randn(1, heads, len(layout.rows), site.head_dim)
+    key, value = (torch.randn(1, site.heads, len(layout.rows), site.head_dim) for _ in range(2))
+    found = []
+    for grad in (False, True, False):
+        with torch.set_grad_enabled(grad):
+            found.append(prefix_attention(module, query, key, value, None, plan=plan)[0])
+    assert (found[0] - found[1]).abs().max() < EXACT
+    assert torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("architecture", CAUSAL)
@@ -360,3 +301,9 @@ def test_training_in_16_bits_takes_another_way_to_the_same_result(monkeypatch: p
         *(t.double() for t in tensors), attn_mask=mask.double(), scale=0.25
     )
     torch.testing.assert_close(results[0][0].double(), exact, atol=0.02, rtol=0.02)
+    for long in (12, 13):  # from so many queries on, reading takes it too
+        monkeypatch.setattr(attention, "LONG", long)
+        with torch.inference_mode():
+            read = attention._attend(*tensors, mask, 0.25, 0.0)
+        assert torch.equal(read, results[1][0]) == (long == 12)
+        torch.testing.assert_close(read.double(), exact, atol=0.02, rtol=0.02)

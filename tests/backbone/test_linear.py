@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from xdner.backbone import linear
-from xdner.backbone.linear import PackedLinear, pack_linears
+from xdner.backbone.linear import PackedLinear, pack_linears, packed_copy
 
 needs_packing = pytest.mark.skipif(not linear._supported(torch.float32), reason="this torch has no packed product")
 
@@ -148,3 +148,20 @@ def test_all_layers_of_a_model_but_the_one_that_is_left() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     pack_linears(model)
     assert isinstance(model[1][0], PackedLinear)
+
+
+@needs_packing
+def test_a_packed_copy_reads_with_the_models_own_weights() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(48, 80), nn.GELU(), nn.Linear(80, 48), nn.LayerNorm(48))
+    made, rows = packed_copy(model), torch.randn(7, 48)
+    assert [type(layer) for layer in model] == [nn.Linear, nn.GELU, nn.Linear, nn.LayerNorm]
+    assert all(p.requires_grad for p in model.parameters())
+    pairs = list(zip(made.parameters(), model.parameters(), strict=True))
+    assert all(a.data_ptr() == b.data_ptr() and not a.requires_grad for a, b in pairs)
+    for _ in range(2):
+        with torch.inference_mode():
+            torch.testing.assert_close(made(rows), model(rows), rtol=1e-5, atol=1e-5)
+        assert made.get_submodule("0")._packed is not None
+        with torch.no_grad():  # whoever trains the model after all
+            model.get_submodule("0").weight.mul_(1.5)

@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
-from xdner.backbone.layout import Layout
+from xdner.backbone.layout import Block, Layout
 from xdner.errors import BackboneError
 
 __all__ = [
     "IMPLEMENTATION",
     "KNOWN",
+    "Folded",
     "NoPlanError",
     "Plan",
     "Site",
@@ -47,13 +48,21 @@ IMPLEMENTATION = "xdner"
 KNOWN = "Use a Llama-, Qwen-, Mistral-, Gemma- or Phi-3-like causal model, or T5, mT5, flan-T5 or umT5."
 #: Scores of one layer, at most, that training on a CPU may hold in memory; above it the fused kernel is used.
 COMPOSED = 1 << 25
+#: Queries of a head, from which on products are faster than the fused kernel where nothing is trained: those of prompts.
+LONG = 64
 #: Scores of one product, at most: larger tensors are given back to the system by the allocator and come back page by page,
 #: which takes longer than what is computed in them (docs/LOG.md).
-PIECE = 1 << 23
+PIECE = 1 << 21
+
+_WHOLE = Block(slice(None), slice(None))
 
 
 class NoPlanError(BackboneError):
     """A forward pass that no plan came with, or came through."""
+
+
+#: By kind of site and window: a mask, and the masks of its blocks.
+Folded = dict[tuple[str, int | None], tuple[Tensor, list[Tensor]]]
 
 
 class Plan(Protocol):
@@ -62,16 +71,17 @@ class Plan(Protocol):
     Attributes:
         record: where λ is told, if somebody asked.
         layout: of the tokens.
-        folded: the last mask that was folded for grouped heads, and what became of it: layers share a mask.
+        folded: the last mask of each kind of site and window, and what became of it for each block of the layout: layers
+            share a mask.
     """
 
     record: dict[str, Tensor] | None
     layout: Layout
-    folded: tuple[Tensor, Tensor] | None
+    folded: Folded
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
-    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
         """Keys and values [B, G, S, d] and an additive mask [B or 1, 1 or H, T, S] for one site.
 
         ``key`` and ``value`` come as the module made them, [1, G, N, d]; ``query`` is spread already. The last number is
@@ -191,49 +201,74 @@ def prefix_attention(
     if plan.record is not None or softcap is not None:
         out = _explicit(site, plan, query, key, value, mask, n, scale, dropout, softcap)
     else:
-        out = _fused(plan, query, key, value, mask, scale, dropout)
+        out = _fused(plan, (site.kind, sliding_window), query, key, value, mask, scale, dropout)
     return plan.layout.collect(out), None
 
 
 def _fused(
-    plan: Plan, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout: float
+    plan: Plan,
+    which: tuple[str, int | None],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    scale: float,
+    dropout: float,
 ) -> Tensor:
+    """Rows of unlike length in blocks (``layout.py``), so that a long one does not pad the others; in training all at once,
+    since batches have like lengths there, and on a GPU, where a call costs more than padding."""
+    apart = not torch.is_grad_enabled() and query.device.type == "cpu" and len(plan.layout.blocks) > 1
+    blocks = plan.layout.blocks if apart else [_WHOLE]
+    known = plan.folded.get(which)
+    # A layer that is computed again for its gradients may have been read in blocks before, under the same mask.
+    if known is None or known[0] is not mask or len(known[1]) != len(blocks):
+        known = mask, [_mask_of(block, mask, query.shape[1] // key.shape[1]) for block in blocks]
+        plan.folded[which] = known
+    masks = known[1]
+    if not apart:
+        return _grouped(query, key, value, masks[0], scale, dropout)
+    out = torch.empty_like(query)  # what is no token's is not collected
+    for block, own in zip(blocks, masks, strict=True):
+        seen = block.rows, slice(None), slice(own.shape[3])
+        part = _grouped(query[block.rows, :, block.tokens], key[seen], value[seen], own, scale, dropout)
+        out[block.rows, :, block.tokens] = part
+    return out
+
+
+def _mask_of(block: Block, mask: Tensor, share: int) -> Tensor:
+    """The mask of a block's queries, as far as any of them sees, once for each of the heads that share a key head."""
+    if block is not _WHOLE:
+        mask = (mask if mask.shape[0] == 1 else mask[block.rows])[:, :, block.tokens]
+        seen = (mask > torch.finfo(mask.dtype).min / 2).flatten(0, 2).any(0)
+        mask = mask[..., : int(seen.nonzero().max()) + 1]
+    return mask if share == 1 else mask.repeat(1, 1, share, 1)
+
+
+def _grouped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, dropout: float) -> Tensor:
     rows, heads, length, dim = query.shape
     groups = key.shape[1]
     if groups == heads:
         return _attend(query, key, value, mask, scale, dropout)
     # Grouped heads: the queries of a group become further queries of its one key head. Repeating keys instead would
     # copy the whole cache at every step.
-    share = heads // groups
-    folded = query.reshape(rows, groups, share * length, dim)
-    if mask is not None:
-        if plan.folded is None or plan.folded[0] is not mask:
-            plan.folded = mask, mask.repeat(1, 1, share, 1)
-        mask = plan.folded[1]
-    out = _attend(folded, key, value, mask, scale, dropout)
-    return out.reshape(rows, heads, length, dim)
+    folded = query.reshape(rows, groups, heads // groups * length, dim)
+    return _attend(folded, key, value, mask, scale, dropout).reshape(rows, heads, length, dim)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout: float) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, dropout: float) -> Tensor:
     scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
-    if (
-        torch.is_grad_enabled()
-        and query.dtype == torch.bfloat16
-        and query.device.type == "cpu"
-        and not dropout
-        and scores <= COMPOSED
-    ):
-        # The fused kernel's backward pass in 16 bits takes three times as long on a CPU as these products.
+    worth = scores <= COMPOSED if torch.is_grad_enabled() else query.shape[2] >= LONG
+    if worth and query.dtype == torch.bfloat16 and query.device.type == "cpu" and not dropout:
+        # In 16 bits the fused kernel takes 1.5 times as long on a CPU as these products, its backward pass three times.
         query, size = query * scale, max(1, PIECE * query.shape[0] // scores)
         pieces = [slice(i, i + size) for i in range(0, query.shape[0], size)]
-        masks = [mask if mask is None or mask.shape[0] == 1 else mask[p] for p in pieces]
+        masks = [mask if mask.shape[0] == 1 else mask[p] for p in pieces]
         return torch.cat([_composed(query[p], key[p], value[p], m) for p, m in zip(pieces, masks, strict=True)])
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
 
 
-def _composed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    weights = torch.matmul(query, key.transpose(2, 3))
-    weights = (weights if mask is None else weights + mask).softmax(-1)
+def _composed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    weights = torch.matmul(query, key.transpose(2, 3)).add_(mask).softmax(-1)
     return torch.matmul(weights, value)
 
 
@@ -243,7 +278,7 @@ def _explicit(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Tensor | None,
+    mask: Tensor,
     n: int,
     scale: float,
     dropout: float,
@@ -255,9 +290,7 @@ def _explicit(
     scores = torch.matmul(query, key.transpose(2, 3)) * scale
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    if mask is not None:
-        scores = scores + mask
-    weights = scores.softmax(-1, dtype=torch.float32)
+    weights = (scores + mask).softmax(-1, dtype=torch.float32)
     if plan.record is not None:
         plan.record[site.name] = weights[..., :n].sum(-1).mean(1).detach()
     return torch.matmul(F.dropout(weights, dropout, training=dropout > 0).to(value.dtype), value)

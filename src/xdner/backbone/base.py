@@ -26,9 +26,12 @@ from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError, is_out_of_memory
 from xdner.geometry import PrefixGeometry, SiteShape
 
-__all__ = ["Backbone", "Extent", "Ids", "Prompts", "Session", "in_line", "runs"]
+__all__ = ["PASS", "Backbone", "Extent", "Ids", "Prompts", "Session", "in_line", "runs"]
 
 Ids = Sequence[int]
+#: Tokens of prompts that one pass reads on a processor, at most, if they are several: in a pass of a thousand, what layers hand
+#: on leaves the caches, and the allocator gives it back to the system each time.
+PASS = 512
 #: A prompt and a target for the self-check: any ids that every vocabulary has.
 _PROBES = (([5, 6], [7, 8, 5]), ([6, 8, 5], [5, 7, 6]))  # prompts of two lengths, targets of one
 #: How far our scores may be from the model's own, as a share of the largest: kernels add up in another order.
@@ -72,13 +75,7 @@ class Prompts:
 
 
 class Session(ABC):
-    """Rows that are read, take tokens and leave again. The rows that are there are numbered from 0 without holes.
-
-    Attributes:
-        joins: whether new rows are read in the pass in which the others go on (:meth:`turn`).
-    """
-
-    joins: ClassVar[bool] = False
+    """Rows that are read, take tokens and leave again. The rows that are there are numbered from 0 without holes."""
 
     @abstractmethod
     def admit(self, prompts: Prompts) -> Tensor:
@@ -99,13 +96,13 @@ class Session(ABC):
             [N, d], the state after every token, row after row.
         """
 
+    @abstractmethod
     def turn(self, tokens: Sequence[Ids], prompts: Prompts) -> Tensor:
-        """:meth:`step` for the rows that are there and :meth:`admit` for new ones; in one pass if ``joins``.
+        """:meth:`step` for the rows that are there and :meth:`admit` for new ones, in one pass.
 
         Returns:
             [N + R, d]: the states of the one, then those of the other.
         """
-        return torch.cat([self.step(tokens), self.admit(prompts)])
 
     @abstractmethod
     def take_back(self, counts: Sequence[int]) -> None:

@@ -97,8 +97,6 @@ class CausalBackbone(Backbone):
 
 
 class _CausalSession(Session):
-    joins = True
-
     def __init__(self, backbone: CausalBackbone, extent: Extent) -> None:
         self._backbone = backbone
         shapes = {s.index: (s.heads, s.head_dim) for s in backbone.sites}

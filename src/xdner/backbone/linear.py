@@ -8,13 +8,14 @@ The price is the memory of a second copy.
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PackedLinear", "pack_linears"]
+__all__ = ["PackedLinear", "pack_linears", "packed_copy"]
 
 # The layout that is good for 64 rows is good for 1 and for 500 (docs/LOG.md).
 _ROWS = 64
@@ -32,6 +33,17 @@ def pack_linears(model: nn.Module, leave: nn.Module | None = None) -> None:
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear and child is not leave:
                 setattr(parent, name, PackedLinear(child))
+
+
+def packed_copy(model: nn.Module) -> nn.Module:
+    """A copy of a model for reading only, with packed linear layers. Its weights are the model's own, and ask for no gradient, so
+    that the model itself can be trained, or used by others, as before."""
+    shared: dict[int, Any] = {
+        id(tensor): nn.Parameter(tensor.detach(), requires_grad=False) for tensor in model.parameters()
+    }
+    made = copy.deepcopy(model, shared)
+    pack_linears(made)
+    return made
 
 
 class PackedLinear(nn.Linear):

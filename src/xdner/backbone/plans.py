@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from xdner.backbone.attention import Site, additive, join, rows_of
+from xdner.backbone.attention import Folded, Site, additive, join, rows_of
 from xdner.backbone.layout import Layout
 from xdner.backbone.store import Context, PrefixRows, Store
 
@@ -107,7 +107,7 @@ class Fresh:
         self.prefix, self.layout, self.context = prefix, layout, context
         self.capture, self.crossed = capture, crossed
         self.record: dict[str, Tensor] | None = None
-        self.folded: tuple[Tensor, Tensor] | None = None
+        self.folded: Folded = {}
         device, length = prefix.lengths.device, layout.longest
         before = context.length if context is not None else 0
         self.queries = torch.arange(before, before + length, device=device)[None]
@@ -127,7 +127,7 @@ class Fresh:
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
-    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
         if self.capture is not None:
             self.capture[site.index] = (key, value)
         if site.kind == "cross":
@@ -165,7 +165,7 @@ class Stored:
     ) -> None:
         self.store, self.rows, self.layout, self.crossed = store, rows, layout, crossed
         self.record: dict[str, Tensor] | None = None
-        self.folded: tuple[Tensor, Tensor] | None = None
+        self.folded: Folded = {}
         self.places = start[layout.rows] + layout.places
         self._where = store.locate(layout.rows + rows.start, self.places)
         self.reach = int(self.places.max()) + 1
@@ -180,7 +180,7 @@ class Stored:
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
-    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
         if site.kind == "cross":
             assert self.crossed is not None
             return self.crossed.attend(site, key, value, query, window)
@@ -199,12 +199,12 @@ class CrossedStore:
         store: of the cross-attention sites; its text places are those of the encoder's input.
         rows: which rows this pass is for.
         lengths: [R], of their encoder inputs.
-        fresh: the layout of those inputs in the rows' first pass, whose projections are kept.
+        fresh: the layout of the inputs of those that are new, the last ones, whose projections are kept.
     """
 
     def __init__(self, store: Store, rows: slice, lengths: Tensor, fresh: Layout | None) -> None:
         self.store, self.rows = store, rows
-        self._where = None if fresh is None else store.locate(fresh.rows + rows.start, fresh.places)
+        self._where = None if fresh is None else store.locate(fresh.rows + rows.stop - fresh.count, fresh.places)
         self.reach = int(lengths.max())
         seen = torch.arange(self.reach, device=lengths.device) < lengths[:, None]
         self._seen = torch.cat([store.visible[rows], seen], dim=1) if store.width else seen
@@ -212,7 +212,7 @@ class CrossedStore:
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
-    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
         if self._where is not None:
             self.store.write(site.index, key, value, self._where)
         keys, values = self.store.read(site.index, self.rows, self.reach)
@@ -231,7 +231,7 @@ class Crossed:
 
     def attend(
         self, site: Site, key: Tensor, value: Tensor, query: Tensor, window: int | None
-    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
         rows, layout = query.shape[0], self.layout
         keys = join([self.prefix.keys[site.index], layout.spread(key)], rows)
         values = join([self.prefix.values[site.index], layout.spread(value)], rows)

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +39,12 @@ class PrefixRows:
     def width(self) -> int:
         """n of the longest prefix."""
         return self.keys[0].shape[2] if len(self.keys) else 0
+
+    def part(self, rows: slice) -> PrefixRows:
+        """Of these rows only."""
+        if self.lengths.shape[0] == 1:
+            return self
+        return PrefixRows([k[rows] for k in self.keys], [v[rows] for v in self.values], self.lengths[rows])
 
     def visible(self) -> Tensor:
         """[B or 1, n]: which keys are real."""
@@ -111,7 +119,7 @@ class Store:
         # Zeros, not uninitialized: a masked place still enters the weighted sum, and 0 * nan is nan.
         # Places before heads: what a token writes is then one run of memory.
         self.keys, self.values = (
-            {site: like.new_zeros(slots, width + capacity, heads, dim) for site, (heads, dim) in shapes.items()}
+            {site: _zeros((slots, width + capacity, heads, dim), like) for site, (heads, dim) in shapes.items()}
             for _ in range(2)
         )
 
@@ -164,3 +172,11 @@ class Store:
             for table in (*self.keys.values(), *self.values.values()):
                 table[row, :end] = table[self.count, :end]
             self.lengths[row], self.visible[row] = self.lengths[self.count].clone(), self.visible[self.count].clone()
+
+
+def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """On a processor, memory that the system only clears, and counts, where it is touched: few targets take all the room
+    they might (docs/LOG.md)."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    return torch.from_numpy(np.zeros(prod(shape) * like.element_size(), np.uint8)).view(like.dtype).view(shape)

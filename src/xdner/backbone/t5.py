@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from xdner.backbone.attention import Site
-from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session, in_line
+from xdner.backbone.base import PASS, Backbone, Extent, Ids, Prompts, Session, in_line
 from xdner.backbone.layout import Layout
 from xdner.backbone.plans import Crossed, CrossedStore, Fresh, Stored
 from xdner.backbone.store import Context, PrefixRows, Store
@@ -172,15 +173,38 @@ class _T5Session(Session):
         self._something = like.new_zeros(1, 1, like.shape[1])
 
     def admit(self, prompts: Prompts) -> Tensor:
-        sources, prefix = prompts.sources, prompts.prefix
-        encoded, read = self._backbone._encode(self._backbone._inputs(sources, prompts.contexts), prefix)
-        rows = self._store.admit(prefix, len(sources))
-        self._crossed.admit(prefix, len(sources))
-        self._start[rows], self._read[rows] = 0, read.lengths
-        return self._feed([[self._backbone._start_token()]] * len(sources), rows, encoded, read)
+        encoded, read, new = self._enter(prompts)
+        return self._feed([[self._backbone._start_token()]] * read.count, new, encoded, read)
 
     def step(self, tokens: Sequence[Ids]) -> Tensor:
         return self._feed(tokens, slice(0, self._store.count), self._something, None)
+
+    def turn(self, tokens: Sequence[Ids], prompts: Prompts) -> Tensor:
+        encoded, read, new = self._enter(prompts)
+        fed = [*tokens, *[[self._backbone._start_token()]] * read.count]
+        return self._feed(fed, slice(0, new.stop), encoded, read)
+
+    def _enter(self, prompts: Prompts) -> tuple[Tensor, Layout, slice]:
+        """New rows take their slots; their encoder states, where each belongs, and the slots."""
+        inputs = self._backbone._inputs(prompts.sources, prompts.contexts)
+        parts = [self._backbone._encode(inputs[p], prompts.prefix.part(p)) for p in self._passes(inputs)]
+        read = parts[0][1] if len(parts) == 1 else Layout([len(i) for i in inputs], self._backbone.device)
+        rows = self._store.admit(prompts.prefix, len(inputs))
+        self._crossed.admit(prompts.prefix, len(inputs))
+        self._start[rows], self._read[rows] = 0, read.lengths
+        return torch.cat([states for states, _ in parts], 1), read, rows
+
+    def _passes(self, inputs: Sequence[Ids]) -> list[slice]:
+        """Rows that the encoder reads at once: an input does not see another."""
+        if self._backbone.device.type != "cpu":
+            return [slice(0, len(inputs))]
+        cuts, tokens = [0], 0
+        for row, ids in enumerate(inputs):
+            if row > cuts[-1] and tokens + len(ids) > PASS:
+                cuts.append(row)
+                tokens = 0
+            tokens += len(ids)
+        return [slice(a, b) for a, b in pairwise([*cuts, len(inputs)])]
 
     def _feed(self, tokens: Sequence[Ids], rows: slice, encoded: Tensor, read: Layout | None) -> Tensor:
         layout = Layout([len(t) for t in tokens], self._backbone.device)

@@ -218,17 +218,18 @@ def remove(
 
 def _facts(entry: Entry) -> dict[str, Any]:
     from xdner.library.examples_entry import ExamplesEntry
+    from xdner.library.kinds import RECOGNIZERS
     from xdner.library.tagger_entry import TaggerEntry
 
     common = {
         "name": entry.domain.name,
         "labels": list(entry.domain.label_names),
         "instruction": entry.domain.instruction,
+        "recognizer": RECOGNIZERS[type(entry)],
     }
     if isinstance(entry, TaggerEntry):
         sources = {"sources": _sources(entry.notes["sources"])} if "sources" in entry.notes else {}
         return common | {
-            "recognizer": "laner",
             "head": entry.settings.tagger.head,
             "backbone": entry.encoder["name"],
             "fingerprint": entry.encoder["fingerprint"],
@@ -237,7 +238,6 @@ def _facts(entry: Entry) -> dict[str, Any]:
     if isinstance(entry, ExamplesEntry):
         sources = {"sources": _sources(entry.notes["sources"])} if "sources" in entry.notes else {}
         return common | {
-            "recognizer": "if-wraner",
             "backbone": entry.llm["name"],
             **{key: entry.llm[key] for key in ("fingerprint", "url") if entry.llm.get(key)},
             "bytes": entry.nbytes,
@@ -250,7 +250,6 @@ def _facts(entry: Entry) -> dict[str, Any]:
     return (
         common
         | {
-            "recognizer": "cp-ner",
             "backbone": notes.get("backbone_name", ""),
             "fingerprint": entry.prefix.backbone,
             "prefix_length": entry.prefix.length,

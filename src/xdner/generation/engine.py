@@ -24,7 +24,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session
+from xdner.backbone.base import PASS, Backbone, Extent, Ids, Prompts, Session
 from xdner.backbone.store import Context, PrefixRows
 from xdner.codec.grammar import GrammarState, Mention
 from xdner.generation.draft import Decision, draft
@@ -217,10 +217,15 @@ class Engine:
     @torch.inference_mode()
     def stream(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
         """Read all jobs, and give each with its place in ``jobs`` as soon as it has ended; long ones are begun first."""
-        order = sorted(range(len(jobs)), key=lambda i: (-_length(jobs[i]), i))
-        for part in _alike(order, jobs):
+        places = [self._places(job) for job in jobs]
+        order = sorted(range(len(jobs)), key=lambda i: (-places[i], i))
+        for part in _alike(order, places):
             for index, generated in self._session([jobs[i] for i in part]):
                 yield part[index], generated
+
+    def _places(self, job: Job) -> int:
+        """What a job takes of its slot: on a processor, room that is not written is no memory (``store.py``)."""
+        return _length(job) - (job.room if self.backbone.device.type == "cpu" else 0)
 
     def _session(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
         """Jobs of like extent through one set of slots."""
@@ -231,18 +236,27 @@ class Engine:
         while waiting or alive:
             # A few at a time: a pass over one prompt costs nearly as much as one over several.
             enter = not alive or slots - len(alive) >= max(1, slots // 4)
-            new = [waiting.popleft() for _ in range(min(slots - len(alive), len(waiting)))] if enter else []
-            # Those that are there go on in the same pass, if the model can do both in one.
-            going = alive if session.joins or not new else []
-            states = self._pass(session, [row.run for row in going], [job for _, job in new])
-            first = [0, *accumulate([*(len(row.run) for row in going), *(1 for _ in new)])]
+            new = self._enter(waiting, slots - len(alive)) if enter else []
+            states = self._pass(session, [row.run for row in alive], [job for _, job in new])
+            first = [0, *accumulate([*(len(row.run) for row in alive), *(1 for _ in new)])]
             rows = [_Row(i, job.state.copy(), job.room, job.names) for i, job in new]
             for row in rows:
                 row.decisions = [Decision(0, row.state.legal())]
-            taking = [*going, *rows]
             alive += rows
-            self._choose(session, alive, taking, states, first[:-1])
+            self._choose(session, alive, states, first[:-1])
             yield from self._retire(session, alive)
+
+    def _enter(self, waiting: deque[tuple[int, Job]], places: int) -> list[tuple[int, Job]]:
+        """The next jobs: as many as there are places, or as fill a pass; others come in while these go on."""
+        most = PASS if self.backbone.device.type == "cpu" else None
+        new: list[tuple[int, Job]] = []
+        tokens = 0
+        while waiting and len(new) < places:
+            tokens += len(waiting[0][1].source)
+            if new and most is not None and tokens > most:
+                break
+            new.append(waiting.popleft())
+        return new
 
     def _pass(self, session: Session, runs: Sequence[Ids], new: Sequence[Job]) -> Tensor:
         """One call of the model: rows that are there take their runs, and new jobs are read."""
@@ -252,19 +266,18 @@ class Engine:
         prompts = Prompts([job.source for job in new], _gather(new), [job.steering.context for job in new])
         return session.turn(runs, prompts) if runs else session.admit(prompts)
 
-    def _choose(
-        self, session: Session, alive: Sequence[_Row], rows: Sequence[_Row], states: Tensor, first: Sequence[int]
-    ) -> None:
-        """Take the decisions of ``rows``, the last ones of ``alive``, whose states begin at ``first``."""
+    def _choose(self, session: Session, rows: Sequence[_Row], states: Tensor, first: Sequence[int]) -> None:
+        """Take the decisions of all rows, whose states begin at ``first``."""
         where = [begin + d.place for row, begin in zip(rows, first, strict=True) for d in row.decisions]
         legal = [d.legal for row in rows for d in row.decisions]
         choices = iter(self.choose(self.backbone, states[torch.tensor(where, device=states.device)], legal))
-        back = [0] * len(alive)
-        for place, row in enumerate(rows, start=len(alive) - len(rows)):
+        back = []
+        for row in rows:
             self.counts.decisions += len(row.decisions)
             self.counts.drafted += sum(d.guess is not None for d in row.decisions)
-            back[place], right = row.settle([next(choices) for _ in row.decisions])
+            wrong, right = row.settle([next(choices) for _ in row.decisions])
             self.counts.accepted += right
+            back.append(wrong)
         if any(back):
             session.take_back(back)
 
@@ -313,12 +326,12 @@ def _length(job: Job) -> int:
     return job.steering.context.length + len(job.source) + job.room
 
 
-def _alike(order: Sequence[int], jobs: Sequence[Job]) -> Iterator[list[int]]:
+def _alike(order: Sequence[int], places: Sequence[int]) -> Iterator[list[int]]:
     """Jobs from long to short, in parts whose longest needs at most twice the places of the shortest: every slot has
     room for the longest. The short ones come last, so that the last slots are soon done."""
     part: list[int] = []
     for index in order:
-        if part and _length(jobs[part[0]]) > max(SMALL, 2 * _length(jobs[index])):
+        if part and places[part[0]] > max(SMALL, 2 * places[index]):
             yield part
             part = []
         part.append(index)

@@ -11,7 +11,7 @@ from xdner.library.entry import DomainEntry
 from xdner.library.examples_entry import EXAMPLES_MANIFEST, ExamplesEntry
 from xdner.library.tagger_entry import MANIFEST, WEIGHTS, TaggerEntry
 
-__all__ = ["Entry", "Shelf", "check_kind", "load_entry", "recognizer_of", "with_prefix"]
+__all__ = ["RECOGNIZERS", "Entry", "Shelf", "check_kind", "load_entry", "recognizer_of", "with_prefix"]
 
 #: A domain with a prefix (CP-NER), with a tagger (LANER), or of examples (IF-WRANER).
 Entry = DomainEntry | TaggerEntry | ExamplesEntry
@@ -22,8 +22,8 @@ _KINDS: dict[type[Entry], tuple[str, tuple[str, ...]]] = {
     TaggerEntry: ("a tagger", (MANIFEST, WEIGHTS)),
     ExamplesEntry: ("a domain of examples", (EXAMPLES_MANIFEST,)),
 }
-#: What reads each kind.
-_RECOGNIZERS: dict[type[Entry], str] = {DomainEntry: "cp-ner", TaggerEntry: "laner", ExamplesEntry: "if-wraner"}
+#: What trains and reads each kind, by the name that ``--recognizer`` has for it.
+RECOGNIZERS: dict[type[Entry], str] = {DomainEntry: "cp-ner", TaggerEntry: "laner", ExamplesEntry: "if-wraner"}
 
 
 class Shelf(Protocol):
@@ -62,7 +62,7 @@ def recognizer_of(folder: Path) -> str:
         raise LibraryError(
             f"{folder} is no domain, or several in one", hint="Restore the folder as it was made, or train again."
         )
-    return _RECOGNIZERS[found[0]]
+    return RECOGNIZERS[found[0]]
 
 
 def load_entry(folder: str | Path) -> Entry:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from xdner.backbone.encoder import Encoder
+from xdner.backbone.linear import packed_copy
 from xdner.backbone.word_batch import Batch
 from xdner.backbone.words import Encoded, WordPieces
 from xdner.errors import SettingsError
@@ -180,6 +181,7 @@ def _up_to(encoder: Encoder, layer: int) -> Callable[..., Any]:
     short._modules, lower._modules = dict(model._modules), dict(inner._modules)
     lower.layer = torch.nn.ModuleList(inner.layer[:layer])
     short.encoder = lower
+    short = packed_copy(short)
     known = [encoder.tokenizer.cls_token_id, encoder.tokenizer.unk_token_id, encoder.tokenizer.sep_token_id]
     ids = torch.tensor([known], device=model.device)
     with torch.inference_mode():

@@ -46,6 +46,10 @@ class Script(Desk):
     def waiting(self) -> int:
         return 3
 
+    @property
+    def reading(self) -> int:
+        return 2
+
     def known(self) -> list[Known]:
         return [Known("any", "cp-ner", ("first", "last"), True)]
 
@@ -111,7 +115,7 @@ def test_real_domains_are_read_as_predict_reads_them(made: Path) -> None:
 
 
 def test_health_and_domains(client: TestClient) -> None:
-    assert client.get("/health").json() == {"status": "ok", "waiting": 3}
+    assert client.get("/health").json() == {"status": "ok", "reading": 2, "waiting": 3}
     assert client.get("/domains").json() == [
         {"name": "any", "recognizer": "cp-ner", "labels": ["first", "last"], "shipped": True}
     ]

@@ -63,10 +63,12 @@ def test_callers_take_turns_and_share_batches(script: Script) -> None:
     many, one = batcher.submit(asked(*"abcdef")), batcher.submit(asked("x"))
     two = batcher.submit(asked("y", "z"))
     assert batcher.waiting == 9
+    assert batcher.reading == 1
     script.go.set()
     assert [texts(f) for f in (first, many, one, two)] == [["first"], [*"abcdef"], ["x"], ["y", "z"]]
     assert script.batches == [["first"], ["a", "x", "y", "b"], ["z", "c", "d", "e"], ["f"]]
     assert batcher.waiting == 0
+    assert batcher.reading == 0
 
 
 def test_results_come_as_soon_as_they_are_there() -> None:

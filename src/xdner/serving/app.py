@@ -72,8 +72,8 @@ def create_app(desk: Desk, *, hosts: Sequence[str] = ("*",)) -> FastAPI:
 
     @app.get("/health")
     async def health() -> Health:
-        """Whether the server runs."""
-        return Health(status="ok", waiting=desk.waiting)
+        """Whether the server runs, and how much it has to do."""
+        return Health(status="ok", reading=desk.reading, waiting=desk.waiting)
 
     @app.get("/domains")
     def domains() -> list[DomainOut]:

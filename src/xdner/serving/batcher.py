@@ -73,6 +73,12 @@ class Batcher:
             return self._count()
 
     @property
+    def reading(self) -> int:
+        """Texts that are being read and have no result yet."""
+        with self._change:
+            return sum(not ticket.future.done() for ticket in self._batch)
+
+    @property
     def alive(self) -> bool:
         """Whether there is, or may come, something to read."""
         return self._thread.is_alive()

@@ -94,6 +94,12 @@ class Desk:
         with self._lock:
             return sum(batcher.waiting for batcher in (self._here, *self._elsewhere))
 
+    @property
+    def reading(self) -> int:
+        """Texts that are being read and have no result yet."""
+        with self._lock:
+            return sum(batcher.reading for batcher in (self._here, *self._elsewhere))
+
     def known(self) -> list[Known]:
         """All domains by name; see :meth:`Shelves.known`."""
         return self.shelves.known()

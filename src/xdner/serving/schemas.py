@@ -100,9 +100,10 @@ class DomainOut(BaseModel):
 
 
 class Health(BaseModel):
-    """``waiting``: texts that nobody has begun to read."""
+    """``reading``: texts that are being read and have no result yet; ``waiting``: texts that nobody has begun to read."""
 
     status: str
+    reading: int
     waiting: int
 
 

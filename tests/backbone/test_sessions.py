@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from xdner.backbone import t5 as t5_file
-from xdner.backbone.base import Extent, Ids, Prompts
+from xdner.backbone.base import Extent, Prompts
 from xdner.backbone.layout import Layout
 from xdner.backbone.store import Context, PrefixRows
-from xdner.backbone.t5 import T5Backbone
 from xdner.testing.backbones import ALL, EXACT, SOURCES, TARGETS, make, random_prefix, rows
 
 STATM = Path("/proc/self/statm")
@@ -95,29 +91,6 @@ def test_rows_of_unlike_length_are_read_in_blocks(architecture: str) -> None:
     assert blocks == [2, 1, 1, 1, 1]
     for a, b in zip(together, alone, strict=True):
         assert (backbone.logits(a) - backbone.logits(b)).abs().max() < EXACT
-
-
-def test_an_encoder_reads_few_tokens_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many prompts as fill a pass, one at least; the same states as of all at once."""
-    backbone, _ = make("t5")
-    sources = [[11, 12, 13], [*range(20, 40)], [14], [15, 16], [17, 18, 19]]
-    prefixes = PrefixRows.stack([random_prefix(backbone, n, seed=n) for n in (2, 5, 3, 4, 1)], range(5))
-    read: list[list[int]] = []
-
-    def noted(self: T5Backbone, inputs: Sequence[Ids], *rest: Any) -> tuple[Tensor, Layout]:
-        read.append([len(ids) for ids in inputs])
-        return own(self, inputs, *rest)
-
-    own = T5Backbone._encode
-    monkeypatch.setattr(T5Backbone, "_encode", noted)
-    found = []
-    for most in (t5_file.PASS, 9):
-        monkeypatch.setattr(t5_file, "PASS", most)
-        session = backbone.begin(Extent(rows=5, prefix=5, context=0, source=20, text=30, room=4))
-        first = session.admit(Prompts(sources, prefixes, [Context(())] * 5))
-        found.append(torch.cat([first, session.step([[41], [42, 43], [44], [45], [46]])]))
-    assert read == [[4, 21, 2, 3, 4], [4], [21], [2, 3, 4]]  # each with an end token
-    assert (found[0] - found[1]).abs().max() < EXACT
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="reads the process's memory where Linux tells it")

@@ -198,21 +198,23 @@ def test_the_same_jobs_take_the_same_passes(kind: str, expected: dict[str, int])
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])
 def test_a_pass_reads_no_more_prompts_than_are_good_for_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others come in while the first ones go on."""
+    """The others come in while the first ones go on. An encoder reads the context with every prompt, and it counts."""
     backbone = backbone_of(kind)
     jobs = jobs_for(backbone, "lines", "mention-first")
-    longest = max(len(job.source) for job in jobs)
+    again = len(jobs[0].steering.context.ids) if kind == "t5" else 0
+    assert again > 0 or kind == "llama"
+    longest = again + max(len(job.source) for job in jobs)
     entered: list[list[int]] = []
 
     def noted(self: Engine, session: object, runs: Sequence[Ids], new: Sequence[Job]) -> torch.Tensor:
         if new:
-            entered.append([len(job.source) for job in new])
+            entered.append([again + len(job.source) for job in new])
         return own(self, session, runs, new)
 
     own = Engine._pass
     monkeypatch.setattr(Engine, "_pass", noted)
     passes, results = [], []
-    for most in (engine_file.PASS, 2 * longest, 1):
+    for most in (len(jobs) * longest, 2 * longest, 1):
         monkeypatch.setattr(engine_file, "PASS", most)
         entered.clear()
         results.append([output.ids for output in Engine(backbone, batch_size=len(jobs), choose=by_checksum).run(jobs)])

@@ -26,12 +26,9 @@ from xdner.backbone.tensors import fingerprint
 from xdner.errors import BackboneError, is_out_of_memory
 from xdner.geometry import PrefixGeometry, SiteShape
 
-__all__ = ["PASS", "Backbone", "Extent", "Ids", "Prompts", "Session", "in_line", "runs"]
+__all__ = ["Backbone", "Extent", "Ids", "Prompts", "Session", "in_line", "runs"]
 
 Ids = Sequence[int]
-#: Tokens of prompts that one pass reads on a processor, at most, if they are several: in a pass of a thousand, what layers hand
-#: on leaves the caches, and the allocator gives it back to the system each time.
-PASS = 512
 #: A prompt and a target for the self-check: any ids that every vocabulary has.
 _PROBES = (([5, 6], [7, 8, 5]), ([6, 8, 5], [5, 7, 6]))  # prompts of two lengths, targets of one
 #: How far our scores may be from the model's own, as a share of the largest: kernels add up in another order.

@@ -40,12 +40,6 @@ class PrefixRows:
         """n of the longest prefix."""
         return self.keys[0].shape[2] if len(self.keys) else 0
 
-    def part(self, rows: slice) -> PrefixRows:
-        """Of these rows only."""
-        if self.lengths.shape[0] == 1:
-            return self
-        return PrefixRows([k[rows] for k in self.keys], [v[rows] for v in self.values], self.lengths[rows])
-
     def visible(self) -> Tensor:
         """[B or 1, n]: which keys are real."""
         n = self.width

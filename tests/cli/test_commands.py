@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 import xdner.workflows
 from xdner.errors import StorageError
 from xdner.library.store import Library
-from xdner.testing.commands import refused, run
+from xdner.testing.commands import interrupted, refused, run
 from xdner.testing.models import save_tiny_backbone
 from xdner.testing.places import PLACES
 from xdner.workflows import example_folder
@@ -252,22 +250,14 @@ def test_ctrl_c_saves_and_resuming_ends_as_if_nothing_had_happened(files: Path, 
     long = ["--set", "epochs=60", "--set", "length=3", "--set", "training.batch_size=1", "--set", "checkpoint_every=7"]
     base = ["train", "towns", "--train", str(files / "train.txt"), "--backbone", backbone, *long]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "xdner", *base, "--library", str(tmp_path / "one")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    checkpoint = tmp_path / "one" / ".runs" / "towns" / "checkpoint" / "state.json"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if checkpoint.exists() and json.loads(checkpoint.read_text())["position"]["step"] > 3:
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, errors
+    command = [*base, "--library", str(tmp_path / "one")]
+    errors = interrupted(*command, step=10)
     assert "--resume" in errors
+    checkpoint = json.loads((tmp_path / "one" / ".runs" / "towns" / "checkpoint" / "state.json").read_text())
+    assert checkpoint["position"]["step"] == 10, "and 7 is the last that is saved in any case"
     assert not (tmp_path / "one" / "towns").exists()
-    subprocess.run([*command, "--resume"], check=True, env=environment, capture_output=True)
-    straight = [sys.executable, "-m", "xdner", *base, "--library", str(tmp_path / "two")]
-    subprocess.run(straight, check=True, env=environment, capture_output=True)
+    for rest in ([*command, "--resume"], [*base, "--library", str(tmp_path / "two")]):
+        subprocess.run([sys.executable, "-m", "xdner", *rest], check=True, env=environment, capture_output=True)
     resumed, whole = (tmp_path / n / "towns" / "prefix.safetensors" for n in ("one", "two"))
     assert resumed.read_bytes() == whole.read_bytes()
     assert not (tmp_path / "one" / ".runs" / "towns").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,13 @@ def test_what_was_read_before_a_server_failed_is_scored(tmp_path: Path) -> None:
 
 def test_what_was_read_before_an_interruption_is_given_out(tmp_path: Path) -> None:
     (tmp_path / "four.txt").write_text("Ann\tB-person\nleft\tO\n\n" * 4)
-    where = ["-d", "a", "--library", str(tmp_path / "library")]
+    where, over = ["-d", "a", "--library", str(tmp_path / "library")], threading.Event()
 
     def reply(number: int, body: dict[str, Any]) -> Said:
         if number % 3 < 2:
             return answering('{"person": ["Ann"]}')
         os.kill(os.getpid(), signal.SIGINT)
-        return Said({}, after=0.5)
+        return Said({}, until=over)  # there is no answer that the interruption could come after
 
     with serving(reply) as endpoint:
         make(tmp_path, "a", endpoint, "llm.concurrency=1")
@@ -125,6 +126,7 @@ def test_what_was_read_before_an_interruption_is_given_out(tmp_path: Path) -> No
     with serving(lambda n, b: reply(2, b)) as endpoint:
         make(tmp_path, "a", endpoint)
         nothing = run("predict", "Ann left", *where)
+    over.set()
     assert (nothing.exit_code, nothing.stdout) == (130, "")
 
 

@@ -67,4 +67,4 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writers]:
     yield made
     assert made.program.stdin is not None
     made.program.stdin.close()
-    made.program.wait(30)
+    made.program.wait(300)

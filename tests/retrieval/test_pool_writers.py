@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from xdner.errors import RetrievalError
 from xdner.retrieval import pool as pool_module
@@ -149,7 +149,7 @@ def test_a_first_writer_that_fails_leaves_nothing(
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_an_index_that_was_removed_meanwhile_is_not_made_anew(
-    pool: Pool, embedder: Make, tmp_path: Path, waits: bool
+    pool: Pool, embedder: Make, tmp_path: Path, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would have the examples that come, and none of those that were there."""
     folder = Path(shutil.copytree(pool.folder, tmp_path / "sea" / "index"))
@@ -159,10 +159,11 @@ def test_an_index_that_was_removed_meanwhile_is_not_made_anew(
         if not folder.exists():
             shutil.copytree(tmp_path / "index", folder)
         if waits:  # for whoever removes it
+            looked = waited_for(monkeypatch)
             with FileLock(folder / ".lock"):
                 writer = threading.Thread(target=lambda change=change: told.append(failing(change)))
                 writer.start()
-                time.sleep(0.3)
+                assert looked.wait(60)
                 shutil.rmtree(folder.parent.rename(tmp_path / "gone"))
             writer.join()
         else:
@@ -173,6 +174,21 @@ def test_an_index_that_was_removed_meanwhile_is_not_made_anew(
     assert len(told) == 2
     # All that is wanted, whatever was there, is whole.
     assert pool.replace([one], embedder()).added == 1
+
+
+def waited_for(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set as soon as a writer has found the lock taken."""
+    seen = threading.Event()
+
+    class Watched(FileLock):
+        def acquire(self, timeout: float | None = None, **more: Any) -> Any:
+            with contextlib.suppress(Timeout):
+                return super().acquire(timeout=0)
+            seen.set()
+            return super().acquire(timeout=timeout, **more)
+
+    monkeypatch.setattr("xdner.files.FileLock", Watched)
+    return seen
 
 
 def failing(change: Callable[[], object]) -> str:

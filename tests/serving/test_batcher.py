@@ -12,7 +12,7 @@ from xdner.errors import DataError, EndpointError
 from xdner.recognizers.base import Request, Result
 from xdner.serving.batcher import Batcher, BusyError, Watch
 
-LONG = 10.0  # seconds: a test that waits so long has failed
+LONG = 120.0  # seconds: a test that waits so long has failed
 
 
 def nothing(count: int) -> None: ...

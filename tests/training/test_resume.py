@@ -307,7 +307,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tiny, tmp_path):
     """At random moments until it is through, and before and after each change of the disk that checkpoints make."""
     program = Path(__file__).with_name("tiny.py")
     done = subprocess.run(
-        [sys.executable, str(program), str(tmp_path)], capture_output=True, text=True, timeout=300, check=True,
+        [sys.executable, str(program), str(tmp_path)], capture_output=True, text=True, timeout=1800, check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
     )  # fmt: skip
     told = json.loads(done.stdout)

@@ -88,22 +88,28 @@ def outcome(result: TrainingResult, task: TinyTask) -> dict[str, Any]:
 
 
 class Pipe(SilentProgress):
-    """Writes a byte for every step and evaluation, so that the killer knows where the run is."""
+    """Writes a byte for every step and evaluation, so that the killer knows where the run is, and needs one for each: however
+    late the killer comes, the run is not over before."""
 
-    def __init__(self, end: int, begun: Path) -> None:
-        self.end, self.begun = end, begun
+    def __init__(self, end: int, begun: Path, leave: int | None) -> None:
+        self.end, self.begun, self.leave = end, begun, leave
 
     def start(self, steps: int, done: int) -> None:
         self.begun.touch()
 
     def step(self, done: int, loss: float) -> None:
-        os.write(self.end, b"s")
+        self._tell(b"s")
 
     def evaluating(self) -> None:
-        os.write(self.end, b"e")
+        self._tell(b"e")
+
+    def _tell(self, what: bytes) -> None:
+        os.write(self.end, what)
+        if self.leave is not None:
+            os.read(self.leave, 1)
 
 
-def session(folder: Path, end: int, prepare: Callable[[], None] = lambda: None) -> int:
+def session(folder: Path, end: int, prepare: Callable[[], None] = lambda: None, leave: int | None = None) -> int:
     """Fork a process that starts or resumes the run, and writes its outcome if it lives so long. Gives its id."""
     child = os.fork()
     if child:
@@ -116,7 +122,7 @@ def session(folder: Path, end: int, prepare: Callable[[], None] = lambda: None) 
         begun = folder / "begun"
         # Once it has begun, a run must resume: to start afresh in silence would hide a checkpoint that was lost.
         result = train(
-            task, SETTINGS, Run(folder, resume=begun.exists(), progress=Pipe(end, begun)), fingerprint="data"
+            task, SETTINGS, Run(folder, resume=begun.exists(), progress=Pipe(end, begun, leave)), fingerprint="data"
         )
         (folder / "outcome.json").write_text(json.dumps(outcome(result, task)))
         code = 0
@@ -128,17 +134,19 @@ def session(folder: Path, end: int, prepare: Callable[[], None] = lambda: None) 
 
 def killed_at_random(folder: Path, rng: random.Random) -> dict[str, Any]:
     """Kill the run some time after a step or evaluation drawn at random, until it has come through."""
-    kills, deadline = 0, time.monotonic() + 60
+    kills, deadline = 0, time.monotonic() + 600
     while time.monotonic() < deadline:
-        receive, send = os.pipe()
-        child = session(folder, send)
-        os.close(send)
+        (receive, send), (leave, give) = os.pipe(), os.pipe()
         patience = rng.randint(0, 5)
+        os.write(give, b"." * (patience + 2))
+        child = session(folder, send, leave=leave)
+        os.close(send)
         while patience and os.read(receive, 1):
             patience -= 1
         time.sleep(rng.random() * 0.004)
         os.kill(child, signal.SIGKILL)
-        os.close(receive)
+        for end in (receive, leave, give):
+            os.close(end)
         status = os.waitpid(child, 0)[1]
         if os.WIFEXITED(status):
             return {"kills": kills, "code": os.WEXITSTATUS(status)}

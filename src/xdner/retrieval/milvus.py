@@ -349,8 +349,8 @@ def _bounded(connect: Callable[[], Any], seconds: float) -> Any:
     try:
         return client.result(seconds)
     except TimeoutError:
-        if client.done() and client.exception() is not None:
-            raise
+        if client.done():  # it was the client that said so; or it came, or failed, the moment it was given up
+            return client.result()
         client.add_done_callback(_closed)
         raise TimeoutError(f"no answer within {seconds:g} s") from None
 

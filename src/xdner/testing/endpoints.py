@@ -22,6 +22,7 @@ class Said:
         body: a JSON value, or bytes as they go out.
         status, headers: of the reply.
         after: seconds before it begins.
+        until: what has to happen before it begins, however long that takes; given up after ten minutes.
         trickle: seconds between two of its bytes.
         trickle_headers: seconds between two bytes of the headers.
     """
@@ -30,6 +31,7 @@ class Said:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     after: float = 0.0
+    until: threading.Event | None = None
     trickle: float = 0.0
     trickle_headers: float = 0.0
 
@@ -75,6 +77,8 @@ def serving(reply: Callable[[int, dict[str, Any]], Said]) -> Iterator[Endpoint]:
                 endpoint.most = max(endpoint.most, now)
             said = reply(number, body)
             time.sleep(said.after)
+            if said.until is not None:
+                said.until.wait(600)
             with lock:  # before the reply is out, or the next request may come first
                 now -= 1
             data = said.body if isinstance(said.body, bytes) else json.dumps(said.body).encode()

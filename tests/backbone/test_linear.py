@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from xdner.backbone import linear
-from xdner.backbone.linear import PackedLinear, pack_linears, packed_copy
+from xdner.backbone.linear import PackedLinear, pack_linears, packed_copy, products
 
 needs_packing = pytest.mark.skipif(not linear._supported(torch.float32), reason="this torch has no packed product")
 
@@ -35,6 +35,20 @@ def test_the_same_products(dtype: torch.dtype, bias: bool, shape: tuple[int, ...
     assert packed._packed is not None
     assert found.dtype == wanted.dtype
     assert found.shape == wanted.shape
+    torch.testing.assert_close(found, wanted, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("packs", [True, False])
+def test_products_by_weights_alone(dtype: torch.dtype, packs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if packs and not linear._supported(dtype):
+        pytest.skip("this machine has no packed product in this type")
+    monkeypatch.setattr(linear, "_supported", lambda dtype: packs)
+    weight, rows = torch.randn(80, 48).to(dtype), torch.randn(3, 48).to(dtype)
+    wanted = nn.functional.linear(rows, weight)
+    with torch.inference_mode():
+        found = products(weight)(rows)
+    assert found.dtype == dtype
     torch.testing.assert_close(found, wanted, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
 
 

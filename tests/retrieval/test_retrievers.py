@@ -178,12 +178,15 @@ def test_two_looks_find_what_one_finds(rows: int, monkeypatch: pytest.MonkeyPatc
     vectors = rng.standard_normal((rows, 24)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     exact = Matrix(np.arange(rows) * 3, vectors).search(vectors[:70], 20)
-    monkeypatch.setattr("xdner.retrieval.matrix._MANY", 1)
+    monkeypatch.setattr("xdner.retrieval.matrix._MANY", 33)
     monkeypatch.setattr("xdner.retrieval.matrix.native_bfloat16", lambda device: True)
     twice = Matrix(np.arange(rows) * 3, vectors).search(vectors[:70], 20)
     assert (exact[0] == twice[0]).all()
     assert np.allclose(exact[1], twice[1], atol=1e-6)
-    assert (Matrix(np.arange(5), vectors[:5]).search(vectors[:1], 7)[0][0, 5:] == -1).all()
+    for few in (5, 33):
+        found = Matrix(np.arange(few), vectors[:few]).search(vectors[:1], few + 2)[0][0]
+        assert sorted(found[:few]) == [*range(few)]
+        assert (found[few:] == -1).all()
 
 
 def test_two_looks_find_the_nearest_among_rows_that_16_bits_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +195,7 @@ def test_two_looks_find_the_nearest_among_rows_that_16_bits_cannot_tell_apart(mo
     vectors = np.ones(24, np.float32) + 0.02 * rng.standard_normal((64 * 20, 24)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     exact = Matrix(np.arange(len(vectors)), vectors).search(vectors[:40], 8)
-    monkeypatch.setattr("xdner.retrieval.matrix._MANY", 1)
+    monkeypatch.setattr("xdner.retrieval.matrix._MANY", 33)
     monkeypatch.setattr("xdner.retrieval.matrix.native_bfloat16", lambda device: True)
     twice = Matrix(np.arange(len(vectors)), vectors).search(vectors[:40], 8)
     assert (exact[0] == twice[0]).all()

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PackedLinear", "pack_linears", "packed_copy"]
+__all__ = ["PackedLinear", "pack_linears", "packed_copy", "products"]
 
 # The layout that is good for 64 rows is good for 1 and for 500 (docs/LOG.md).
 _ROWS = 64
@@ -44,6 +45,14 @@ def packed_copy(model: nn.Module) -> nn.Module:
     made = copy.deepcopy(model, shared)
     pack_linears(made)
     return made
+
+
+def products(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """[…, in] → […, out] by frozen weights [out, in]; where they are packed, the stored ones are not kept."""
+    if weight.device.type == "cpu" and _supported(weight.dtype):
+        packed = _lay_out(weight)
+        return lambda input: _product(input, packed, None)
+    return lambda input: nn.functional.linear(input, weight)
 
 
 class PackedLinear(nn.Linear):

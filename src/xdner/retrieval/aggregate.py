@@ -78,12 +78,12 @@ def choose(brought: Sequence[Brought], k: int, rule: str, idf: Mapping[int, floa
     if not examples or k <= 0:
         return []
     column = {number: i for i, number in enumerate(examples)}
-    units = sorted({(b.query, b.label if rule == "types" else "") for b in useful})
+    answered = [(b.query, b.label if rule == "types" else "") for b in useful]
+    units = sorted(set(answered))
     row = {unit: i for i, unit in enumerate(units)}
     table = np.zeros((len(units), len(examples)))
-    for b in useful:
-        at = row[b.query, b.label if rule == "types" else ""], column[b.example]
-        table[at] = max(table[at], b.similarity)
+    at = [row[unit] for unit in answered], [column[b.example] for b in useful]
+    np.maximum.at(table, at, [b.similarity for b in useful])
     if rule in ("cover", "types"):
         order, scores = _cover(table, k)
     else:

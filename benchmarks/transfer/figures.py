@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#00
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STROKES = ("-", "--", ":")  # when all colors have been used
 ACROSS = 3  # fields side by side
+WIDE = 60  # letters below a field
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def _figure(size: tuple[float, float]) -> Any:
 
 def _dress(field: Any, title: str, across: str) -> None:
     field.set_title(title, fontsize=10)
-    field.set_xlabel(across, fontsize=9)
+    field.set_xlabel(textwrap.fill(across, WIDE), fontsize=9)  # layouts make room for lines, not for a long one
     field.tick_params(labelsize=8)
     field.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     field.set_axisbelow(True)

@@ -75,7 +75,7 @@ def markdown(runs: Sequence[Run]) -> str:
         DataError: there is no run of the full method.
     """
     from benchmarks.layout import table
-    from benchmarks.transfer.comparison import Results, difference
+    from benchmarks.transfer.comparison import Results, difference, of_same_seeds
     from benchmarks.transfer.notes import BOOTSTRAP, caption, notes
     from benchmarks.transfer.report import always, groups_of, score_table
     from xdner.errors import DataError
@@ -97,9 +97,11 @@ def markdown(runs: Sequence[Run]) -> str:
                 lines.append([str(condition), name, *found.cells(), ", ".join(map(str, found.seeds))])
     names = ["target", "", "minus the full method, points", "95 % interval", "p", "seeds"]
     parts = ["# What the collaborative prefix loses without its parts", "", caption(own), ""]
-    parts += score_table(results, shown, where, groups_of(where), "")
+    alike, told = of_same_seeds(results, {c: named.values() for c in where})
+    parts += score_table(alike, shown, where, groups_of(where), "")
+    parts += ["", " ".join(told)] if told else []
     parts += ["", "## Against the full method", "", *table(names, lines, left=2), "", BOOTSTRAP] if lines else []
-    told = [
+    noted = [
         "Without entity similarity, α = 0: the prefixes alone choose; without prefix similarity, α = 1: the types' names "
         "alone do.",
         "Without warm-up, the target's prefix is δ₀ when sources are mixed in, the names alone choose, and all steps come "
@@ -107,17 +109,18 @@ def markdown(runs: Sequence[Run]) -> str:
         "Without options, no prompt names the domain's types: neither the target's nor the sources'.",
     ]
     if own[0]["initial"] == "shared":
-        told.append("δ₀ was trained on all sources; a source that is left out is still in it.")
-    return "\n".join([*parts, "", "## Notes", "", *(f"- {note}" for note in [*told, *notes(own)])]) + "\n"
+        noted.append("δ₀ was trained on all sources; a source that is left out is still in it.")
+    return "\n".join([*parts, "", "## Notes", "", *(f"- {note}" for note in [*noted, *notes(own)])]) + "\n"
 
 
 def draw(runs: Sequence[Run], folder: Path) -> Iterator[Path]:
     """``ablation.png``: bars for what is left out, a dashed line at the full method."""
-    from benchmarks.transfer.comparison import Results
+    from benchmarks.transfer.comparison import Results, of_same_seeds
     from benchmarks.transfer.figures import Bars, draw_bars
     from benchmarks.transfer.report import scores
 
-    results, named = Results(runs), variants(runs)
+    whole, named = Results(runs), variants(runs)
+    results, _ = of_same_seeds(whole, {c: named.values() for c in whole.conditions})
     groups = []
     for condition in results.conditions:
         level = scores(results, condition, FULL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,18 @@ from benchmarks.transfer.specs import Condition
 from xdner.errors import DataError
 from xdner.evaluation import SeedSummary, paired_bootstrap_counts, seed_summary
 
-__all__ = ["RUNS", "Difference", "Results", "by_seed", "difference", "load", "mean_difference", "mean_scores", "spread"]
+__all__ = [
+    "RUNS",
+    "Difference",
+    "Results",
+    "by_seed",
+    "difference",
+    "load",
+    "mean_difference",
+    "mean_scores",
+    "of_same_seeds",
+    "spread",
+]
 
 Run = dict[str, Any]
 Counts = NDArray[np.int64]
@@ -93,6 +104,29 @@ def _read(path: Path) -> Run:
         raise DataError(f"{path} is no run of transfer: it lacks {', '.join(sorted(missing))}",
                         hint="Move it away, or give another folder with --out.")  # fmt: skip
     return run
+
+
+def of_same_seeds(results: Results, methods: Mapping[Condition, Iterable[str | None]]) -> tuple[Results, list[str]]:
+    """Only the seeds that these methods have in common in a condition, if there are any: seeds draw the training sentences, and
+    a mean over other seeds is one over other sentences.
+
+    Args:
+        results: with all seeds.
+        methods: of each condition, those that are shown side by side; without a run, they do not count.
+
+    Returns:
+        Results of these conditions and methods, and a sentence on each condition that lost seeds.
+    """
+    kept: list[Run] = []
+    told = []
+    for condition, named in methods.items():
+        found = [runs for name in named if name and (runs := results.get(condition, name))]
+        common = set(found[0]).intersection(*found[1:]) if found else set()
+        if common and any(common != set(runs) for runs in found):
+            seeds = ", ".join(map(str, sorted(common)))
+            told.append(f"{condition}: over seed{'s' if len(common) > 1 else ''} {seeds}, which all rows have.")
+        kept += (run for runs in found for seed, run in runs.items() if seed in (common or runs))
+    return Results(kept), told
 
 
 def load(folder: Path) -> list[Run]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.layout import table
-from benchmarks.transfer.comparison import Results, by_seed, mean_difference, mean_scores, spread
+from benchmarks.transfer.comparison import Results, by_seed, mean_difference, mean_scores, of_same_seeds, spread
 from benchmarks.transfer.costs import times, weights
 from benchmarks.transfer.figures import Line, Panel, draw_lines
 from benchmarks.transfer.notes import BOOTSTRAP, caption, notes
@@ -130,8 +130,9 @@ def markdown(runs: Sequence[Run]) -> str:
     ):
         where = _swept(results, several, sweep)
         if where:
-            lines = score_table(results, [row for _, row in sweep], where, groups_of(where), first_column)
-            parts += ["", f"## {title}", "", *lines]
+            alike, told = _alike(results, where, sweep)
+            lines = score_table(alike, [row for _, row in sweep], where, groups_of(where), first_column)
+            parts += ["", f"## {title}", "", *lines, *(["", " ".join(told)] if told else [])]
     named = {name: m for name, m in _named_methods(sources).items() if m in results.methods()}
     for title, lines in (
         ("What the selector weighs: mean over seeds", weights(results, several, sources)),
@@ -179,10 +180,9 @@ def draw(runs: Sequence[Run], folder: Path) -> Iterator[Path]:
         ("alpha", "α, share of the entity similarity", alpha_rows(own)),
         ("sources", f"number of sources, in the order {order}", count_rows(results, sources)),
     ):
-        lines = [
-            Line(str(c), [(x, s) for x, row in sweep if (s := scores(results, c, row.method(c)))])
-            for c in _swept(results, where, sweep)
-        ]
+        swept = _swept(results, where, sweep)
+        alike, _ = _alike(results, swept, sweep)
+        lines = [Line(str(c), [(x, s) for x, row in sweep if (s := scores(alike, c, row.method(c)))]) for c in swept]
         if lines:
             ticks = [x for x, _ in sweep if any(x == p for line in lines for p, _ in line.points)]
             yield draw_lines([Panel("", lines)], folder / f"{name}.png", across=across, ticks=ticks)
@@ -203,6 +203,13 @@ def _named_methods(sources: Sequence[str]) -> dict[str, str]:
     """What a strategy's row is called → its method."""
     several = ("chain", "ensemble", "collaborative")
     return {"none": "none"} | {f"single: {s}": f"single-{s}" for s in sources} | {name: name for name in several}
+
+
+def _alike(
+    results: Results, where: Sequence[Condition], sweep: Sequence[tuple[float, Row]]
+) -> tuple[Results, list[str]]:
+    """The points of a sweep over the same seeds; see :func:`~benchmarks.transfer.comparison.of_same_seeds`."""
+    return of_same_seeds(results, {c: [row.method(c) for _, row in sweep] for c in where})
 
 
 def _swept(results: Results, where: Sequence[Condition], sweep: Sequence[tuple[float, Row]]) -> list[Condition]:

@@ -66,6 +66,21 @@ def test_the_comparison_is_over_the_seeds_that_both_have(made_run: Make) -> None
     assert mean_difference([({}, {})]) is None
 
 
+def test_a_sweep_shows_the_seeds_that_all_its_points_have(made_run: Make, tmp_path: Path) -> None:
+    runs = [made_run("collaborative", s, c) for s, c in ((1, EIGHT), (2, SIX), (3, FIVE))]
+    runs += [made_run("collaborative-alpha0", s, c, alpha=0.0) for s, c in ((1, SIX), (3, SIX))]
+    text = markdown(runs)
+    assert cells(text, "0") == ["0", "60.00 ± 0.00"]
+    assert cells(text, "0.5") == ["0.5", "**65.00 ± 21.21**"]  # of 0.8 and 0.5
+    assert "ai: over seeds 1, 3, which all rows have." in text.splitlines()
+    assert cells(text, "collaborative") == ["collaborative", "**63.33 ± 15.28**"]  # table 2 has all there are
+    # Where no seed is in all rows, none is left out.
+    other = [*runs[:2], made_run("collaborative-alpha0", 3, SIX, alpha=0.0)]
+    assert cells(markdown(other), "0.5") == ["0.5", "**70.00 ± 14.14**"]
+    assert "which all rows have" not in markdown(other)
+    assert {path.name for path in draw(runs, tmp_path)} == {"alpha.png"}
+
+
 def test_the_mean_of_one_target_twice_is_that_target(made_run: Make) -> None:
     a, b = ({s: made_run("x", s, c) for s in (1, 2)} for c in (EIGHT, SIX))
     one, two = mean_difference([(a, b)]), mean_difference([(a, b), (a, b)])

@@ -18,6 +18,7 @@ QUALITY = sorted((RESULTS / "quality").rglob("*.json"))
 TAGGERS = sorted((RESULTS / "laner").rglob("*.json"))
 TRANSFER = sorted((RESULTS / "transfer").glob("*-*/*/*/*/seed*.json"))
 EQ_10 = sorted((RESULTS / "transfer-eq10").glob("*-*/*/*/*/seed*.json"))
+SHIFT = sorted((RESULTS / "transfer-shift").glob("*-*/*/*/*/seed*.json"))
 PREPARED = sorted((RESULTS / "transfer" / "prepared").glob("*.json"))
 
 
@@ -53,7 +54,7 @@ def test_the_runs_of_taggers_belong_together_and_make_a_table(
     assert "**The arms did not try the same rates" not in shown
 
 
-@pytest.mark.parametrize("path", TRANSFER + EQ_10, ids=lambda p: "-".join(p.relative_to(RESULTS).parts)[:-5])
+@pytest.mark.parametrize("path", TRANSFER + EQ_10 + SHIFT, ids=lambda p: "-".join(p.relative_to(RESULTS).parts)[:-5])
 def test_a_run_of_transfer_says_what_it_is_and_quotes_no_sentence(path: Path) -> None:
     run = json.loads(path.read_text(encoding="utf-8"))
     size = "all" if run["k"] == "all" else f"k{run['k']}"
@@ -91,6 +92,16 @@ def test_what_runs_of_transfer_began_from_is_here() -> None:
     ]
     assert len(used) > 3
     assert set(used) <= hashes
+
+
+def test_the_runs_with_one_to_seven_sources_make_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(RESULTS / "transfer-shift", tmp_path / "runs")
+    assert cross_domain.main(["--table", "--out", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr().out
+    counted = shown[shown.index("## The number of sources") : shown.index("## What the selector")]
+    first = [line.split("|")[1].strip() for line in counted.splitlines() if line.startswith("|")]
+    assert first == ["sources", "---", *"01234567"]
+    assert (tmp_path / "runs" / "raw-instruction" / "sources.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from functools import partial
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from xdner.corpora import read_corpus
 from xdner.domain import Domain, Label
 from xdner.testing.answers import PEOPLE as D
 from xdner.testing.answers import domain_of, labelled, labels, relaxed, texts
-from xdner.testing.pace import takes_less_than
 from xdner.text import Entity, Sentence
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -126,9 +125,10 @@ def test_a_code_fence_is_taken_off_in_no_time() -> None:
         assert parse(fenced.format(answer), sentence, D).notes == {}
     for other in ("```python\n{}\n```", "```{}```", "```json\n{}", "{}\n```"):
         assert parse(other.format(answer), sentence, D).notes == {"malformed_answers": 1}
+    began = time.process_time()
     for runaway in ("```json" + "\n" * 100_000 + "x", "```" + " \n" * 50_000 + "{"):
         assert parse(runaway, sentence, D).notes == {"malformed_answers": 1}
-        assert takes_less_than(1, partial(parse, runaway, sentence, D))
+    assert time.process_time() - began < 2
 
 
 def test_what_cannot_be_said_is_counted_by_reason() -> None:

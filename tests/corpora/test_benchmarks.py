@@ -38,25 +38,12 @@ def test_known_leaks_are_found():
 
 
 def test_reading_14041_sentences_takes_less_than_2_seconds():
-    """On a machine where the same loop over characters takes a tenth of a second; on a slower one as much more."""
-    characters = "word\tB-person\n" * 300_000
-
-    def seconds(work):
-        begin = time.thread_time()
-        work()
-        return time.thread_time() - begin
-
-    # In turns: a neighbor on the same core slows both down.
-    runs = [
-        (
-            seconds(lambda: read_corpus(DATA / "conll2003" / "train.txt")),
-            seconds(lambda: [c.isalpha() for c in characters]),
-        )
-        for _ in range(3)
-    ]
-    reading, looping = map(min, zip(*runs, strict=True))
-    assert reading < 2 * max(1.0, looping / 0.1)
-    assert len(read_corpus(DATA / "conll2003" / "train.txt")) == 14_041
+    best = float("inf")
+    for _ in range(3):
+        begin = time.process_time()
+        assert len(read_corpus(DATA / "conll2003" / "train.txt")) == 14_041
+        best = min(best, time.process_time() - begin)
+    assert best < 2
 
 
 @pytest.mark.parametrize(

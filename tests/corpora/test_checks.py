@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 
 from xdner.corpora import Conflict, Corpus, Leak, find_conflicts, find_leaks
 from xdner.corpora.checks import normalize_text
-from xdner.testing.pace import takes_less_than
 from xdner.text import Sentence
 
 BOUNDED = settings(max_examples=100, deadline=None)
@@ -91,9 +91,7 @@ def test_the_same_mention_in_another_dress_is_no_conflict(words, data):
 def test_long_documents_are_compared_in_linear_time():
     words = ["word"] * 100_000
     spans = [(i, i + 1, "x") for i in range(0, 100_000, 2)]
-
-    def compared():
-        one, other = (Sentence.from_words(words, some, id=id) for some, id in ((spans, "a"), (spans[1:], "b")))
-        assert len(find_conflicts([one, other])) == 1
-
-    assert takes_less_than(10, compared)
+    begin = time.process_time()
+    found = find_conflicts([Sentence.from_words(words, spans, id="a"), Sentence.from_words(words, spans[1:], id="b")])
+    assert len(found) == 1
+    assert time.process_time() - begin < 10

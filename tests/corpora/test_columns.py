@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from xdner.corpora import read_corpus, write_corpus
 from xdner.errors import CorpusError
-from xdner.testing.pace import takes_less_than
 from xdner.text import Sentence, Word
 
 ADA = "Ada\tB-person\nLovelace\tI-person\nwrote\tO\n\nIn\tO\nLondon\tB-city\n"
@@ -92,8 +93,9 @@ def test_words_have_no_white_space_at_their_ends(put):
 
 def test_a_long_run_of_carriage_returns_is_read_in_linear_time(put):
     path = put("a\tO\n" + "\r" * 200_000 + "b\tO\n")
+    begin = time.process_time()
     assert [w.text for s in read_corpus(path) for w in s.words] == ["a", "b"]
-    assert takes_less_than(5, lambda: read_corpus(path))
+    assert time.process_time() - begin < 5
 
 
 def test_line_separators_of_unicode_end_no_line(put):
@@ -157,8 +159,10 @@ def test_a_column_alone_is_an_error(put):
 
 def test_a_document_of_100_000_words_is_read_in_linear_time(put):
     path = put("".join(f"word{i}\t{'B-x' if i % 5 == 0 else 'O'}\n" for i in range(100_000)))
-    assert takes_less_than(10, lambda: write_corpus(read_corpus(path), path, format="columns"))
+    begin = time.process_time()
     (sentence,) = read_corpus(path)
+    write_corpus([sentence], path, format="columns")
+    assert time.process_time() - begin < 10
     assert len(sentence.words) == 100_000
     assert len(sentence.entities) == 20_000
     assert read_corpus(path)[0] == sentence

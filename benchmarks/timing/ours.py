@@ -10,7 +10,8 @@ from benchmarks.timing.forced import ForcedGrammar, choose_gold
 from benchmarks.timing.passes import Items, Pass
 from benchmarks.timing.workload import Workload
 from xdner.backbone.base import Backbone
-from xdner.generation.engine import Chooser, Engine, Generated, Job
+from xdner.generation.engine import Chooser, Engine
+from xdner.generation.jobs import Generated, Job, More
 from xdner.recognizers.reader import Reader, Steered
 
 __all__ = ["Ours", "ReaderArm"]
@@ -23,12 +24,12 @@ class _Watched(Engine):
         super().__init__(backbone, batch_size=batch_size, choose=choose)
         self.generated: list[Generated] = []
 
-    def stream(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
+    def stream(self, jobs: Sequence[Job], *, more: More | None = None) -> Iterator[tuple[int, Generated]]:
         made: dict[int, Generated] = {}
-        for index, generated in super().stream(jobs):
+        for index, generated in super().stream(jobs, more=more):
             made[index] = generated
             yield index, generated
-        self.generated += [made[i] for i in range(len(jobs))]
+        self.generated += [made[i] for i in sorted(made)]
 
 
 class Ours:

@@ -19,7 +19,8 @@ from xdner.codec.instructor import Instructor
 from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
 from xdner.generation import engine as engine_file
-from xdner.generation.engine import Engine, Generated, Job, Steering
+from xdner.generation.engine import SMALL, Engine
+from xdner.generation.jobs import Generated, Job, More, Steering, length_of
 from xdner.settings import CodecSettings
 from xdner.testing.models import tiny_causal, tiny_t5
 from xdner.testing.tokenizers import byte_level_tokenizer, t5_like_tokenizer
@@ -296,3 +297,68 @@ def test_progress_is_reported_and_order_kept() -> None:
     Engine(backbone, batch_size=3).run(jobs, done=seen.append)
     assert seen == list(range(1, 11))
     assert Engine(backbone).run([]) == []
+
+
+def joining(jobs: Sequence[Job], at: Sequence[int], engine: Engine) -> tuple[More, list[tuple[int, int]]]:
+    """Brings each job once so many model calls were made; and what was asked for, with the calls made by then."""
+    left, asked = list(zip(at, jobs, strict=True)), []
+
+    def more(places: int) -> list[Job]:
+        asked.append((engine.counts.calls, places))
+        come = [job for call, job in left if call <= engine.counts.calls][:places]
+        del left[: len(come)]
+        return come
+
+    return more, asked
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_jobs_join_those_that_are_being_read(kind: str) -> None:
+    backbone = backbone_of(kind)
+    jobs = jobs_for(backbone, "lines", "mention-first")
+    expected = Engine(backbone, choose=by_checksum).run(jobs)
+    engine = Engine(backbone, batch_size=4, choose=by_checksum)
+    more, asked = joining(jobs[2:], [0, 1, 1, 1, 3, 4, 4, 9], engine)
+    found = list(engine.stream(jobs[:2], more=more))
+    assert dict(found) == dict(enumerate(expected)), "numbered as they came, and read as alone"
+    assert len(found) == len(jobs)
+    assert all(0 < places <= 4 for _, places in asked)
+    apart = Engine(backbone, batch_size=4, choose=by_checksum)
+    for job in jobs:
+        apart.run([job])
+    assert engine.counts.row_steps == apart.counts.row_steps
+    assert engine.counts.calls < apart.counts.calls // 2, "in the same calls, not one after another"
+
+
+def test_who_has_no_room_in_the_batch_waits_for_its_end_and_nobody_passes() -> None:
+    backbone = backbone_of("llama")
+    jobs = jobs_for(backbone, "lines", "mention-first")
+    long = replace(jobs[1], room=2 * SMALL)
+    assert length_of(long) > 2 * SMALL
+    engine = Engine(backbone, batch_size=4, choose=by_checksum)
+    more, asked = joining([long, jobs[2], jobs[3]], [1, 1, 3], engine)
+    ends = {index: engine.counts.calls for index, _ in engine.stream(jobs[:1], more=more)}
+    assert sorted(ends) == [0, 1, 2, 3]
+    alone = Engine(backbone, choose=by_checksum)
+    alone.run([long])
+    assert ends[1] - max(ends[0], ends[2]) >= alone.counts.calls, "it was begun when the others had ended"
+    between = [call for call, _ in asked if 1 < call < max(ends[0], ends[2])]
+    assert between == [], "from then on nobody was asked for, so that the batch ends"
+    assert ends[3] > max(ends[0], ends[2]), "who comes later joins the one that waited"
+    whole = Engine(backbone, choose=by_checksum).run([jobs[0], long, jobs[2], jobs[3]])
+    more, _ = joining([long, jobs[2], jobs[3]], [1, 1, 3], again := Engine(backbone, batch_size=4, choose=by_checksum))
+    assert [g for _, g in sorted(again.stream(jobs[:1], more=more), key=lambda pair: pair[0])] == whole
+
+
+def test_nobody_joins_where_others_wait_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long jobs have slots of their own, and the short ones behind them are not kept waiting by who comes later."""
+    backbone = backbone_of("llama")
+    monkeypatch.setattr(engine_file, "SMALL", 1)
+    jobs = sorted(jobs_for(backbone, "lines", "mention-first"), key=lambda job: -len(job.source))
+    long = replace(jobs[0], source=jobs[0].source * 8)
+    engine = Engine(backbone, batch_size=2, choose=by_checksum)
+    more, asked = joining([jobs[-2]], [0], engine)
+    ends = {index: engine.counts.calls for index, _ in engine.stream([jobs[-1], long], more=more)}
+    assert next(iter(ends)) == 1
+    assert asked[0][0] >= ends[1], "nobody was asked for until the long one had ended"
+    assert sorted(ends) == [0, 1, 2]

@@ -27,6 +27,7 @@ from xdner.errors import (
 )
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
+from xdner.recognizers.base import Request
 from xdner.recognizers.cp_ner import CPNER
 from xdner.recognizers.reader import Reader
 from xdner.recognizers.warmup import WarmUp
@@ -132,6 +133,58 @@ def test_a_stream_gives_an_ensembles_text_once(ready: CPNER) -> None:
     assert [result for _, result in sorted(found, key=lambda pair: pair[0])] == three.predict(texts)
     spans = [[(e.start, e.end, e.label) for e in r.entities] for r in three.predict(texts)]
     assert spans == [[(e.start, e.end, e.label) for e in r.entities] for r in ready.predict(texts, domain="people")]
+
+
+class Line:
+    """Texts that wait; some may not be taken yet."""
+
+    def __init__(self, *requests: Request) -> None:
+        self.left, self.open = list(requests), True
+
+    def peek(self) -> Request | None:
+        return self.left[0] if self.left and self.open else None
+
+    def take(self) -> None:
+        assert self.open
+        del self.left[0]
+
+
+def test_texts_join_a_stream_in_domains_of_their_own(ready: CPNER) -> None:
+    entry = ready._entry("people")
+    three = make()
+    three.add(replace(entry, members=(entry.prefix, entry.prefix)))
+    three.add(ready._entry("seas"))
+    texts = ["Ann in Rome and " * 9, "the sea", "", "Rome", "a " * 40, "no one"]
+    domains = ["people", "seas"] * 3
+    expected = three.predict(texts, domain=domains)
+    line = Line(*(Request(text, name) for text, name in zip(texts[2:], domains[2:], strict=True)))
+    counts = three.reader.engine.counts
+    before = counts.calls
+    found = list(three.stream(texts[:2], domain=domains[:2], joining=line))
+    together = counts.calls - before
+    assert len(found) == len(texts)
+    results = [result for _, result in sorted(found, key=lambda pair: pair[0])]
+    for result, alone in zip(results, expected, strict=True):  # sums in another order: scores differ in the last digit
+        assert [replace(e, score=None) for e in result.entities] == [replace(e, score=None) for e in alone.entities]
+        assert [e.score for e in result.entities] == pytest.approx([e.score for e in alone.entities], abs=1e-5)
+        assert (result.text, result.domain, result.windows) == (alone.text, alone.domain, alone.windows)
+    assert line.left == []
+    before = counts.calls
+    for text, name in zip(texts, domains, strict=True):
+        three.predict([text], domain=name)
+    assert together < counts.calls - before
+
+
+def test_a_text_that_cannot_join_stays_in_line_and_nobody_passes_it(ready: CPNER) -> None:
+    line = Line(Request("Rome", "people"), Request("Ann", "moon"), Request("Rome", "people"))
+    found = dict(ready.stream(["Ann in Rome"], domain="people", joining=line))
+    assert {place: result.text for place, result in found.items()} == {0: "Ann in Rome", 1: "Rome"}
+    assert [request.domain for request in line.left] == ["moon", "people"]
+    line.left = [Request(3, "people")]  # type: ignore[arg-type]
+    assert len(list(ready.stream(["Ann in Rome"], domain="people", joining=line))) == 1
+    assert len(line.left) == 1
+    line.open = False
+    assert len(list(ready.stream(["Ann in Rome"], domain="people", joining=line))) == 1
 
 
 def test_all_prefixes_start_from_the_same_place() -> None:

@@ -90,6 +90,29 @@ def test_few_in_memory_read_the_same_as_all(kind: str) -> None:
     assert told([streamed[i] for i in range(len(requests))]) == expected, "places go on from group to group"
 
 
+def test_texts_join_as_long_as_there_is_memory_for_their_domains() -> None:
+    recognizer = CPNER(backbone_of("llama"), settings=SETTINGS)
+    for entry in entries(recognizer):
+        recognizer.add(entry)
+    size = size_of(recognizer._steer(NAMES[0]))
+    recognizer.residents = Residents(5 * size // 2)
+    waiting = [Request("Rome", name) for name in (NAMES[1], NAMES[0], NAMES[2], NAMES[0])]
+
+    class Line:
+        def peek(self) -> Request | None:
+            return waiting[0] if waiting else None
+
+        def take(self) -> None:
+            del waiting[0]
+
+    found = dict(recognizer.stream("Ann in Rome", domain=NAMES[0], joining=Line()))
+    assert [found[i].domain for i in range(len(found))] == [NAMES[0], NAMES[1], NAMES[0]]
+    assert [request.domain for request in waiting] == [NAMES[2], NAMES[0]], (
+        "a third domain waits until the others may leave"
+    )
+    assert recognizer.residents.bytes <= recognizer.residents.budget
+
+
 def test_one_that_is_larger_than_the_budget_is_read_all_the_same() -> None:
     recognizer = CPNER(backbone_of("llama"), settings=SETTINGS)
     for entry in entries(recognizer)[:2]:

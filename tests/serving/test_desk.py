@@ -96,6 +96,48 @@ def test_a_domain_that_is_trained_again_is_read_anew(desk: Desk, library: Path) 
         read(desk, "towns")
 
 
+class Line:
+    """Texts that wait for a place."""
+
+    def __init__(self, *domains: str) -> None:
+        self.left = [Request(TEXT, name) for name in domains]
+
+    def peek(self) -> Request | None:
+        return self.left[0] if self.left else None
+
+    def take(self) -> None:
+        del self.left[0]
+
+
+def test_texts_join_a_batch_until_another_recognizers_turn_comes(desk: Desk) -> None:
+    alone = {name: result for name in ("people", "seas", "towns") for result in read(desk, name)}
+    requests = [Request(TEXT, name) for name in ("people", "towns")]
+    line = Line("seas", "people", "towns", "people")
+    found = dict(desk._read(requests, lambda count: None, line))
+    assert {place: one.domain for place, one in found.items() if isinstance(one, Result)} == dict(
+        enumerate(["people", "towns", "seas", "people"])
+    )
+    spans = [(e.start, e.end, e.label) for e in alone["seas"].entities]
+    assert [(e.start, e.end, e.label) for e in found[2].entities] == spans
+    assert [request.domain for request in line.left] == ["towns", "people"], (
+        "who comes behind it does not keep it waiting"
+    )
+
+
+def test_a_removed_domain_ends_the_joining_and_not_the_batch(desk: Desk, library: Path) -> None:
+    read(desk, "people", "seas")
+    shutil.rmtree(library / "seas")
+    with pytest.raises(UnknownDomainError):
+        read(desk, "seas")
+    line = Line("seas", "people")
+    found = dict(desk._read([Request(TEXT, "people")], lambda count: None, line))
+    assert list(found) == [0]
+    assert len(line.left) == 2
+    told = dict(desk._read(line.left, lambda count: None, Line()))
+    assert isinstance(told[0], UnknownDomainError)
+    assert isinstance(told[1], Result)
+
+
 def test_only_some_taggers_stay_in_memory(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 1)
     assert [r.domain for r in read(desk, "people", "towns", "villages")] == ["people", "towns", "villages"]

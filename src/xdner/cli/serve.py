@@ -23,7 +23,7 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen at. Another one than this machine's own opens the server to the network: there is no password.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     domain: Annotated[list[str] | None, typer.Option("--domain", "-d", help="Make this domain ready before the first text (repeatable; default: one that has a prefix).", show_default=False)] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Texts that are read together: who comes in the middle waits for their end.")] = 16,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Texts that are read together; more memory, more of them a second.")] = 16,
     endpoint: Annotated[list[str] | None, typer.Option("--endpoint", help="An address that imported IF-WRANER domains may send texts to (repeatable).", show_default=False)] = None,
     backbone: BackboneOption = None,
     library: LibraryOption = None,

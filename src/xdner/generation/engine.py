@@ -10,7 +10,8 @@ rows are done::
             model would not have written is taken back
     retire  rows that wrote their end leave the batch at once, and their slots are free (in-flight batching)
 
-Rows are independent: a job's result does not depend on what else is in the batch.
+Jobs may still join the line while it is worked off (``more``), as texts do that callers of a server send meanwhile. Rows are
+independent: a job's result does not depend on what else is in the batch, or when it came.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import prod
 
 import torch
 from torch import Tensor
 
-from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session
-from xdner.backbone.store import Context, PrefixRows
-from xdner.codec.grammar import GrammarState, Mention
+from xdner.backbone.base import Backbone, Ids, Prompts, Session
+from xdner.backbone.store import PrefixRows
+from xdner.codec.grammar import GrammarState
 from xdner.generation.draft import Decision, draft
+from xdner.generation.jobs import Generated, Job, Line, More, extent_of, length_of
 
-__all__ = ["Chooser", "Engine", "Generated", "Job", "Steering", "score_legal"]
+__all__ = ["Chooser", "Engine", "score_legal"]
 
 #: From states [N, d] and N legal sets, a token of each and its probability (:func:`score_legal`).
 Chooser = Callable[[Backbone, Tensor, Sequence[Ids]], list[tuple[int, float]]]
@@ -38,66 +39,6 @@ Chooser = Callable[[Backbone, Tensor, Sequence[Ids]], list[tuple[int, float]]]
 PASS = 512
 #: Places that every slot may have, however short the jobs are: below it, lengths are not told apart.
 SMALL = 512
-
-
-@dataclass(frozen=True, eq=False)
-class Steering:
-    """What a domain brings to the backbone: its prefix and its context, read once.
-
-    Attributes:
-        keys, values: the prefix, per site [heads, n, head_dim].
-        context: instruction and options, read under that prefix.
-    """
-
-    keys: Sequence[Tensor]
-    values: Sequence[Tensor]
-    context: Context
-
-    @property
-    def bytes(self) -> tuple[int, int]:
-        """Of the prefix, and of the context."""
-        prefix, context = ((*self.keys, *self.values), (*self.context.keys, *self.context.values))
-        return sum(t.nbytes for t in prefix), sum(t.nbytes for t in context)
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One sentence to be read.
-
-    Attributes:
-        source: its prompt.
-        state: the grammar's start state for it; the engine works on a copy.
-        steering: its domain's.
-        room: tokens it may write at most.
-        names: of each word, whether it looks like part of a name: a hint for drafts, without effect on the result.
-    """
-
-    source: Ids
-    state: GrammarState
-    steering: Steering
-    room: int
-    names: Sequence[bool] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """What a job wrote.
-
-    Attributes:
-        ids: target tokens, the end included unless the room was used up.
-        probabilities: of each token over its legal set; forced tokens have 1.
-        mentions: what the grammar read in them.
-        complete: whether the end was written.
-    """
-
-    ids: tuple[int, ...]
-    probabilities: tuple[float, ...]
-    mentions: tuple[Mention, ...]
-    complete: bool
-
-    def score(self, mention: Mention) -> float:
-        """The probability of a mention: the product over the tokens that decided it."""
-        return prod(self.probabilities[mention.start_token : mention.end_token])
 
 
 @dataclass
@@ -218,25 +159,38 @@ class Engine:
         return [results[i] for i in range(len(jobs))]
 
     @torch.inference_mode()
-    def stream(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
-        """Read all jobs, and give each with its place in ``jobs`` as soon as it has ended; long ones are begun first."""
-        places = [self._places(job) for job in jobs]
-        order = sorted(range(len(jobs)), key=lambda i: (-places[i], i))
-        for part in _alike(order, places):
-            for index, generated in self._session([jobs[i] for i in part]):
-                yield part[index], generated
+    def stream(self, jobs: Sequence[Job], *, more: More | None = None) -> Iterator[tuple[int, Generated]]:
+        """Read all jobs, and give each with its place in ``jobs`` as soon as it has ended; long ones are begun first.
+
+        Args:
+            jobs: in any order and of any length.
+            more: brings jobs that join those that are being read; their places follow on ``jobs``, as they came.
+        """
+        left, count = list(enumerate(jobs)), len(jobs)
+        while left:
+            places = [self._places(job) for _, job in left]
+            order = sorted(range(len(left)), key=lambda i: (-places[i], i))
+            parts = [[left[i] for i in part] for part in _alike(order, places)]
+            left = []
+            for number, part in enumerate(parts, start=1):
+                # Who joins may go on joining: only in the last part does nobody wait for its end.
+                line = Line(deque(part), more if number == len(parts) else None, count)
+                yield from self._session(line)
+                left, count = line.late, line.count
 
     def _places(self, job: Job) -> int:
         """What a job takes of its slot: on a processor, room that is not written is no memory (``store.py``)."""
-        return _length(job) - (job.room if self.backbone.device.type == "cpu" else 0)
+        return length_of(job) - (job.room if self.backbone.device.type == "cpu" else 0)
 
-    def _session(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Generated]]:
-        """Jobs of like extent through one set of slots."""
-        slots = min(self.batch_size, len(jobs))
-        session = self.backbone.begin(_extent(jobs, slots))
-        waiting = deque(enumerate(jobs))
+    def _session(self, line: Line) -> Iterator[tuple[int, Generated]]:
+        """Jobs of like extent, and those that join them, through one set of slots."""
+        waiting = line.waiting
+        slots = self.batch_size if line.more else min(self.batch_size, len(waiting))
+        extent = extent_of([job for _, job in waiting], slots, least=SMALL if line.more else 0)
+        session = self.backbone.begin(extent)
         alive: list[_Row] = []
         while waiting or alive:
+            line.join(slots - len(alive), extent)
             # A few at a time: a pass over one prompt costs nearly as much as one over several.
             enter = not alive or slots - len(alive) >= max(1, slots // 4)
             new = self._enter(waiting, slots - len(alive)) if enter else []
@@ -330,10 +284,6 @@ def _to_read(job: Job) -> int:
     return len(job.source) + len(job.steering.context.ids) - job.steering.context.length
 
 
-def _length(job: Job) -> int:
-    return job.steering.context.length + len(job.source) + job.room
-
-
 def _alike(order: Sequence[int], places: Sequence[int]) -> Iterator[list[int]]:
     """Jobs from long to short, in parts whose longest needs at most twice the places of the shortest: every slot has
     room for the longest. The short ones come last, so that the last slots are soon done."""
@@ -345,17 +295,6 @@ def _alike(order: Sequence[int], places: Sequence[int]) -> Iterator[list[int]]:
         part.append(index)
     if part:
         yield part
-
-
-def _extent(jobs: Sequence[Job], rows: int) -> Extent:
-    return Extent(
-        rows=rows,
-        prefix=max(job.steering.keys[0].shape[1] for job in jobs),
-        context=max(len(job.steering.context.ids) for job in jobs),
-        source=max(len(job.source) for job in jobs),
-        text=max(map(_length, jobs)),
-        room=max(job.room for job in jobs),
-    )
 
 
 def _gather(jobs: Sequence[Job]) -> PrefixRows:

@@ -22,7 +22,8 @@ from xdner.codec.words import WordEncoder
 from xdner.errors import BackboneError, BackboneNotFoundError, CodecError
 from xdner.generation.answers import DROPPED, Answer, Asked, Question
 from xdner.generation.draft import looks_like_name
-from xdner.generation.engine import Engine, Generated, Job, Steering
+from xdner.generation.engine import Engine
+from xdner.generation.jobs import Generated, Job, Steering
 from xdner.prompting.prompt import PromptWriter
 from xdner.prompting.settings import WranerSettings
 from xdner.text import Sentence

@@ -7,14 +7,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from xdner.errors import DataError, EndpointError, UnknownDomainError
 from xdner.evaluation.report import Report, evaluate
 from xdner.library.kinds import Entry
 from xdner.text import Entity, Sentence
 
-__all__ = ["Recognizer", "Request", "Result", "Unread", "as_sentence", "report_on", "requests_of", "unknown_domain"]
+__all__ = [
+    "Joining",
+    "Recognizer",
+    "Request",
+    "Result",
+    "Unread",
+    "as_sentence",
+    "report_on",
+    "requests_of",
+    "unknown_domain",
+]
 
 _UNREAD = 5  # answers that a report shows
 
@@ -33,6 +43,18 @@ class Request:
 
     text: str | Sentence
     domain: str
+
+
+class Joining(Protocol):
+    """A line of texts that may join those that are being read; both methods are called by whoever reads, on one thread."""
+
+    def peek(self) -> Request | None:
+        """The text that is next; ``None`` where nobody waits, or nobody may join."""
+        ...
+
+    def take(self) -> None:
+        """Take what :meth:`peek` gave last. Its result will have the next place."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

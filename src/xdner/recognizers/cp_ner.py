@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,13 +25,13 @@ from xdner.library.reading import identity
 from xdner.library.store import Library
 from xdner.prefix.prefix import Prefix
 from xdner.prefix.selector import Selection
-from xdner.recognizers.base import Recognizer, Request, Result, as_sentence, requests_of, unknown_domain
-from xdner.recognizers.reader import Reader, Steered
-from xdner.recognizers.residents import Residents, size_of
+from xdner.recognizers.base import Joining, Recognizer, Request, Result, as_sentence, requests_of, unknown_domain
+from xdner.recognizers.group import Group
+from xdner.recognizers.reader import Item, Reader, Steered
+from xdner.recognizers.residents import Residents
 from xdner.recognizers.shared_start import shipped_start
 from xdner.recognizers.sources import Source, choose
 from xdner.recognizers.transfer import Transfer, Transferred
-from xdner.recognizers.vote import vote
 from xdner.recognizers.warmup import initial_prefix
 from xdner.settings import PrefixSettings, Settings
 from xdner.text import Sentence
@@ -224,7 +225,7 @@ class CPNER(Recognizer[DomainEntry]):
 
     def recognize(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Result]:
         """Read texts, each in its own domain; results come in the order of the requests."""
-        results = dict(self._read(requests, self._sentences(requests), done))
+        results = dict(self._read(requests, self._sentences(requests), done, None))
         return [results[i] for i in range(len(requests))]
 
     def stream(
@@ -233,15 +234,21 @@ class CPNER(Recognizer[DomainEntry]):
         *,
         domain: str | Sequence[str] | None = None,
         done: Callable[[int], None] | None = None,
+        joining: Joining | None = None,
     ) -> Iterator[tuple[int, Result]]:
         """:meth:`predict`, but each result comes with its text's place as soon as it is there, not in the texts' order. What
         ``done`` raises ends the reading.
+
+        Args:
+            texts, domain, done: see :meth:`predict`.
+            joining: further texts that may come in while these are read: each takes part as soon as there is room in the batch,
+                and its place follows on those before it. A text whose domain cannot be made ready here stays in that line.
 
         Raises:
             UnknownDomainError, DataError: see :meth:`predict`; at once, not with the first result.
         """
         requests = requests_of(texts, domain, lambda: self.domains)
-        return self._read(requests, self._sentences(requests), done)
+        return self._read(requests, self._sentences(requests), done, joining)
 
     def _sentences(self, requests: Sequence[Request]) -> list[Sentence]:
         """The texts, all of them checked, and their domains too: what is wrong with the last is told before the first is read."""
@@ -249,47 +256,55 @@ class CPNER(Recognizer[DomainEntry]):
         return [as_sentence(r.text) for r in requests]
 
     def _read(
-        self, requests: Sequence[Request], sentences: Sequence[Sentence], done: Callable[[int], None] | None
+        self,
+        requests: Sequence[Request],
+        sentences: Sequence[Sentence],
+        done: Callable[[int], None] | None,
+        joining: Joining | None,
     ) -> Iterator[tuple[int, Result]]:
-        first = windows = before = 0
+        windows = before = 0
 
         def told(count: int) -> None:
             if done is not None:
                 done(before + count)
 
-        for group in self._groups(requests, sentences):
+        for group, items in self._groups(requests, sentences):
             before = windows
-            items = [(sentence, one) for sentence, ready in group for one in ready]
-            owners = [place for place, (_, ready) in enumerate(group) for _ in ready]
-            readings: list[dict[int, Result]] = [{} for _ in group]  # an ensemble's members each read the text
-            for item, reading in self.reader.stream(items, done=told):
+            # As long as texts join a group it does not end, so nobody may wait for that.
+            more = partial(self._more, group, joining) if joining and group.end == len(requests) else None
+            for item, reading in self.reader.stream(items, done=told, more=more):
                 windows += reading.windows
-                place = owners[item]
-                readings[place][item] = reading
-                if len(readings[place]) == len(group[place][1]):
-                    members = [one for _, one in sorted(readings[place].items())]
-                    yield first + place, members[0] if len(members) == 1 else vote(members)
-            first += len(group)
+                yield from group.put(item, reading)
 
-    def _groups(
-        self, requests: Sequence[Request], sentences: Sequence[Sentence]
-    ) -> Iterator[list[tuple[Sentence, tuple[Steered, ...]]]]:
+    def _groups(self, requests: Sequence[Request], sentences: Sequence[Sentence]) -> Iterator[tuple[Group, list[Item]]]:
         """Requests in a row whose domains fit into memory together."""
-        group: list[tuple[Sentence, tuple[Steered, ...]]] = []
-        inside: dict[str, tuple[Steered, ...]] = {}
-        used = 0
+        group, items = Group(self.residents.budget), list[Item]()
+        steered: dict[str, tuple[Steered, ...]] = {}  # of this group: a call reads a domain as it was at its start
         for request, sentence in zip(requests, sentences, strict=True):
-            if request.domain not in inside:
+            if request.domain not in steered:
                 ready = self._steer(request.domain)
-                size = size_of(ready)
-                if group and used + size > self.residents.budget:
-                    yield group
-                    group, inside, used = [], {}, 0
-                inside[request.domain] = ready
-                used += size
-            group.append((sentence, inside[request.domain]))
-        if group:
-            yield group
+                if not group.welcomes(request.domain, ready):
+                    yield group, items
+                    group, items, steered = Group(self.residents.budget, group.end), [], {}
+                    group.welcomes(request.domain, ready)
+                steered[request.domain] = ready
+            items += group.add(sentence, request.domain)
+        if items:
+            yield group, items
+
+    def _more(self, group: Group, joining: Joining, places: int) -> list[Item]:
+        """Texts that join a group, as long as each is next in its line and has its domain ready."""
+        items: list[Item] = []
+        while len(items) < places and (request := joining.peek()) is not None:
+            try:
+                sentence, ready = as_sentence(request.text), self._steer(request.domain)
+            except Exception:  # in its own call, what is wrong with it is told to whoever sent it
+                break
+            if not group.welcomes(request.domain, ready):
+                break
+            joining.take()
+            items += group.add(sentence, request.domain)
+        return items
 
     def prefix_mass(self, text: str | Sentence, *, domain: str) -> dict[str, float]:
         """λ of Eq. 2 while a text is read: per attention site, the share of attention that goes to the prefix.

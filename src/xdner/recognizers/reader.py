@@ -6,7 +6,7 @@ Generative recognizers share this; they differ in what steers the backbone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -19,12 +19,13 @@ from xdner.codec.words import WordEncoder
 from xdner.domain import Domain
 from xdner.errors import CodecError
 from xdner.generation.draft import looks_like_name
-from xdner.generation.engine import Engine, Generated, Job, Steering
+from xdner.generation.engine import Engine
+from xdner.generation.jobs import Generated, Job, Steering
 from xdner.recognizers.base import Result
 from xdner.settings import CodecSettings, DecodingSettings
 from xdner.text import Entity, Sentence
 
-__all__ = ["Reader", "Steered"]
+__all__ = ["Item", "Reader", "Steered"]
 
 _LEAST = 40  # tokens that a window of a few words and what is written about them take, as in training
 
@@ -39,6 +40,12 @@ class Steered:
     instructor: Instructor
     steering: Steering
     decoding: DecodingSettings
+
+
+#: A sentence and its domain.
+Item = tuple[Sentence, Steered]
+#: Gives at most so many.
+MoreItems = Callable[[int], Sequence[Item]]
 
 
 class Reader:
@@ -82,9 +89,7 @@ class Reader:
         grammar, steering = Grammar(self.encoder, domain, codec), Steering(keys, values, context)
         return Steered(domain, grammar, instructor, steering, decoding or self.decoding)
 
-    def read(
-        self, items: Sequence[tuple[Sentence, Steered]], *, done: Callable[[int], None] | None = None
-    ) -> list[Result]:
+    def read(self, items: Sequence[Item], *, done: Callable[[int], None] | None = None) -> list[Result]:
         """Read each sentence in its domain; domains may be mixed.
 
         Args:
@@ -95,32 +100,24 @@ class Reader:
         return [results[i] for i in range(len(items))]
 
     def stream(
-        self, items: Sequence[tuple[Sentence, Steered]], *, done: Callable[[int], None] | None = None
+        self, items: Sequence[Item], *, done: Callable[[int], None] | None = None, more: MoreItems | None = None
     ) -> Iterator[tuple[int, Result]]:
-        """:meth:`read`, but each result comes with its place in ``items`` as soon as the sentence's last window is read."""
-        pieces = [self.encoder.words(sentence) for sentence, _ in items]
-        windows = [self._split(w, steered) if any(w) else [] for w, (_, steered) in zip(pieces, items, strict=True)]
-        jobs: list[Job] = []
-        owners: list[tuple[int, int]] = []  # of each job: its sentence, and which window
-        for index, (sentence, steered) in enumerate(items):
-            names = [looks_like_name(w.text) for w in sentence.words]
-            for number, w in enumerate(windows[index]):
-                jobs.append(self._job(pieces[index][w.first : w.last], names[w.first : w.last], steered))
-                owners.append((index, number))
-        written: list[dict[int, Generated]] = [{} for _ in items]
+        """:meth:`read`, but each result comes with its place in ``items`` as soon as the sentence's last window is read.
 
-        def result(index: int) -> tuple[int, Result]:
-            generated = [written[index][number] for number in range(len(windows[index]))]
-            return index, self._result(*items[index], pieces[index], windows[index], generated)
-
-        yield from (result(index) for index, split in enumerate(windows) if not split)
-        for count, (job, generated) in enumerate(self.engine.stream(jobs), start=1):
+        Args:
+            items, done: see :meth:`read`.
+            more: asked for further items, at most so many, whenever there is room beside those that are being read; their places
+                follow on ``items``.
+        """
+        texts = _Windows(self)
+        jobs = texts.take(items)
+        generated = self.engine.stream(jobs, more=None if more is None else lambda places: texts.take(more(places)))
+        yield from texts.unread()
+        for count, (job, written) in enumerate(generated, start=1):
             if done is not None:
                 done(count)
-            index, number = owners[job]
-            written[index][number] = generated
-            if len(written[index]) == len(windows[index]):
-                yield result(index)
+            yield from texts.put(job, written)
+            yield from texts.unread()
 
     def _split(self, words: Sequence[tuple[int, ...]], steered: Steered) -> list[Window]:
         used = steered.steering.keys[0].shape[1] + len(steered.steering.context.ids) + 16
@@ -155,3 +152,65 @@ class Reader:
         incomplete = sum(not output.complete for output in generated)
         diagnostics = {k: n for k, n in (("capped_words", capped), ("incomplete", incomplete)) if n}
         return Result(sentence.text, entities, steered.domain.name, max(1, len(windows)), diagnostics)
+
+
+@dataclass(eq=False)
+class _Text:
+    """A sentence on its way.
+
+    Attributes:
+        place: among the items.
+        pieces: ids of its words.
+        windows: which of its words are read together.
+        written: of each window that has been read, what was written.
+    """
+
+    place: int
+    item: Item
+    pieces: Sequence[tuple[int, ...]]
+    windows: Sequence[Window]
+    written: dict[int, Generated] = field(default_factory=dict)
+
+
+class _Windows:
+    """Cuts sentences into windows, and puts together what was written about them."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._texts = self._jobs = 0
+        # Of each job that is not read yet: its sentence, and which window. A server's may follow each other for days.
+        self._owners: dict[int, tuple[_Text, int]] = {}
+        self._empty: list[_Text] = []
+
+    def take(self, items: Sequence[Item]) -> list[Job]:
+        """The windows of further sentences."""
+        jobs: list[Job] = []
+        for sentence, steered in items:
+            pieces = self._reader.encoder.words(sentence)
+            windows = self._reader._split(pieces, steered) if any(pieces) else []
+            text = _Text(self._texts, (sentence, steered), pieces, windows)
+            self._texts += 1
+            names = [looks_like_name(w.text) for w in sentence.words]
+            for number, w in enumerate(windows):
+                jobs.append(self._reader._job(pieces[w.first : w.last], names[w.first : w.last], steered))
+                self._owners[self._jobs] = text, number
+                self._jobs += 1
+            if not windows:
+                self._empty.append(text)
+        return jobs
+
+    def put(self, job: int, generated: Generated) -> Iterator[tuple[int, Result]]:
+        """What was written about a window; its sentence's result, if it was the last one."""
+        text, number = self._owners.pop(job)
+        text.written[number] = generated
+        if len(text.written) == len(text.windows):
+            yield self._result(text)
+
+    def unread(self) -> Iterator[tuple[int, Result]]:
+        """Results of sentences in which there is nothing to read."""
+        while self._empty:
+            yield self._result(self._empty.pop(0))
+
+    def _result(self, text: _Text) -> tuple[int, Result]:
+        generated = [text.written[number] for number in range(len(text.windows))]
+        return text.place, self._reader._result(*text.item, text.pieces, text.windows, generated)

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from xdner.generation.engine import Steering
+from xdner.generation.jobs import Steering
 from xdner.recognizers.reader import Steered
 
 __all__ = ["Residents", "size_of"]

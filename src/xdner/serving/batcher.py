@@ -1,8 +1,9 @@
 """One reader for many callers: their texts wait in line, and are read in batches that mix callers and domains.
 
 A recognizer computes on all cores as it is, so two calls at a time would only take turns, each with a batch that is not full. One
-thread reads; whoever asks gets a future for each text. Callers take turns too: one with ten thousand texts has no more of the
-next batch than one with a single sentence.
+thread reads; whoever asks gets a future for each text. A text that comes while a batch is read joins it as soon as there is room,
+where the recognizer can do that. Callers take turns too: one with ten thousand texts has no more of a batch than one with a
+single sentence.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from xdner.errors import XdnerError
-from xdner.recognizers.base import Request, Result
+from xdner.recognizers.base import Joining, Request, Result
 
 __all__ = ["Batcher", "BusyError", "GoneError", "Read", "Watch"]
 
 #: Called by what reads, as often as it likes, with whatever counts there; raises :class:`GoneError` when nobody waits any more.
 Watch = Callable[[int], None]
-#: Reads requests, and gives each result with its request's place as soon as it is there, or what was in its way.
-Read = Callable[[Sequence[Request], Watch], Iterable[tuple[int, Result | Exception]]]
+#: Reads requests, and those that it lets join them; gives each result with its request's place as soon as it is there, or what
+#: was in its way.
+Read = Callable[[Sequence[Request], Watch, Joining], Iterable[tuple[int, Result | Exception]]]
 
 
 class BusyError(XdnerError):
@@ -53,7 +55,7 @@ class Batcher:
     Args:
         read: called by that thread alone. An exception that it gives is that of one text; one that it raises may be, so the texts
             that have no result yet are then read one by one.
-        most: texts of a batch: a caller who comes in the middle of one waits for its end.
+        most: texts that are read together.
         waiting: texts that may wait; above it callers are turned away.
     """
 
@@ -131,15 +133,31 @@ class Batcher:
             self._batch = []
             self._change.wait_for(lambda: self._closed or self._count())
             while self._callers and len(self._batch) < self._most:
-                caller = self._callers.popleft()
-                self._batch.append(caller.popleft())
-                if caller:
-                    self._callers.append(caller)
+                self._batch.append(self._pop())
             return bool(self._batch)
 
-    def _take(self, batch: Sequence[_Ticket]) -> None:
-        left = {place: ticket for place, ticket in enumerate(batch) if not ticket.future.cancelled()}
-        places = list(left)
+    def _pop(self) -> _Ticket:
+        """The text that is next."""
+        caller = self._callers.popleft()
+        ticket = caller.popleft()
+        if caller:
+            self._callers.append(caller)
+        return ticket
+
+    def _peek(self) -> _Ticket | None:
+        with self._change:
+            return self._callers[0][0] if self._count() else None
+
+    def _join(self, ticket: _Ticket) -> None:
+        """The text that :meth:`_peek` gave is read from now on."""
+        with self._change:
+            if self._callers and self._callers[0][0] is ticket:  # else it was canceled since, and dropped
+                self._pop()
+            self._batch = [one for one in self._batch if not one.future.done()] + [ticket]
+
+    def _take(self, batch: Sequence[_Ticket], *, alone: bool = False) -> None:
+        left = dict(enumerate(ticket for ticket in batch if not ticket.future.cancelled()))
+        line = _Line(self, left, alone)
         failure: BaseException = RuntimeError("the recognizer gave no result for a text")
 
         def watch(count: int = 0) -> None:
@@ -149,14 +167,40 @@ class Batcher:
         with suppress(GoneError):
             try:
                 watch()
-                for place, outcome in self._read([left[place].request for place in places], watch):
-                    left.pop(places[place]).settle(outcome)
+                for place, outcome in self._read([ticket.request for ticket in left.values()], watch, line):
+                    left.pop(place).settle(outcome)
             except GoneError:
                 raise
             except BaseException as error:  # a thread that ended would leave everybody waiting
                 failure = error
             for ticket in left.values():
-                if len(places) > 1:
-                    self._take([ticket])  # one text's trouble is not its neighbors'
+                if line.count > 1:
+                    self._take([ticket], alone=True)  # one text's trouble is not its neighbors'
                 else:
                     ticket.settle(failure)
+
+
+class _Line:
+    """Texts that may join a batch.
+
+    Args:
+        batcher: whose.
+        left: the batch's texts that have no result yet, by place.
+        alone: nobody may join.
+    """
+
+    def __init__(self, batcher: Batcher, left: dict[int, _Ticket], alone: bool) -> None:
+        self._batcher, self._left, self._alone = batcher, left, alone
+        self._next: _Ticket | None = None
+        self.count = len(left)
+
+    def peek(self) -> Request | None:
+        full = self._alone or len(self._left) >= self._batcher._most
+        self._next = None if full else self._batcher._peek()
+        return None if self._next is None else self._next.request
+
+    def take(self) -> None:
+        assert self._next is not None
+        self._batcher._join(self._next)
+        self._left[self.count] = self._next
+        self.count += 1

@@ -21,7 +21,7 @@ from xdner.errors import EndpointError, LibraryError, UnknownDomainError, XdnerE
 from xdner.library.entry import DomainEntry
 from xdner.library.examples_entry import ExamplesEntry
 from xdner.library.kinds import Entry
-from xdner.recognizers.base import Recognizer, Request, Result
+from xdner.recognizers.base import Joining, Recognizer, Request, Result
 from xdner.recognizers.cp_ner import CPNER
 from xdner.serving.batcher import Batcher, BusyError, Watch
 from xdner.serving.shelves import Known, Shelves
@@ -195,7 +195,7 @@ class Desk:
 
     # -- on the thread that computes -----------------------------------------------------------------------------------
 
-    def _read(self, requests: Sequence[Request], watch: Watch) -> Iterator[Outcome]:
+    def _read(self, requests: Sequence[Request], watch: Watch, joining: Joining) -> Iterator[Outcome]:
         groups: dict[Hashable, list[int]] = {}
         routes = self._routes.copy()
         for place, request in enumerate(requests):
@@ -203,7 +203,9 @@ class Desk:
                 groups.setdefault(routes[request.domain].key, []).append(place)
             else:
                 yield place, UnknownDomainError(f"the domain {request.domain!r} was removed")
-        for places in groups.values():
+        # Prefixes come last: texts go on joining them, and nobody else of the batch may wait for that.
+        order = sorted(groups, key=lambda key: isinstance(routes[requests[groups[key][0]].domain].entry, DomainEntry))
+        for key, places in ((key, groups[key]) for key in order):
             own = [requests[place] for place in places]
             try:
                 recognizer = self._ready(own[0].domain, routes[own[0].domain])
@@ -212,9 +214,15 @@ class Desk:
                 continue
             if isinstance(recognizer, CPNER):
                 texts, domains = [one.text for one in own], [one.domain for one in own]
-                yield from ((places[i], result) for i, result in recognizer.stream(texts, domain=domains, done=watch))
+                line = _Same(joining, partial(self._goes_to, key)) if key == order[-1] else None
+                for i, result in recognizer.stream(texts, domain=domains, done=watch, joining=line):
+                    yield places[i] if i < len(own) else len(requests) + i - len(own), result
             else:
                 yield from zip(places, recognizer.recognize(own, done=watch), strict=True)
+
+    def _goes_to(self, key: Hashable, request: Request) -> bool:
+        route = self._routes.get(request.domain)
+        return route is not None and route.key == key
 
     def _ready(self, name: str, route: _Route) -> Recognizer[Any]:
         key, now = route.key, time.monotonic()
@@ -240,6 +248,20 @@ class Desk:
         return self._single[name][1]
 
 
+class _Same:
+    """A line in which only texts for one recognizer move up: another one's turn comes when the batch has ended."""
+
+    def __init__(self, line: Joining, belongs: Callable[[Request], bool]) -> None:
+        self._line, self._belongs = line, belongs
+
+    def peek(self) -> Request | None:
+        request = self._line.peek()
+        return request if request is not None and self._belongs(request) else None
+
+    def take(self) -> None:
+        self._line.take()
+
+
 class _Remote:
     """Asks an endpoint. What it does not answer is not asked again for each text: its own patience has been used up by then."""
 
@@ -247,7 +269,7 @@ class _Remote:
         self._open = open_
         self._recognizer: Recognizer[Any] | None = None
 
-    def __call__(self, requests: Sequence[Request], watch: Watch) -> Iterator[Outcome]:
+    def __call__(self, requests: Sequence[Request], watch: Watch, joining: Joining) -> Iterator[Outcome]:
         try:
             self._recognizer = self._recognizer or self._open()
         except Exception as error:

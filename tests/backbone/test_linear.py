@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from xdner.backbone import linear
-from xdner.backbone.linear import PackedLinear, pack_linears, packed_copy, products
+from xdner.backbone.linear import PackedLinear, nothing, pack_linears, packed_copy, products
 
 needs_packing = pytest.mark.skipif(not linear._supported(torch.float32), reason="this torch has no packed product")
 
@@ -36,6 +36,26 @@ def test_the_same_products(dtype: torch.dtype, bias: bool, shape: tuple[int, ...
     assert found.dtype == wanted.dtype
     assert found.shape == wanted.shape
     torch.testing.assert_close(found, wanted, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+
+
+@needs_packing
+def test_nothing_gives_nothing_and_reads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, packed = pair(bias=False)
+    _, with_bias = pair(bias=True)
+    with torch.inference_mode():
+        packed(torch.randn(1, 1, 48))
+        assert torch.equal(with_bias(nothing(plain.weight, 1, 1, 48))[0, 0], with_bias.bias), "a bias is something"
+        assert torch.allclose(packed(torch.ones(()).expand(2, 48)), plain(torch.ones(2, 48)), atol=1e-5), "so is a one"
+
+        def unread(*args: object) -> Tensor:
+            raise AssertionError("weights were read")
+
+        monkeypatch.setattr(linear, "_product", unread)
+        found = packed(nothing(plain.weight, 1, 1, 48))
+        with pytest.raises(AssertionError, match="were read"):
+            packed(torch.zeros(1, 1, 48))
+    assert found.shape == (1, 1, 80)
+    assert torch.equal(found.view(1, 1, 5, 16), torch.zeros(1, 1, 5, 16))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -155,6 +155,9 @@ class Backbone(ABC):
             own = [self._own_logits(*probe) for probe in _PROBES] if stock else []
             self.sites: tuple[Site, ...] = instrument(model)
             pack_linears(model, leave=model.get_output_embeddings())
+            for layer in model.modules():
+                if type(layer) is nn.ReLU:
+                    layer.inplace = True  # T5's widest tensor need not be there twice, and no gradient asks for what it was
             self.geometry = PrefixGeometry(tuple(SiteShape(s.name, s.heads, s.head_dim) for s in self.sites))
             self._check_reach()
             if own:

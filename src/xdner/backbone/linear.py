@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PackedLinear", "pack_linears", "packed_copy", "products"]
+__all__ = ["PackedLinear", "nothing", "pack_linears", "packed_copy", "products"]
 
 # The layout that is good for 64 rows is good for 1 and for 500 (docs/LOG.md).
 _ROWS = 64
@@ -78,6 +78,8 @@ class PackedLinear(nn.Linear):
             return super().forward(input)
         if torch.is_grad_enabled() or input.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
+        if _is_nothing(input) and self.bias is None:  # no reason to read the weights
+            return nothing(input, *input.shape[:-1], self.out_features)
         # Weights that were changed in place (another checkpoint was read into them) are packed again.
         now = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
         packed = self._packed
@@ -90,6 +92,15 @@ class PackedLinear(nn.Linear):
     def __getstate__(self) -> dict[str, Any]:
         """Without the packed copy: it cannot be copied or pickled, and is made again."""
         return {**self.__dict__, "_packed": None}
+
+
+def nothing(like: Tensor, *shape: int) -> Tensor:
+    """A zero that is spread over a shape: a packed layer without a bias answers it with nothing, and reads no weights."""
+    return like.new_zeros(()).expand(*shape)
+
+
+def _is_nothing(input: Tensor) -> bool:
+    return not any(input.stride()) and input.numel() > 0 and not input.flatten()[0]
 
 
 def _lay_out(weight: Tensor) -> Tensor:

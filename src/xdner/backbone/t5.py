@@ -17,6 +17,7 @@ from torch import Tensor
 from xdner.backbone.attention import Site
 from xdner.backbone.base import Backbone, Extent, Ids, Prompts, Session, in_line
 from xdner.backbone.layout import Layout
+from xdner.backbone.linear import nothing
 from xdner.backbone.plans import Crossed, CrossedStore, Fresh, Stored
 from xdner.backbone.store import Context, PrefixRows, Store
 from xdner.errors import BackboneError
@@ -168,8 +169,8 @@ class _T5Session(Session):
         self._store = Store(shapes["decoder"], extent.rows, extent.prefix, extent.room + 1, like)
         self._crossed = Store(shapes["cross"], extent.rows, extent.prefix, extent.context + extent.source + 1, like)
         self._start, self._read = (torch.zeros(extent.rows, dtype=torch.long, device=backbone.device) for _ in range(2))
-        # Once their projections are kept, the cross-attention modules still want something to project: one state.
-        self._something = like.new_zeros(1, 1, like.shape[1])
+        # Once their projections are kept, the cross-attention modules still want something to project.
+        self._something = nothing(like, 1, 1, like.shape[1])
 
     def admit(self, prompts: Prompts) -> Tensor:
         encoded, read, new = self._enter(prompts)

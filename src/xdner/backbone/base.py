@@ -157,7 +157,9 @@ class Backbone(ABC):
             pack_linears(model, leave=model.get_output_embeddings())
             for layer in model.modules():
                 if type(layer) is nn.ReLU:
-                    layer.inplace = True  # T5's widest tensor need not be there twice, and no gradient asks for what it was
+                    layer.inplace = (
+                        True  # T5's widest tensor need not be there twice, and no gradient asks for what it was
+                    )
             self.geometry = PrefixGeometry(tuple(SiteShape(s.name, s.heads, s.head_dim) for s in self.sites))
             self._check_reach()
             if own:

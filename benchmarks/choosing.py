@@ -22,19 +22,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Recognizers by name, as in ``choices.py``, which loads all that they need.
+NAMES = ("cp-ner", "laner", "laner-source", "plain", "plain-source", "if-wraner", "if-wraner-source")
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    from benchmarks.choices import CHOICES
     from benchmarks.program import common_options
 
     made = argparse.ArgumentParser(
         prog="choosing.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = made.add_argument
-    add("--choices", nargs="+", choices=list(CHOICES), default=list(CHOICES), metavar="NAME",
-        help=f"of: {', '.join(CHOICES)}")  # fmt: skip
+    add("--choices", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME",
+        help=f"of: {', '.join(NAMES)}")  # fmt: skip
     add("--target", default="ai", metavar="NAME", help="folder of the data")
     add("--train-cap", type=int, default=100, metavar="N", help="training sentences, at most")
     add("--dev-cap", type=int, default=200, metavar="N", help="dev sentences, at most")

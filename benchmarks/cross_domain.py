@@ -81,13 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 after an error, 130 after Ctrl-C.
     """
-    from benchmarks.program import guarded
-    from benchmarks.transfer.program import run_and_report
-    from benchmarks.transfer.report import draw
     from xdner.__main__ import prepare_environment
 
     prepare_environment()
     given = parser().parse_args(arguments)
+    from benchmarks.program import guarded
+    from benchmarks.transfer.program import run_and_report
+    from benchmarks.transfer.report import draw
+
     return guarded(lambda: run_and_report(given, specs, lambda runs: _markdown(runs, given), draw))
 
 

@@ -81,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.program import guarded
     from xdner.__main__ import prepare_environment
 
-    options = parser().parse_args(arguments)
     prepare_environment()
+    options = parser().parse_args(arguments)
     return guarded(lambda: Maker(options).go())
 
 

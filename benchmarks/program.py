@@ -98,6 +98,6 @@ def run(
     Returns:
         The exit code: 1 after an error, 130 after Ctrl-C.
     """
-    options = parser().parse_args(arguments)
     prepare_environment()
+    options = parser().parse_args(arguments)
     return guarded(lambda: work(options), left=left)

@@ -32,7 +32,7 @@ CROSSNER = ("politics", "science", "music", "literature", "ai")
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    from benchmarks.program import common_options
+    from benchmarks.program import common_options, rate
 
     made = argparse.ArgumentParser(
         prog="adaptation.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -40,14 +40,14 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--targets", nargs="+", default=list(CROSSNER), metavar="NAME", help="folders of the data")
     add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="the first one chooses the rates")
-    add("--rates", nargs="+", type=float, default=[5e-5, 1e-4, 2e-4], metavar="R", help="of the taggers")
+    add("--rates", nargs="+", type=rate, default=[5e-5, 1e-4, 2e-4], metavar="R", help="of the taggers")
     add("--text", nargs="+", type=Path, default=[], metavar="FILE", help="unlabelled text, one document a line")
     add("--text-from", nargs="+", default=list(CROSSNER), metavar="NAME", help="else: the words of these train files")
     add("--encoder", default="minilm-l6", metavar="BACKBONE", help="alias, hub id or folder")
     add("--sources", nargs="+", default=[], metavar="NAME", help="both arms learn these labelled sources first")
     add("--per-source", type=int, default=600, metavar="N", help="sentences of each source, at most (0: all)")
     add("--source-epochs", type=int, default=10, metavar="N", help="epochs on the sources")
-    add("--source-rate", type=float, default=1e-4, metavar="R", help="rate on the sources")
+    add("--source-rate", type=rate, default=1e-4, metavar="R", help="rate on the sources")
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="settings of the adaptation")
     add("--tagger-set", nargs="+", action="extend", default=[], metavar="K=V", help="training settings of the taggers")
     common_options(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    from benchmarks.program import common_options
+    from benchmarks.program import common_options, rate
     from benchmarks.wraner.variants import PLANS, RETRIEVERS
 
     made = argparse.ArgumentParser(
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         help="that the language model is tuned on",
     )
     add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="the first one chooses among --rates")
-    add("--rates", nargs="+", type=float, default=[5e-4], metavar="R", help="of tuning")
+    add("--rates", nargs="+", type=rate, default=[5e-4], metavar="R", help="of tuning")
     add(
         "--tune-with",
         choices=RETRIEVERS,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    from benchmarks.program import common_options
+    from benchmarks.program import common_options, rate
     from benchmarks.tagging.variants import PLANS
 
     made = argparse.ArgumentParser(
@@ -44,14 +44,14 @@ def parser() -> argparse.ArgumentParser:
     add("--arms", nargs="+", default=[], metavar="ARM", help="instead of the plans' own, e.g. laner+none plain+n20")
     add("--targets", nargs="+", default=[], metavar="NAME", help="only these of the plans' targets; of --arms, these")
     add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="the first one chooses the rates")
-    add("--rates", nargs="+", type=float, default=[5e-5, 1e-4, 2e-4], metavar="R", help="tried for every arm")
+    add("--rates", nargs="+", type=rate, default=[5e-5, 1e-4, 2e-4], metavar="R", help="tried for every arm")
     add("--encoder", default="minilm-l6", metavar="BACKBONE", help="alias, hub id or folder")
     add("--adapted", metavar="BACKBONE", help="a folder of `xdner adapt`: every arm also on it, as ARM+dapt")
     add("--source", default="conll2003", metavar="NAME", help="of arms with one source")
     add("--sources", nargs="+", default=["conll2003", "politics", "literature", "music"], metavar="NAME",
         help="of chains and ensembles, in this order")  # fmt: skip
     add("--source-epochs", type=int, default=1, metavar="N", help="passes over each source")
-    add("--source-rate", type=float, metavar="R", help="one rate for all source stages (else that of the target's)")
+    add("--source-rate", type=rate, metavar="R", help="one rate for all source stages (else that of the target's)")
     add("--per-source", type=int, default=0, metavar="N", help="sentences of each source, at most (0: all)")
     add("--train-cap", type=int, default=0, metavar="N", help="training sentences of a target, at most (0: all)")
     add("--dev-cap", type=int, default=600, metavar="N", help="dev sentences of a target, at most; so many are carved "

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from pathlib import Path
 
 from xdner.__main__ import prepare_environment
 from xdner.errors import TrainingInterrupted, XdnerError
 
-__all__ = ["budget", "common_options", "guarded", "run", "say", "tell_drawn"]
+__all__ = ["budget", "common_options", "guarded", "rate", "run", "say", "tell_drawn"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,6 +74,17 @@ def positive(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
     return count
+
+
+def rate(text: str) -> float:
+    """A learning rate of an option, within the bounds of settings: a wrong one would else be told by the first run."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no learning rate, that is a number above 0 such as 2e-4")
+    return found
 
 
 def budget(options: argparse.Namespace, spent: float = 0.0) -> float | None:

@@ -131,11 +131,12 @@ def _rates(text: str) -> tuple[str, tuple[float, ...]]:
     kind, _, values = text.partition("=")
     if kind not in RATES:
         raise argparse.ArgumentTypeError(f"{text!r} should be KIND=R,R,R with KIND one of {', '.join(RATES)}")
+    from benchmarks.program import rate
+
     try:
-        rates = tuple(float(value) for value in values.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: {values!r} is no list of numbers, such as 1e-3,1e-2") from None
-    return kind, rates
+        return kind, tuple(rate(value) for value in values.split(","))
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 if __name__ == "__main__":

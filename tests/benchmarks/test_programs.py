@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
-from benchmarks import choices, choosing
+import pytest
+
+from benchmarks import adaptation, choices, choosing, if_wraner, laner, quality
 
 FOLDER = Path(choosing.__file__).parent
 PROGRAMS = sorted(file.stem for file in FOLDER.glob("*.py") if "\ndef parser(" in file.read_text())
@@ -34,3 +37,21 @@ def test_help_is_quick_and_torch_finds_its_environment_prepared() -> None:
 
 def test_names_on_the_command_line_are_those_of_the_recognizers() -> None:
     assert tuple(choices.CHOICES) == choosing.NAMES
+
+
+@pytest.mark.parametrize("text", ["0", "-1e-4", "nan", "inf", "much", ""])
+@pytest.mark.parametrize(
+    ("program", "option", "form"),
+    [(laner, "--rates", "{}"), (laner, "--source-rate", "{}"), (adaptation, "--rates", "{}"), (adaptation, "--source-rate", "{}"),
+     (if_wraner, "--rates", "{}"), (quality, "--rates", "prefix=1e-3,{}")],
+)  # fmt: skip
+def test_a_wrong_rate_is_told_before_anything_runs(
+    program: ModuleType, option: str, form: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.parser().parse_args([option, form.format("1e-4")])
+    with pytest.raises(SystemExit) as ended:
+        program.parser().parse_args([f"{option}={form.format(text)}"])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert f"argument {option}: " in told
+    assert f"{text!r} is no learning rate" in told

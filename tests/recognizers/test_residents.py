@@ -113,6 +113,29 @@ def test_texts_join_as_long_as_there_is_memory_for_their_domains() -> None:
     assert recognizer.residents.bytes <= recognizer.residents.budget
 
 
+def test_who_joins_reads_a_domain_as_it_is_by_then(library: Library) -> None:
+    recognizer = CPNER(backbone_of("llama"), settings=SETTINGS)
+    recognizer.attach(library)
+    before = told(recognizer.predict(["Ann in Rome"], domain=NAMES[0]))
+    waiting = [Request("Ann in Rome", NAMES[0])] * 2
+
+    class Line:
+        def peek(self) -> Request | None:
+            if len(waiting) == 1:  # trained again while the batch goes on
+                library.add(replace(library.get(NAMES[0]), domain=Domain.from_labels(NAMES[0], ["fresh"])))  # type: ignore[arg-type, type-var]
+            return waiting[0] if waiting else None
+
+        def take(self) -> None:
+            del waiting[0]
+
+    found = dict(recognizer.stream("Ann in Rome", domain=NAMES[0], joining=Line()))
+    fresh = CPNER(backbone_of("llama"), settings=SETTINGS)
+    fresh.attach(library)
+    after = told(fresh.predict(["Ann in Rome"], domain=NAMES[0]))
+    assert before != after
+    assert told([found[i] for i in range(3)]) == [*before, *before, *after]
+
+
 def test_one_that_is_larger_than_the_budget_is_read_all_the_same() -> None:
     recognizer = CPNER(backbone_of("llama"), settings=SETTINGS)
     for entry in entries(recognizer)[:2]:

@@ -173,7 +173,9 @@ class Bench:
         before = self.stage(variant, names[:-1], target, seed, rate, progress) if len(names) > 1 else None
         known, encoder = self.pools.known(names[-1], target), self.encoder_of(variant)
         own_rate = rate if self.source_rate is None else self.source_rate
-        settings = self.settings(variant, seed, own_rate, f"training.epochs={self.source_epochs}")
+        # Nothing is read in a source stage, so that arms which only read with a beam share it with those that do not.
+        greedy = ("tagger.beam=1",) if any(one.startswith("tagger.beam=") for one in variant.overrides) else ()
+        settings = self.settings(variant, seed, own_rate, f"training.epochs={self.source_epochs}", *greedy)
         depends = {
             "domain": known.domain.to_dict(), "data": digest(known.sentences), "settings": settings.to_dict(),
             "encoder": encoder.fingerprint, "before": None if before is None else before.facts["key"],

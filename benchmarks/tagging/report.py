@@ -277,9 +277,9 @@ def _notes(runs: Sequence[Run], grid: Grid[Variant]) -> list[str]:
     made = [
         RULE,
         "`without-lc`, `without-lb`: LANER without label context, label background; `plain`: without both, the paper's "
-        "BERT-tagger; `forward`: label LSTM in one direction; `laner-own`: trained on 30 % of its own labels; `+none`: no "
-        "source; `+dN`: label dimension; `+nN`: N training sentences; `+kN`: at least N mentions of each type; `+dapt`: on an "
-        "adapted encoder.",
+        "BERT-tagger; `forward`: label LSTM in one direction; `laner-beam`: reads with a beam of 4; `laner-own`: trained on "
+        "30 % of its own labels; `+none`: no source; `+dN`: label dimension; `+nN`: N training sentences; `+kN`: at least N "
+        "mentions of each type; `+dapt`: on an adapted encoder.",
         f"Target: {' or '.join(map(str, epochs))} epochs; the epoch was chosen on dev (a sample of it where `dev_limit` says "
         "so), and so was the rate, on the first seed. Dev is thus not unseen, in the same way for every arm.",
         f"{_tried(runs, grid)} Chosen: {chosen}.",

@@ -29,6 +29,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "crf": ("tagger.head=crf",),
     "plain": ("tagger.head=plain",),
     "forward": ("tagger.history=forward",),
+    "laner-beam": ("tagger.beam=4",),
     "laner-own": ("tagger.own_history=0.3",),
     "laner-names": ("tagger.new_rows=name",),
     "laner-shape": ("tagger.word_shape=true",),

@@ -101,6 +101,17 @@ def test_targets_share_a_source_stage_and_nothing_is_made_twice(
     assert capsys.readouterr().out == first.out == second.out
 
 
+def test_who_only_reads_in_another_way_starts_from_the_same_stage(program: Program, tmp_path: Path) -> None:
+    assert program("--arms", "laner", "laner-beam", "--targets", "ai") == 0
+    assert len(stages(tmp_path)) == 1
+    runs = files(tmp_path)
+    greedy, wide = (runs[f"{arm}/ai/seed1-rate0.01.json"] for arm in ("laner", "laner-beam"))
+    assert (greedy["settings"]["tagger"]["beam"], wide["settings"]["tagger"]["beam"]) == (1, 4)
+    assert greedy["sources"] == wide["sources"]
+    losses = [[epoch["loss"] for epoch in run["history"]] for run in (greedy, wide)]
+    assert losses[0] == losses[1]
+
+
 def test_a_file_has_what_tables_and_readers_need(program: Program, tmp_path: Path) -> None:
     assert program("--arms", "laner", "plain+none", "--targets", "ai") == 0
     run, alone = files(tmp_path)["laner/ai/seed1-rate0.01.json"], files(tmp_path)["plain+none/ai/seed1-rate0.01.json"]

@@ -16,16 +16,19 @@ from xdner.prefix.prefix import Prefix
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 QUALITY = sorted((RESULTS / "quality").rglob("*.json"))
 TAGGERS = sorted((RESULTS / "laner").rglob("*.json"))
+ADAPTED = sorted((RESULTS / "laner-dapt").rglob("*.json"))
 TRANSFER = sorted((RESULTS / "transfer").glob("*-*/*/*/*/seed*.json"))
 EQ_10 = sorted((RESULTS / "transfer-eq10").glob("*-*/*/*/*/seed*.json"))
 SHIFT = sorted((RESULTS / "transfer-shift").glob("*-*/*/*/*/seed*.json"))
 PREPARED = sorted((RESULTS / "transfer" / "prepared").glob("*.json"))
 
 
-@pytest.mark.parametrize("path", QUALITY + TAGGERS, ids=lambda p: "-".join([*p.parts[-4:-1], p.stem]))
+@pytest.mark.parametrize("path", QUALITY + TAGGERS + ADAPTED, ids=lambda p: "-".join([*p.parts[-4:-1], p.stem]))
 def test_a_run_says_what_it_is_and_quotes_no_sentence(path: Path) -> None:
     run = json.loads(path.read_text(encoding="utf-8"))
-    assert path.relative_to(RESULTS).parts[:3] == (run["benchmark"], run["arm"], run["target"])
+    folder = path.relative_to(RESULTS).parts[0]
+    assert folder in (run["benchmark"], f"{run['benchmark']}-dapt")
+    assert path.relative_to(RESULTS).parts[1:3] == (run["arm"], run["target"])
     assert path.stem == f"seed{run['seed']}-rate{run['rate']:g}"
     assert (run["error"], run["limit"]) == (None, None)
     assert run["dev"]["worst"] == []
@@ -52,6 +55,19 @@ def test_the_runs_of_taggers_belong_together_and_make_a_table(
     shown = capsys.readouterr().out
     assert "| laner over plain | at least +1.5 |" in shown
     assert "**The arms did not try the same rates" not in shown
+
+
+def test_the_runs_on_an_adapted_encoder_belong_together_and_make_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoders = {"dapt" in path.parts[-3]: json.loads(path.read_text())["asked"]["backbone"] for path in ADAPTED}
+    assert encoders == {False: "minilm-l6", True: "minilm-movies"}
+    shutil.copytree(RESULTS / "laner-dapt", tmp_path / "runs")
+    assert laner.main(["--table", "--out", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr().out
+    for few in ("n50", "n100"):
+        assert f"| mit-movie | plain+none+{few}+dapt | plain+none+{few} | +" in shown
+    assert "| 1, 2, 3 |" in shown
 
 
 @pytest.mark.parametrize("path", TRANSFER + EQ_10 + SHIFT, ids=lambda p: "-".join(p.relative_to(RESULTS).parts)[:-5])

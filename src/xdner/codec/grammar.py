@@ -266,6 +266,25 @@ class GrammarState:
         word = min(words)
         return Fork(word, self._source.words[word][0], self._grammar.literals[closing[0].literal][closing[0].at])
 
+    def beginning(self, likely: Sequence[bool]) -> int | None:
+        """Where a mention may begin, or has begun with what several words begin with: the token that leads to the next word
+        that is likely to begin one.
+
+        Args:
+            likely: of each word; words beyond the end are not.
+
+        Returns:
+            ``None`` anywhere else, or if no such word is left.
+        """
+        words, ways = self._source.words, dict[int, int]()
+        for h in self._hypotheses:
+            if h.kind == ANY_WORD:
+                legal = self._expected(h)
+                ways |= {i: words[i][0] for i in range(h.cursor, len(words)) if words[i] and words[i][0] in legal}
+            elif h.kind == WORD and h.word == h.first and h.at:
+                ways[h.word] = words[h.word][h.at]
+        return next((ways[word] for word in sorted(ways) if word < len(likely) and likely[word]), None)
+
     def mentions(self) -> list[Mention]:
         """The complete mentions so far, from left to right."""
         read = [h.done for h in self._hypotheses]

@@ -4,8 +4,8 @@ A *draft* is a path through the grammar: tokens that the model has not chosen ye
 gives a state at every fork of the path; the engine takes the model's own choice there, keeps the path as far as it was
 right, and takes the rest back. What is written is what greedy decoding writes, whatever the guesses were.
 
-Guessed is only what the text itself tells, how far a mention goes: it goes on as long as the next word looks like part of a
-name, then closes. Where the next mention begins and which type it has is left to the model.
+Guessed is what the text itself tells: a mention goes on as long as the next word looks like part of a name, then closes;
+the next one begins where the next such word stands. Which type it has, and whether there is another, is left to the model.
 """
 
 from __future__ import annotations
@@ -56,11 +56,9 @@ def draft(state: GrammarState, names: Sequence[bool], fed: int, room: int) -> tu
     while True:
         legal = state.legal()
         last = fed + len(tokens) - 1
-        fork = state.fork()
-        if fork is None:
+        guess = _guess(state, names)
+        if guess is None:
             return tokens, [*decisions, Decision(last, legal)]
-        goes_on = fork.word < len(names) and names[fork.word]
-        guess = fork.onward if goes_on else fork.close
         ahead = state.copy()
         ahead.advance(guess)
         run = [guess, *ahead.forced()]
@@ -73,3 +71,11 @@ def draft(state: GrammarState, names: Sequence[bool], fed: int, room: int) -> tu
         if ahead.done:
             return tokens, decisions
         state = ahead
+
+
+def _guess(state: GrammarState, names: Sequence[bool]) -> int | None:
+    """The likely next token; ``None`` where the text does not tell."""
+    fork = state.fork()
+    if fork is None:
+        return state.beginning(names)
+    return fork.onward if fork.word < len(names) and names[fork.word] else fork.close

@@ -78,7 +78,7 @@ def test_any_legal_walk_ends_in_time_and_is_a_valid_answer(
             state.copy().advance(illegal)
         fork = state.fork()
         assert fork is None or {fork.onward, fork.close} <= set(legal)
-        assert state.beginning([True] * len(words)) in (None, *legal)
+        assert state.beginning([True] * len(words)) is None, "a guess would run through all names of the sentence"
         token = rng.choice(legal)
         ids.append(token)
         state.advance(token)

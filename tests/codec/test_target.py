@@ -90,6 +90,8 @@ def test_any_legal_walk_ends_and_means_something(
         illegal = next(i for i in itertools.count() if i not in legal)
         with pytest.raises(CodecError, match="not legal"):
             state.copy().advance(illegal)
+        guess = state.beginning([True] * len(words))
+        assert guess is None or guess in legal
         token = rng.choice(legal)
         ids.append(token)
         state.advance(token)

@@ -215,6 +215,10 @@ class DictionaryState(GrammarState):
                 return frozenset(words[i][0] for i in range(h.cursor, len(words)) if words[i] and i not in shut)
         return super()._expected(h)
 
+    def beginning(self, likely: Sequence[bool]) -> int | None:
+        """Not told: of the names in a sentence, few are of the type whose list is open."""
+        return None
+
     # -- no string under two types -----------------------------------------------------------------------------------
 
     def _elsewhere(self, h: Hypothesis) -> frozenset[object]:

@@ -128,7 +128,8 @@ class TrainingSettings:
             kept: less memory, more time, the same gradients.
         max_pieces: sub-word pieces of the longest prompt with target; longer sentences are split into windows. Where many
             types leave too few for the words, they come on top.
-        checkpoint_every: optimizer steps between checkpoints (0 = at the end of every epoch, and only there).
+        checkpoint_every: optimizer steps between checkpoints, fewer where they take more than ten minutes (0 = at the end of
+            every epoch, and only there).
         seed: of everything random.
     """
 

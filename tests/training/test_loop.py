@@ -6,6 +6,7 @@ import json
 import math
 import random
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -200,6 +201,26 @@ def test_checkpoints_are_as_far_apart_as_they_are_asked_to_be(tiny, tmp_path, mo
     written = []
     monkeypatch.setattr(loop, "write_checkpoint", lambda folder, at, *_: written.append(at.step))
     train(tiny.TinyTask(), replace(tiny.SETTINGS, checkpoint_every=every), Run(tmp_path))
+    assert written == saved
+
+
+@pytest.mark.parametrize(
+    ("every", "saved"),
+    [(50, [*range(0, 17, 2), 16]), (3, [0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 16]), (0, [0, 4, 8, 12, 16])],
+)
+def test_long_steps_bring_checkpoints_nearer_together(tiny, tmp_path, monkeypatch, every, saved):
+    """Six minutes a step, so two of them are more than may be lost, unless checkpoints are wanted at ends of epochs only."""
+    clock, task, written = [1000.0], tiny.TinyTask(), []
+    inner = task.loss
+
+    def slow(indices, rng):
+        clock[0] += 180.0
+        return inner(indices, rng)
+
+    monkeypatch.setattr(task, "loss", slow)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(loop, "write_checkpoint", lambda folder, at, *_: written.append(at.step))
+    train(task, replace(tiny.SETTINGS, checkpoint_every=every), Run(tmp_path))
     assert written == saved
 
 

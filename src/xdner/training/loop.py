@@ -33,6 +33,10 @@ from xdner.training.run import Run
 
 __all__ = ["EpochRecord", "TrainingResult", "TrainingTask", "rate", "train"]
 
+#: Seconds of work that a kill may cost, and those of the step that is going on: where steps are long, fewer than
+#: ``checkpoint_every`` lie between two checkpoints.
+MOST_LOST = 600.0
+
 
 class TrainingTask(Protocol):
     """What a method gives the loop."""
@@ -152,6 +156,7 @@ class _Loop:
         self.at = Position()
         self.best: dict[str, Tensor] = {}
         self.saved: int | None = None  # the step of the checkpoint on disk
+        self.tried = -math.inf  # when a checkpoint was last written, or could not be
         self.failed_checkpoints = 0
         self.total = math.ceil(len(self._batches(1)) / settings.accumulation) * settings.epochs
         self.before = 0.0  # seconds of earlier sessions
@@ -200,7 +205,7 @@ class _Loop:
             self.at.step += 1
             if stop.asked:
                 self._interrupt()
-            if every and self.at.step % every == 0:
+            if every and (self.at.step % every == 0 or time.monotonic() - self.tried >= MOST_LOST):
                 self._save()
         self._end_of_epoch(batches)
         # A whole encoder with its moments is some hundred megabytes: not at the end of each of many short epochs.
@@ -306,7 +311,7 @@ class _Loop:
         """Write a checkpoint; a failure is told once and counted."""
         if self.folder is None:
             return False
-        self.at.seconds = self._seconds()
+        self.at.seconds, self.tried = self._seconds(), time.monotonic()
         tensors: dict[str, Tensor] = {f"parameter.{n}": p for n, p in self.parameters.items()}
         tensors |= {f"best.{n}": p for n, p in self.best.items()}
         for name, parameter in self.parameters.items():

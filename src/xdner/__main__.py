@@ -14,6 +14,10 @@ def prepare_environment() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # torch keeps half a megabyte for each of the last 1,024 shapes of a matrix product that it has met, and here nearly every
+    # pass has another number of tokens.
+    for cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, "256")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,7 +163,10 @@ def test_doctor_fails_for_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("chosen", "spins"), [(None, "20000"), ("PASSIVE", None), ("ACTIVE", None)])
 def test_threads_spin_a_little_unless_somebody_chose(monkeypatch, chosen, spins):
-    others = ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS", "TOKENIZERS_PARALLELISM")
+    others = (
+        "TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS", "TOKENIZERS_PARALLELISM", "LRU_CACHE_CAPACITY",
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
+    )  # fmt: skip
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", *others):
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
@@ -170,3 +175,30 @@ def test_threads_spin_a_little_unless_somebody_chose(monkeypatch, chosen, spins)
     prepare_environment()
     assert os.environ["OMP_WAIT_POLICY"] == (chosen or "PASSIVE")
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+MANY_SHAPES = """
+import resource
+from xdner.__main__ import prepare_environment
+prepare_environment()
+import torch
+from xdner.backbone.linear import products
+multiply, rows = products(torch.randn(192, 192)), torch.randn(800, 192)
+with torch.inference_mode():
+    multiply(rows)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for count in range(1, 800):
+        multiply(rows[:count])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_passes_of_many_lengths_leave_little_memory_behind():
+    """Where torch multiplies with oneDNN, 800 lengths leave 480 MiB, and 250 with a bound on its caches."""
+    pytest.importorskip("resource", reason="the memory of a process is measured the Unix way")
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_CAPACITY")}
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_SHAPES], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 370

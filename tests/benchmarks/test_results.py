@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cross_domain, laner, quality
+from benchmarks import cross_domain, if_wraner, laner, quality
 from benchmarks.record import read_json
 from xdner.library.entry import DomainEntry
 from xdner.prefix.prefix import Prefix
@@ -17,13 +17,14 @@ RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 QUALITY = sorted((RESULTS / "quality").rglob("*.json"))
 TAGGERS = sorted((RESULTS / "laner").rglob("*.json"))
 ADAPTED = sorted((RESULTS / "laner-dapt").rglob("*.json"))
+WRANER = sorted((RESULTS / "if_wraner").rglob("*.json"))
 TRANSFER = sorted((RESULTS / "transfer").glob("*-*/*/*/*/seed*.json"))
 EQ_10 = sorted((RESULTS / "transfer-eq10").glob("*-*/*/*/*/seed*.json"))
 SHIFT = sorted((RESULTS / "transfer-shift").glob("*-*/*/*/*/seed*.json"))
 PREPARED = sorted((RESULTS / "transfer" / "prepared").glob("*.json"))
 
 
-@pytest.mark.parametrize("path", QUALITY + TAGGERS + ADAPTED, ids=lambda p: "-".join([*p.parts[-4:-1], p.stem]))
+@pytest.mark.parametrize("path", QUALITY + TAGGERS + ADAPTED + WRANER, ids=lambda p: "-".join([*p.parts[-4:-1], p.stem]))
 def test_a_run_says_what_it_is_and_quotes_no_sentence(path: Path) -> None:
     run = json.loads(path.read_text(encoding="utf-8"))
     folder = path.relative_to(RESULTS).parts[0]
@@ -68,6 +69,19 @@ def test_the_runs_on_an_adapted_encoder_belong_together_and_make_a_table(
     for few in ("n50", "n100"):
         assert f"| mit-movie | plain+none+{few}+dapt | plain+none+{few} | +" in shown
     assert "| 1, 2, 3 |" in shown
+
+
+def test_the_runs_with_examples_were_read_by_the_same_models_and_make_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = {(run["arm"], run["tuned"]["key"]) for run in map(read_json, WRANER)}
+    keys = dict(tuned)
+    assert len(keys) == len(tuned) == 3
+    assert keys["word"] == keys["random"] != keys["word+plain"]
+    shutil.copytree(RESULTS / "if_wraner", tmp_path / "runs")
+    assert if_wraner.main(["--table", "--out", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr().out
+    assert "| word over random (science, literature, ai) | at least +3.0 | +4.72 |" in shown
 
 
 @pytest.mark.parametrize("path", TRANSFER + EQ_10 + SHIFT, ids=lambda p: "-".join(p.relative_to(RESULTS).parts)[:-5])

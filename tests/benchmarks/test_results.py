@@ -24,7 +24,9 @@ SHIFT = sorted((RESULTS / "transfer-shift").glob("*-*/*/*/*/seed*.json"))
 PREPARED = sorted((RESULTS / "transfer" / "prepared").glob("*.json"))
 
 
-@pytest.mark.parametrize("path", QUALITY + TAGGERS + ADAPTED + WRANER, ids=lambda p: "-".join([*p.parts[-4:-1], p.stem]))
+@pytest.mark.parametrize(
+    "path", QUALITY + TAGGERS + ADAPTED + WRANER, ids=lambda p: "-".join([*p.parts[-4:-1], p.stem])
+)
 def test_a_run_says_what_it_is_and_quotes_no_sentence(path: Path) -> None:
     run = json.loads(path.read_text(encoding="utf-8"))
     folder = path.relative_to(RESULTS).parts[0]

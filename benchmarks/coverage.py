@@ -28,7 +28,7 @@ __all__ = ["Bench", "Remembered", "bootstrap_difference", "bootstrap_mean", "cov
 _SAMPLES = 2000
 _DEEP = 20  # examples of which as many are taken as a budget has room for
 POOLINGS = ("mean", "first", "max")
-RULES = ("types", "cover", "sum", "idf", "rank", "count", "max")
+RULES = ("sum", "types", "cover", "idf", "rank", "count", "max")
 
 
 class Remembered(WordEmbedder):

@@ -22,7 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CROSSNER = ("politics", "science", "music", "literature", "ai")
-METHODS = ("word", "word/cover", "word/sum", "sentence", "bm25", "random", "densest", "none")
+METHODS = ("word", "word/types", "word/cover", "sentence", "bm25", "random", "densest", "none")
 
 
 def parser() -> argparse.ArgumentParser:

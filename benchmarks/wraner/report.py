@@ -207,9 +207,10 @@ def _notes(runs: Sequence[Run], grid: Grid[Variant]) -> list[str]:
     made.append(f"Rates chosen: {', '.join(rates)} (on the first seed by dev, if there were several).")
     for run in {r["tuned"]["key"]: r["tuned"] for r in own if r["tuned"]}.values():
         how, regularization = run["retrieval"], run["tune"]
+        method = f"word ({how['aggregation']})" if how["method"] == "word" else how["method"]
         made.append(
             f"Tuned `{run['key']}`: {', '.join(run['sources'])} ({', '.join(map(str, run['sentences']))} sentences), "
-            f"{how['method']}, k = {how['k']}, duplicate {regularization['duplicate']:g}, remove "
+            f"{method}, k = {how['k']}, duplicate {regularization['duplicate']:g}, remove "
             f"{regularization['remove']:g}, shuffle {regularization['shuffle']:g}, seed {how['seed']}; {run['steps']} steps, "
             f"{run['seconds']:.0f} s; {run['short'][0]} examples without room."
         )

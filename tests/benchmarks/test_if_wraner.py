@@ -92,8 +92,8 @@ def test_plans_have_arms_that_can_be_parsed_and_sources_are_no_targets() -> None
     }
     assert ks == {0, 1, 2, 3, 4, None, 6, 8, 10}
     names = [v.name for v in chosen(["rules"])[0]]
-    assert "word+rule-types" not in names, "the default has no mark"
-    assert {"word", "word+rule-cover", "word+pool-max"} <= set(names)
+    assert "word+rule-sum" not in names, "the default has no mark"
+    assert {"word", "word+rule-types", "word+rule-cover", "word+pool-max"} <= set(names)
 
 
 def test_encoders_have_names_and_layers() -> None:

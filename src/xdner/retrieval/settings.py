@@ -53,7 +53,7 @@ class RetrievalSettings:
     layer: int | str = "auto"
     pooling: Literal["mean", "first", "max"] = "mean"
     sentence_pooling: Literal["mean", "cls"] = "mean"
-    aggregation: Literal["types", "cover", "sum", "idf", "rank", "count", "max"] = "types"
+    aggregation: Literal["types", "cover", "sum", "idf", "rank", "count", "max"] = "sum"
     rows: Literal["all", "content", "entities"] = "content"
     stop_words: Literal["none", "english", "german", "dutch", "french", "spanish", "portuguese", "italian"] = "english"
     candidates: Annotated[int, Within(1, 1024)] = 32

@@ -263,16 +263,16 @@ def test_a_copy_that_is_composed_in_another_way_is_left_out(embedder: Make, meth
         assert {h.example.sentence.text for h in hits} == {"Bob sat", "Eve left"}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_what_is_not_shown_has_no_part_in_the_choice(embedder: Make, tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(("method", "rule"), [*((m, "sum") for m in METHODS), ("word", "idf"), ("word", "types")])
+def test_what_is_not_shown_has_no_part_in_the_choice(embedder: Make, tmp_path: Path, method: str, rule: str) -> None:
     """As the whole text of which the query is a window: most like it, it would have the first choice."""
     rest = [*SENTENCES[1:], *(Sentence.from_words([*"abc", x + "q"], [(0, 1, "x")]) for x in "defghijk")]
     whole, window = SENTENCES[0], Sentence.from_words(["Lee", "in", "Rome"])
     queries = [window, Sentence.from_text("the ship of Ann")]
     pool = Pool.create(tmp_path / "index", embedder().embedding)
     pool.add([whole, *rest], embedder())
-    alone = build_retriever([Example.of(s) for s in rest], settings(method=method), embedder()).retrieve(queries, 3)
-    how = settings(method=method)
+    how = settings(method=method, aggregation=rule)
+    alone = build_retriever([Example.of(s) for s in rest], how, embedder()).retrieve(queries, 3)
     for of in (pool, [Example.of(s) for s in (whole, *rest)]):
         found = build_retriever(of, how, embedder()).retrieve(queries, 3, [{text_key(whole)}, {text_key(whole)}])
         assert [[h.example.id for h in hits] for hits in found] == [[h.example.id for h in hits] for hits in alone]

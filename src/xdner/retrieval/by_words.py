@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -75,10 +75,10 @@ class WordRetriever:
         asked = [list(queried_words(q, self.settings.stop_words)) for q in queries]
         vectors = [v[words] for v, words in zip(self.embedder.embed(queries), asked, strict=True)]
         found = []
-        for query, words, brought in zip(
-            queries, asked, self._brought(queries, asked, vectors, k, without), strict=True
+        for query, words, brought, out in zip(
+            queries, asked, self._brought(queries, asked, vectors, k, without), self._out(queries, without), strict=True
         ):
-            idf = {i: self._idf(query.words[i].text) for i in words}
+            idf = {i: self._idf(query.words[i].text, out) for i in words}
             chosen = choose(brought, k, self.settings.aggregation, idf)
             found.append(tuple(Hit(self.examples[c.example], c.score, c.matches) for c in chosen))
         return found
@@ -93,7 +93,7 @@ class WordRetriever:
     ) -> list[list[Brought]]:
         """Of each query, the nearest rows of each of its words, without those of the texts that it is not shown. Where they are
         of fewer than ``k`` examples, such as of one in which a word stands over and over, more rows are looked at."""
-        kept_out = [{self._numbers[key] for key in keys if key in self._numbers} for keys in hidden(queries, without)]
+        kept_out = self._out(queries, without)
         found: list[list[Brought]] = [[] for _ in queries]
         limit, waiting = self.settings.candidates, [n for n, words in enumerate(asked) if words]
         while waiting:
@@ -163,7 +163,12 @@ class WordRetriever:
                 kept += (i in content for i in words)
         return matrix.pick(np.array(kept, dtype=bool))
 
-    def _idf(self, word: str) -> float:
-        """BM25's, over examples: ln(1 + (N - n + ½) / (n + ½))."""
-        n = self._counts.get(word.lower(), 0)
-        return math.log(1 + (len(self.examples) - n + 0.5) / (n + 0.5))
+    def _out(self, queries: Sequence[Sentence], without: Keys) -> list[set[int]]:
+        """The numbers of the examples that each query is not shown."""
+        return [{self._numbers[key] for key in keys if key in self._numbers} for keys in hidden(queries, without)]
+
+    def _idf(self, word: str, without: Collection[int] = ()) -> float:
+        """BM25's, over the examples that are shown: ln(1 + (N - n + ½) / (n + ½))."""
+        own = sum(any(w.text.lower() == word.lower() for w in self.examples[e].sentence.words) for e in without)
+        n = self._counts.get(word.lower(), 0) - own
+        return math.log(1 + (len(self.examples) - len(without) - n + 0.5) / (n + 0.5))

@@ -239,7 +239,7 @@ def run(arm: str, target: str, seed: int, f1: int, lacking: int, **other: Any) -
     def report(right: int) -> dict[str, Any]:
         return {"micro": {"f1": right / 10}, "sentence_counts": [[int(i < right), 1, 1] for i in range(10)]}
 
-    retrieval = {"method": "word", "k": 5, "seed": seed}
+    retrieval = {"method": "word", "aggregation": "sum", "k": 5, "seed": seed}
     tune = {"duplicate": 0.3, "remove": 0.3, "shuffle": 0.5}
     made: dict[str, Any] = {
         "arm": arm, "target": target, "seed": seed, "first_seed": 1, "rate": 5e-4, "rates": [5e-4], "limit": None,

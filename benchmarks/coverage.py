@@ -195,7 +195,7 @@ class Bench:
                 asked = [list(queried_words(q, self.settings.stop_words)) for q in queries]
                 vectors = [v[words] for v, words in zip(embedder.embed(queries), asked, strict=True)]
                 shares: dict[tuple[str, int], list[float]] = {}
-                brought = retriever._brought(queries, asked, vectors)
+                brought = retriever._brought(asked, vectors, retriever._kept_out(queries, ()))
                 for query, words, found in zip(queries, asked, brought, strict=True):
                     idf = {i: retriever._idf(query.words[i].text) for i in words}
                     for rule in rules:

@@ -80,9 +80,10 @@ def test_the_runs_with_examples_were_read_by_the_same_models_and_make_a_table(
 ) -> None:
     tuned = {(run["arm"], run["tuned"]["key"]) for run in map(read_json, WRANER)}
     keys = dict(tuned)
-    assert len(keys) == len(tuned) >= 13
-    regularized = {key for arm, key in keys.items() if not arm.endswith("+plain")}
-    assert regularized == {keys["word"]} != {key for arm, key in keys.items() if arm.endswith("+plain")}
+    assert len(keys) == len(tuned) == 14
+    assert keys["word"] == keys["random"] != keys["word+plain"]
+    assert {key for arm, key in keys.items() if not arm.endswith("+plain")} == {keys["word"]}
+    assert {key for arm, key in keys.items() if arm.endswith("+plain")} == {keys["word+plain"]}
     for run in map(read_json, WRANER):  # a name says what is unusual, so it depends on what is usual now
         usual, shown = Variant.parse(run["arm"]), run["settings"]["retrieval"]
         assert shown["method"] == usual.retriever
@@ -92,6 +93,7 @@ def test_the_runs_with_examples_were_read_by_the_same_models_and_make_a_table(
     assert if_wraner.main(["--table", "--out", str(tmp_path / "runs")]) == 0
     shown = capsys.readouterr().out
     assert "| word over random (science, literature, ai) | at least +3.0 | +12.59 |" in shown
+    assert "| word+rule-types | 32.40 | 36.30 | 21.58 | 30.09 |" in shown
     assert "word (types), k = 5" in shown, "with which rule the models were tuned"
 
 

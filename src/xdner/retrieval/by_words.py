@@ -74,9 +74,10 @@ class WordRetriever:
         """See :class:`~xdner.retrieval.base.Retriever`; a hit's matches are the words that brought it."""
         asked = [list(queried_words(q, self.settings.stop_words)) for q in queries]
         vectors = [v[words] for v, words in zip(self.embedder.embed(queries), asked, strict=True)]
+        kept_out = self._kept_out(queries, without)
         found = []
         for query, words, brought, out in zip(
-            queries, asked, self._brought(queries, asked, vectors, k, without), self._out(queries, without), strict=True
+            queries, asked, self._brought(asked, vectors, kept_out, k), kept_out, strict=True
         ):
             idf = {i: self._idf(query.words[i].text, out) for i in words}
             chosen = choose(brought, k, self.settings.aggregation, idf)
@@ -85,16 +86,14 @@ class WordRetriever:
 
     def _brought(
         self,
-        queries: Sequence[Sentence],
         asked: Sequence[Sequence[int]],
         vectors: Sequence[Vectors],
+        kept_out: Sequence[set[int]],
         k: int = 0,
-        without: Keys = (),
     ) -> list[list[Brought]]:
-        """Of each query, the nearest rows of each of its words, without those of the texts that it is not shown. Where they are
-        of fewer than ``k`` examples, such as of one in which a word stands over and over, more rows are looked at."""
-        kept_out = self._out(queries, without)
-        found: list[list[Brought]] = [[] for _ in queries]
+        """Of each query, the nearest rows of each of its words, without those of the examples that it is not shown. Where they
+        are of fewer than ``k`` examples, such as of one in which a word stands over and over, more rows are looked at."""
+        found: list[list[Brought]] = [[] for _ in asked]
         limit, waiting = self.settings.candidates, [n for n, words in enumerate(asked) if words]
         while waiting:
             # Room for the words of the query itself, where the pool holds it.
@@ -163,7 +162,7 @@ class WordRetriever:
                 kept += (i in content for i in words)
         return matrix.pick(np.array(kept, dtype=bool))
 
-    def _out(self, queries: Sequence[Sentence], without: Keys) -> list[set[int]]:
+    def _kept_out(self, queries: Sequence[Sentence], without: Keys) -> list[set[int]]:
         """The numbers of the examples that each query is not shown."""
         return [{self._numbers[key] for key in keys if key in self._numbers} for keys in hidden(queries, without)]
 

@@ -20,6 +20,7 @@ QUALITY = sorted((RESULTS / "quality").rglob("*.json"))
 TAGGERS = sorted((RESULTS / "laner").rglob("*.json"))
 ADAPTED = sorted((RESULTS / "laner-dapt").rglob("*.json"))
 WRANER = sorted((RESULTS / "if_wraner").rglob("*.json"))
+TUNED_WITH_SUM = sorted((RESULTS / "if_wraner-tuned-with-sum").rglob("*.json"))
 TRANSFER = sorted((RESULTS / "transfer").glob("*-*/*/*/*/seed*.json"))
 EQ_10 = sorted((RESULTS / "transfer-eq10").glob("*-*/*/*/*/seed*.json"))
 SHIFT = sorted((RESULTS / "transfer-shift").glob("*-*/*/*/*/seed*.json"))
@@ -27,12 +28,12 @@ PREPARED = sorted((RESULTS / "transfer" / "prepared").glob("*.json"))
 
 
 @pytest.mark.parametrize(
-    "path", QUALITY + TAGGERS + ADAPTED + WRANER, ids=lambda p: "-".join([*p.parts[-4:-1], p.stem])
+    "path", QUALITY + TAGGERS + ADAPTED + WRANER + TUNED_WITH_SUM, ids=lambda p: "-".join([*p.parts[-4:-1], p.stem])
 )
 def test_a_run_says_what_it_is_and_quotes_no_sentence(path: Path) -> None:
     run = json.loads(path.read_text(encoding="utf-8"))
     folder = path.relative_to(RESULTS).parts[0]
-    assert folder in (run["benchmark"], f"{run['benchmark']}-dapt")
+    assert folder in (run["benchmark"], f"{run['benchmark']}-dapt", f"{run['benchmark']}-tuned-with-sum")
     assert path.relative_to(RESULTS).parts[1:3] == (run["arm"], run["target"])
     assert path.stem == f"seed{run['seed']}-rate{run['rate']:g}"
     assert (run["error"], run["limit"]) == (None, None)
@@ -95,6 +96,22 @@ def test_the_runs_with_examples_were_read_by_the_same_models_and_make_a_table(
     assert "| word over random (science, literature, ai) | at least +3.0 | +12.59 |" in shown
     assert "| word+rule-types | 32.40 | 36.30 | 21.58 | 30.09 |" in shown
     assert "word (types), k = 5" in shown, "with which rule the models were tuned"
+
+
+def test_the_runs_of_the_model_that_was_tuned_with_sum_make_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [read_json(path) for path in TUNED_WITH_SUM]
+    assert sorted((run["arm"], run["target"], run["seed"]) for run in runs) == [
+        (arm, target, 2) for arm in ("random", "word") for target in ("ai", "literature", "science")
+    ]
+    assert len({run["tuned"]["key"] for run in runs}) == 1
+    assert not {run["tuned"]["key"] for run in runs} & {read_json(path)["tuned"]["key"] for path in WRANER}
+    shutil.copytree(RESULTS / "if_wraner-tuned-with-sum", tmp_path / "runs")
+    assert if_wraner.main(["--table", "--out", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr().out
+    assert "| word over random (science, literature, ai) | at least +3.0 | +" in shown
+    assert "word (sum), k = 5" in shown, "with which rule the models were tuned"
 
 
 @pytest.mark.parametrize("path", TRANSFER + EQ_10 + SHIFT, ids=lambda p: "-".join(p.relative_to(RESULTS).parts)[:-5])

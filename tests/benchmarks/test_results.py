@@ -110,7 +110,7 @@ def test_the_runs_of_the_model_that_was_tuned_with_sum_make_a_table(
     shutil.copytree(RESULTS / "if_wraner-tuned-with-sum", tmp_path / "runs")
     assert if_wraner.main(["--table", "--out", str(tmp_path / "runs")]) == 0
     shown = capsys.readouterr().out
-    assert "| word over random (science, literature, ai) | at least +3.0 | +" in shown
+    assert "| word over random (science, literature, ai) | at least +3.0 | +13.52 |" in shown
     assert "word (sum), k = 5" in shown, "with which rule the models were tuned"
 
 

@@ -103,14 +103,23 @@ def test_the_runs_of_the_model_that_was_tuned_with_sum_make_a_table(
 ) -> None:
     runs = [read_json(path) for path in TUNED_WITH_SUM]
     assert sorted((run["arm"], run["target"], run["seed"]) for run in runs) == [
-        (arm, target, 2) for arm in ("random", "word") for target in ("ai", "literature", "science")
+        (arm, target, 2) for arm in ("random", "word", "word+plain") for target in ("ai", "literature", "science")
     ]
-    assert len({run["tuned"]["key"] for run in runs}) == 1
+    tuned = {
+        plain: {run["tuned"]["key"] for run in runs if run["arm"].endswith("+plain") is plain}
+        for plain in (False, True)
+    }
+    assert [len(keys) for keys in tuned.values()] == [1, 1]
+    assert tuned[False] != tuned[True], "with and without regularization"
     assert not {run["tuned"]["key"] for run in runs} & {read_json(path)["tuned"]["key"] for path in WRANER}
     shutil.copytree(RESULTS / "if_wraner-tuned-with-sum", tmp_path / "runs")
     assert if_wraner.main(["--table", "--out", str(tmp_path / "runs")]) == 0
     shown = capsys.readouterr().out
     assert "| word over random (science, literature, ai) | at least +3.0 | +13.52 |" in shown
+    new_types = (
+        "| word over word+plain, types that the sources lack (science, literature, ai) | at least +0.1 | -0.60 |"
+    )
+    assert new_types in shown
     assert "word (sum), k = 5" in shown, "with which rule the models were tuned"
 
 

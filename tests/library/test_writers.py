@@ -326,6 +326,6 @@ def test_a_domain_that_changes_for_ever_is_told_and_not_waited_for(
     library = Library(tmp_path)
     library.add(small.make_entry())
     numbers = iter(range(1000))
-    monkeypatch.setattr("xdner.library.store.identity", lambda _: next(numbers))
+    monkeypatch.setattr("xdner.library.shelf.identity", lambda _: next(numbers))
     with pytest.raises(LibraryError, match="changes again and again"):
         library.get("seas")

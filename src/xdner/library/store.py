@@ -18,40 +18,31 @@ import contextlib
 import os
 import secrets
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-from xdner.errors import LibraryError, UnknownDomainError, XdnerError
+from xdner.errors import LibraryError, XdnerError
 from xdner.files import discard, holds, replace_folder, storage_errors, taking_turns, write_atomically
 from xdner.library.archive import files_of, pack, unpack
 from xdner.library.exchange import adopt, start_of, take_start
 from xdner.library.kinds import Entry
-from xdner.library.leftovers import begun, entries, inside, is_domain, may_give_way, orphans, recover
+from xdner.library.leftovers import entries, is_domain, may_give_way, orphans, recover
 from xdner.library.manifest import MANIFEST, Manifest, name_of, title
 from xdner.library.parts import at_rest
-from xdner.library.reading import identity, read_domain, read_unpacked, sound
+from xdner.library.reading import read_domain, read_unpacked, sound
+from xdner.library.shelf import Shelf
 from xdner.library.verdict import INITIAL, Verdict, verdicts
 from xdner.prefix.prefix import Prefix, short
 
-__all__ = ["Library", "Verdict", "default_library"]
+__all__ = ["Library", "Verdict"]
 
-_LOOKS = 20  # at a folder that changes while it is read
-_PAUSE = 0.01
 _ANOTHER = "Keep it in another folder with --library: one library holds domains of one backbone."
 
-T = TypeVar("T")
 
-
-def default_library() -> Path:
-    """``$XDNER_LIBRARY``, or ``xdner-library`` in the current folder."""
-    return Path(os.environ.get("XDNER_LIBRARY") or "xdner-library").expanduser()
-
-
-class Library:
-    """Trained domains in a folder.
+class Library(Shelf):
+    """Trained domains in a folder: what a :class:`~xdner.library.shelf.Shelf` reads, one backbone for all of them, and writers
+    in turns.
 
     Args:
         folder: need not exist before the first domain is added.
@@ -59,64 +50,10 @@ class Library:
     """
 
     def __init__(self, folder: str | Path | None = None, *, timeout: float = 30.0) -> None:
-        self.folder = Path(folder) if folder is not None else default_library()
+        super().__init__(folder)
         self.timeout = timeout
 
-    def path(self, name: str) -> Path:
-        """Where a domain is, or would be."""
-        return self.folder / name
-
-    # -- reading -------------------------------------------------------------------------------------------------
-
-    def names(self) -> list[str]:
-        """Names of the domains, sound or damaged, sorted.
-
-        Raises:
-            LibraryError: the folder is a file, or may not be read.
-        """
-        found: set[str] = set()
-        before: frozenset[str] | None = None
-        # A domain that moves between a listing and a look at it is missed; it is in the next listing, which differs.
-        for _ in range(_LOOKS):
-            now = entries(self.folder)
-            found |= {name for name in now if is_domain(self.folder / name)} | set(orphans(self.folder, now))
-            if now == before:
-                break
-            before = now
-        return sorted(name for name in found if not name.startswith("."))
-
-    def begun(self) -> list[str]:
-        """Names that are no domains yet, but an index of examples (``xdner index``), sorted."""
-        return begun(self.folder)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names())
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._locate(name) is not None
-
-    def get(self, name: str) -> Entry:
-        """Read a domain.
-
-        Raises:
-            UnknownDomainError: it is not there.
-            PrefixFormatError, DomainError, SettingsError: it was altered or is incomplete.
-            LibraryError: its folder has the name of another domain.
-        """
-        return self._steady(name, lambda path: read_domain(path, name))
-
-    def load_all(self) -> tuple[dict[str, Entry], dict[str, XdnerError]]:
-        """Sound domains by name, and the errors of damaged ones."""
-        good: dict[str, Entry] = {}
-        damaged: dict[str, XdnerError] = {}
-        for name in self.names():
-            try:
-                good[name] = self.get(name)
-            except UnknownDomainError:
-                continue  # removed since it was listed
-            except XdnerError as error:
-                damaged[name] = error
-        return good, damaged
+    # -- the backbone and δ₀ -------------------------------------------------------------------------------------
 
     def verify(self) -> list[Verdict]:
         """Read every domain and compare it with the library's backbone and δ₀.
@@ -308,43 +245,6 @@ class Library:
             with storage_errors(self.folder):
                 recover(self.folder)
             yield
-
-    def _locate(self, name: str) -> Path | None:
-        """Where a domain is now: at its place, or in what a writer that was killed or is at work moved aside."""
-        if not inside(name):
-            return None  # never look outside of the library
-        path = self.path(name)
-        if is_domain(path):
-            return path
-        aside = orphans(self.folder, entries(self.folder)).get(name)
-        return aside or (path if name in self.names() else None)
-
-    def _steady(self, name: str, read: Callable[[Path], T]) -> T:
-        """What ``read`` makes of a domain's folder, all of it from one folder even if it is replaced meanwhile."""
-        for _ in range(_LOOKS):
-            path = self._locate(name)
-            if path is None:
-                raise self._unknown(name)
-            before = identity(path)
-            made: T | XdnerError
-            try:
-                made = read(path)
-            except XdnerError as error:
-                made = error
-            if before is not None and identity(path) == before:
-                if isinstance(made, XdnerError):
-                    raise made
-                return made
-            time.sleep(_PAUSE)
-        raise LibraryError(f"{self.path(name)} changes again and again", hint="Try again when its writer has ended.")
-
-    def _unknown(self, name: str) -> UnknownDomainError:
-        known, new = ", ".join(self.names()) or "nothing", name if inside(name) else "NAME"
-        return UnknownDomainError(
-            f"the library {self.folder} has no domain {name!r}",
-            hint=f"Train it with `xdner train {new} --train FILE`, or choose another library with --library. "
-            f"In the library: {known}.",
-        )
 
     def _known(self) -> Manifest | None:
         """``library.json``, or what the domains of an older library agree on."""
